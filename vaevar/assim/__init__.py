@@ -1,0 +1,1 @@
+"""How an analysis is made, cycled and judged."""

@@ -1,0 +1,1 @@
+"""What flows in: the embedded world, stores, background errors, observations, cycles."""

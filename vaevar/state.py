@@ -1,0 +1,251 @@
+"""The state vector: which channels, in which order, on which grid, in which units.
+
+FengWu's 69 channels are ``u10, v10, t2m, msl`` and then ``z, q, u, v, t``, each on 13 pressure
+levels from 50 to 1000 hPa. Any subset, or another set, is a :class:`StateSpec` with other
+arguments. Fields are physical everywhere outside the networks; a :class:`Normalizer` stands at a
+network's door.
+
+Shapes: B batch, C channel, H latitude (north to south), W longitude (eastward from 0).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vaevar.errors import UserError
+from vaevar.sphere import Grid
+
+PRESSURE_LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
+
+
+@dataclass(frozen=True)
+class Variable:
+    """A physical quantity: its name and units in a WeatherBench 2 store, and a plausible range."""
+
+    long_name: str
+    units: str
+    low: float
+    high: float
+    is_wind: bool = False
+
+
+SURFACE_VARIABLES = {
+    "u10": Variable("10m_u_component_of_wind", "m s**-1", -120.0, 120.0, is_wind=True),
+    "v10": Variable("10m_v_component_of_wind", "m s**-1", -120.0, 120.0, is_wind=True),
+    "t2m": Variable("2m_temperature", "K", 150.0, 350.0),
+    "msl": Variable("mean_sea_level_pressure", "Pa", 85_000.0, 115_000.0),
+}
+UPPER_VARIABLES = {
+    "z": Variable("geopotential", "m**2 s**-2", -12_000.0, 260_000.0),
+    "q": Variable("specific_humidity", "kg kg**-1", -0.01, 0.06),
+    "u": Variable("u_component_of_wind", "m s**-1", -200.0, 200.0, is_wind=True),
+    "v": Variable("v_component_of_wind", "m s**-1", -200.0, 200.0, is_wind=True),
+    "t": Variable("temperature", "K", 130.0, 350.0),
+}
+VARIABLES = SURFACE_VARIABLES | UPPER_VARIABLES
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One field of the state: a variable, and its pressure level (hPa) if it has one."""
+
+    variable: str
+    level: int | None = None
+
+    @property
+    def name(self) -> str:
+        return self.variable if self.level is None else f"{self.variable}{self.level}"
+
+    @property
+    def is_wind(self) -> bool:
+        return VARIABLES[self.variable].is_wind
+
+    @property
+    def units(self) -> str:
+        return VARIABLES[self.variable].units
+
+
+class StateSpec:
+    """The ordered channels of a state: surface variables, then each upper-air variable by level.
+
+    Args:
+        surface: surface variables, a selection of ``u10, v10, t2m, msl``.
+        upper: upper-air variables, a selection of ``z, q, u, v, t``.
+        levels: pressure levels in hPa, ascending (top of the atmosphere first).
+
+    Raises:
+        ValueError: for an unknown or repeated variable, or levels that do not ascend.
+    """
+
+    def __init__(
+        self,
+        surface: Sequence[str] = tuple(SURFACE_VARIABLES),
+        upper: Sequence[str] = tuple(UPPER_VARIABLES),
+        levels: Sequence[int] = PRESSURE_LEVELS,
+    ) -> None:
+        self.surface, self.upper = tuple(surface), tuple(upper)
+        self.levels = tuple(int(level) for level in levels)
+        for names, known in ((self.surface, SURFACE_VARIABLES), (self.upper, UPPER_VARIABLES)):
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                raise ValueError(f"unknown variables {unknown}; known here: {list(known)}")
+            if len(set(names)) != len(names):
+                raise ValueError(f"variables repeat in {list(names)}")
+        if any(low >= high for low, high in zip(self.levels, self.levels[1:], strict=False)):
+            raise ValueError(f"levels must ascend from the top (50, 100, ...), not {self.levels}")
+        if self.upper and (not self.levels or self.levels[0] <= 0):
+            raise ValueError(f"upper-air variables need positive pressure levels, got {levels}")
+        self.channels = tuple(
+            [Channel(name) for name in self.surface]
+            + [Channel(name, level) for name in self.upper for level in self.levels]
+        )
+        if not self.channels:
+            raise ValueError("a state needs at least one channel")
+
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """Channel names in order, such as ``z500``."""
+        return tuple(channel.name for channel in self.channels)
+
+    def __len__(self) -> int:
+        return len(self.channels)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StateSpec) and self.channels == other.channels
+
+    def __hash__(self) -> int:
+        return hash(self.channels)
+
+    def __repr__(self) -> str:
+        return f"StateSpec({len(self)} channels: {', '.join(self.names)})"
+
+    def index(self, name: str) -> int:
+        """Position of a channel, such as ``index("z500") == 11`` in the full state.
+
+        Raises:
+            ValueError: when the state has no such channel.
+        """
+        try:
+            return self.names.index(name)
+        except ValueError:
+            raise ValueError(f"no channel {name!r}; the state has {', '.join(self.names)}") from None
+
+    def has(self, name: str) -> bool:
+        return name in self.names
+
+    def variable_slice(self, variable: str) -> slice:
+        """The contiguous channels of one variable."""
+        positions = [i for i, channel in enumerate(self.channels) if channel.variable == variable]
+        if not positions:
+            raise ValueError(f"no variable {variable!r} in {self}")
+        return slice(positions[0], positions[-1] + 1)
+
+
+@dataclass(frozen=True)
+class State:
+    """Fields with the labels that say what they are; it cannot be built in a wrong order.
+
+    Attributes:
+        values: [..., C, H, W], physical units.
+        spec: the C channels.
+        grid: the H × W points (north to south, eastward from 0).
+
+    Raises:
+        ValueError: when the shape of ``values`` is not that of ``spec`` and ``grid``, or a
+            channel's global mean lies outside the range its variable can have.
+    """
+
+    values: Tensor
+    spec: StateSpec
+    grid: Grid
+
+    def __post_init__(self) -> None:
+        expected = (len(self.spec), *self.grid.shape)
+        if tuple(self.values.shape[-3:]) != expected:
+            raise ValueError(
+                f"values end in {tuple(self.values.shape[-3:])}, but the state is (C, H, W) = {expected}"
+            )
+        means = self.values.detach().double().flatten(-2).mean(-1).reshape(-1, len(self.spec))
+        for channel, mean in zip(self.spec.channels, means.T, strict=True):
+            known = VARIABLES[channel.variable]
+            if not bool(((mean >= known.low) & (mean <= known.high)).all()):
+                raise ValueError(
+                    f"channel {channel.name} has mean {mean[0]:.4g}, outside [{known.low:g}, "
+                    f"{known.high:g}] {known.units}: wrong channel order, or wrong units"
+                )
+
+    def channel(self, name: str) -> Tensor:
+        """One field, [..., H, W]."""
+        return self.values[..., self.spec.index(name), :, :]
+
+
+class Normalizer(nn.Module):
+    """(x − mean)/std by channel; FengWu's ``data_mean.npy`` and ``data_std.npy``.
+
+    Args:
+        mean: [C], physical units.
+        std: [C], positive.
+
+    Raises:
+        ValueError: when shapes differ, or a value is not finite, or a std is not positive.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor | np.ndarray, std: Tensor | np.ndarray) -> None:
+        super().__init__()
+        mean = torch.as_tensor(np.asarray(mean), dtype=torch.float64)
+        std = torch.as_tensor(np.asarray(std), dtype=torch.float64)
+        if mean.ndim != 1 or mean.shape != std.shape:
+            raise ValueError(f"mean {tuple(mean.shape)} and std {tuple(std.shape)} must both be [C]")
+        if not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std > 0).all()):
+            raise ValueError("mean and std must be finite, and std positive")
+        self.register_buffer("mean", mean.float()[:, None, None])
+        self.register_buffer("std", std.float()[:, None, None])
+
+    @classmethod
+    def load(cls, mean_path: str | Path, std_path: str | Path, spec: StateSpec) -> Normalizer:
+        """Read the two ``.npy`` files of a forecaster and check them against the channels.
+
+        Raises:
+            UserError: for a missing or unreadable file, a wrong length, or values that cannot
+                belong to these channels (mean and std files swapped, or of another model).
+        """
+        arrays = []
+        for path in (Path(mean_path), Path(std_path)):
+            try:
+                array = np.load(path, allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
+            if array.size != len(spec):
+                raise UserError(
+                    f"{path}: holds {array.shape} values, expected ({len(spec)},), one per channel"
+                )
+            arrays.append(array.reshape(-1))
+        mean, std = arrays
+        if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+            raise UserError(f"{std_path}: every std must be positive and every value finite")
+        for channel, value in zip(spec.channels, mean, strict=True):
+            known = VARIABLES[channel.variable]
+            if not known.low <= value <= known.high:
+                raise UserError(
+                    f"{mean_path}: mean {value:.4g} for {channel.name} is outside [{known.low:g}, "
+                    f"{known.high:g}] {known.units}; is it the std file, or of another channel order?"
+                )
+        return cls(mean, std)
+
+    def normalize(self, x: Tensor) -> Tensor:
+        """[..., C, H, W] physical to normalised."""
+        return (x - self.mean) / self.std
+
+    def denormalize(self, x: Tensor) -> Tensor:
+        """[..., C, H, W] normalised to physical."""
+        return x * self.std + self.mean
