@@ -1,0 +1,48 @@
+# One environment in .venv serves every target. It is installed again only when pyproject.toml or
+# constraints.txt changes, so a second call starts at once.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# More arguments for the program or the tests:
+#   make cycle ARGS="--trainer.accelerator gpu"      make test PYTEST_ARGS="-k onnx"
+ARGS ?=
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install cycle test lint format tensorboard clean
+
+help:  ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("vaevar needs Python 3.11 or later, and $(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[world,dev]'
+	@touch $@
+
+install: $(STAMP)  ## Create .venv and install vaevar with the embedded world and the developers' tools
+
+cycle: $(STAMP)  ## Run the 15-day assimilation cycle on the embedded world: VAE-Var beside a free run
+	$(BIN)/python main.py predict --config configs/cycle_sparse.yaml $(ARGS)
+
+test: lint  ## Check style and types, then run every test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+
+lint: $(STAMP)  ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(STAMP)  ## Put the code in form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+tensorboard: $(STAMP)  ## Look at the runs
+	$(BIN)/tensorboard --logdir runs
+
+clean:  ## Remove .venv and the tools' caches (data/ and runs/ stay)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,91 @@
+"""What several tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from vaevar.state import StateSpec
+
+CENTRES = {
+    "u10": (0.5, 5.0),
+    "v10": (0.2, 5.0),
+    "t2m": (279.0, 21.0),
+    "msl": (101_000.0, 1300.0),
+    "z": (54_000.0, 3300.0),
+    "q": (0.0025, 0.0015),
+    "u": (7.0, 12.0),
+    "v": (0.1, 9.0),
+    "t": (250.0, 16.0),
+}
+
+
+@dataclass(frozen=True)
+class OnnxFiles:
+    """A forecaster on disk, as a user brings it."""
+
+    model: Path
+    mean: Path
+    std: Path
+
+
+@pytest.fixture
+def toy_onnx(tmp_path: Path) -> Callable[..., OnnxFiles]:
+    """A writer of ONNX forecasters whose step is ``old · x(t−6h) + new · x(t) + added``.
+
+    ``added`` is [C] in physical units. With ``old + new == 1`` a roll-out has a closed form in
+    physical units. The second half of the output holds a number that nobody should use.
+    """
+
+    def write(
+        spec: StateSpec,
+        added: np.ndarray,
+        old: float = 0.0,
+        new: float = 1.0,
+        shape: tuple[int | str, int | str] = (5, 8),
+        batch: int | str = "batch",
+        input_name: str = "input",
+        dtype: int = TensorProto.FLOAT,
+        output_shape: list[int | str] | None = None,
+    ) -> OnnxFiles:
+        count = len(spec)
+        mean, std = np.array([CENTRES[channel.variable] for channel in spec.channels]).T
+        real = helper.tensor_dtype_to_np_dtype(dtype)
+        constants = {
+            "old": np.array(old, real),
+            "new": np.array(new, real),
+            "added": (np.asarray(added) / std).astype(real)[:, None, None],
+            "halves": np.array([count, count], np.int64),
+            "unused": np.array(-777.0, real),
+        }
+        nodes = [
+            helper.make_node("Split", [input_name, "halves"], ["before", "now"], axis=1),
+            helper.make_node("Mul", ["before", "old"], ["from_before"]),
+            helper.make_node("Mul", ["now", "new"], ["from_now"]),
+            helper.make_node("Add", ["from_before", "from_now"], ["sum"]),
+            helper.make_node("Add", ["sum", "added"], ["next"]),
+            helper.make_node("Mul", ["now", "unused"], ["rest"]),
+            helper.make_node("Concat", ["next", "rest"], ["output"], axis=1),
+        ]
+        graph = helper.make_graph(
+            nodes,
+            "toy",
+            [helper.make_tensor_value_info(input_name, dtype, [batch, 2 * count, *shape])],
+            [helper.make_tensor_value_info("output", dtype, output_shape or [batch, 2 * count, *shape])],
+            [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+        onnx.checker.check_model(model)
+        files = OnnxFiles(tmp_path / "toy.onnx", tmp_path / "mean.npy", tmp_path / "std.npy")
+        onnx.save(model, str(files.model))
+        np.save(files.mean, mean)
+        np.save(files.std, std)
+        return files
+
+    return write

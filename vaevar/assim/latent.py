@@ -1,0 +1,95 @@
+"""The latent control transform of VAE-Var: the decoder of a VAE of background errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from vaevar.assim.control import ControlTransform
+from vaevar.models.vae import VAE
+from vaevar.sphere import Grid
+from vaevar.state import StateSpec
+
+
+class Decoder(Protocol):
+    """What is asked of a VAE: :class:`vaevar.models.vae.VAE` has it."""
+
+    spec: StateSpec
+    grid: Grid
+    error_std: Tensor
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]: ...
+
+    def decode(self, w: Tensor) -> Tensor:
+        """[B, *latent_shape] -> [B, C, H, W], errors divided by ``error_std``."""
+
+
+class LatentControl(ControlTransform):
+    """D(w) = σ_b · (decoder(w) − decoder(0)), σ_b the background-error std of each channel.
+
+    A decoder's output at w = 0 is the mean error of its training set, as well as it learned it,
+    and not zero. Left in, it is added to every analysis, whatever is observed, and a cycle drifts
+    off; centring takes it out. ``centred=False`` is the transform as published (Xiao et al.,
+    VAE-Var, ICLR 2025).
+
+    The output at zero is computed once: after a change of the decoder's weights make a new one.
+
+    Args:
+        checkpoint: path of a VAE checkpoint, or a VAE already in memory.
+        centred: subtract the decoder's output at zero.
+
+    Raises:
+        UserError: for a checkpoint that is missing or not a VAE.
+    """
+
+    def __init__(self, checkpoint: str | Path | nn.Module, centred: bool = True) -> None:
+        super().__init__()
+        if isinstance(checkpoint, nn.Module):
+            self.decoder = checkpoint
+        else:
+            # Its own copy, only ever applied: without gradients of its parameters memory is saved.
+            self.decoder = VAE.load(checkpoint).eval().requires_grad_(False)
+        vae = self._vae
+        self.spec, self.grid, self.centred = vae.spec, vae.grid, centred
+        if tuple(vae.error_std.shape) != (len(vae.spec), 1, 1):
+            raise ValueError(f"error_std is {tuple(vae.error_std.shape)}, expected ({len(vae.spec)}, 1, 1)")
+        self._origin: tuple[tuple[torch.device, torch.dtype], Tensor] | None = None
+
+    @property
+    def _vae(self) -> Decoder:
+        return cast(Decoder, self.decoder)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._vae.latent_shape)
+
+    def forward(self, w: Tensor) -> Tensor:
+        """[*latent_shape] -> [C, H, W] in physical units, in the precision of ``error_std``."""
+        error_std = self._vae.error_std
+        normalised = self._decode(w)
+        if self.centred:
+            normalised = normalised - self._decoded_origin(w)
+        return normalised * error_std
+
+    def _decode(self, w: Tensor) -> Tensor:
+        error_std = self._vae.error_std
+        # Leave reduced precision here: differences and sums of it are not for bfloat16.
+        return self._vae.decode(w[None].to(error_std.dtype))[0].to(error_std.dtype)
+
+    def _decoded_origin(self, w: Tensor) -> Tensor:
+        """decoder(0), computed once for each device and precision.
+
+        Precision matters: were it subtracted from an output of lower precision, the difference
+        between the two would be left behind as a spurious increment.
+        """
+        kind = w.device.type
+        reduced = torch.is_autocast_enabled(kind)
+        key = (w.device, torch.get_autocast_dtype(kind) if reduced else self._vae.error_std.dtype)
+        if self._origin is None or self._origin[0] != key:
+            with torch.inference_mode(False), torch.no_grad():
+                self._origin = key, self._decode(torch.zeros_like(w))
+        return self._origin[1]

@@ -1,0 +1,253 @@
+"""Background errors for training: a LightningDataModule that streams them, built on first need.
+
+float16 fields go from the store (or memory) to the device as they are, and become float32 in units
+of each channel's error standard deviation there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+import xarray as xr
+import zarr
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from vaevar.data.era5 import Source
+from vaevar.data.nmc import build_background_errors
+from vaevar.errors import UserError
+from vaevar.models.protocol import Forecaster
+from vaevar.sphere import Grid
+from vaevar.state import StateSpec
+
+
+class BackgroundErrorStore(Dataset[Tensor]):
+    """The samples of a store made by :func:`vaevar.data.nmc.build_background_errors`.
+
+    Args:
+        path: the zarr store.
+        in_memory: read everything now; otherwise each sample when it is asked for.
+
+    Attributes:
+        names: channel names, in order.
+        grid: the H × W points.
+        times: [N] datetime64[ns], valid times.
+        scale: [C] float32: a sample times ``scale`` is physical.
+        error_std: [C] float32, physical units.
+
+    Raises:
+        UserError: when it is missing, unreadable, incomplete, or no such store.
+    """
+
+    def __init__(self, path: str | Path, in_memory: bool = False) -> None:
+        self.path = str(path)
+        if not Path(path).is_dir():
+            raise UserError(f"{path}: no such store of background errors")
+        try:
+            dataset = xr.open_zarr(path, chunks=None)
+        except Exception as error:  # zarr raises many kinds; each means "not readable"
+            raise UserError(f"{path}: cannot be opened as a zarr store ({error})") from None
+        needed = ("background_error", "scale", "error_std", "channel", "time", "latitude", "longitude")
+        missing = [name for name in needed if name not in dataset.variables]
+        if missing:
+            raise UserError(f"{path}: lacks {', '.join(missing)}; it is no store of background errors")
+        self.names = tuple(str(name) for name in dataset["channel"].values)
+        self.grid = Grid(dataset["latitude"].values, dataset["longitude"].values)
+        self.times = dataset["time"].values.astype("datetime64[ns]")
+        self.scale = torch.from_numpy(dataset["scale"].values.astype(np.float32))
+        self.error_std = torch.from_numpy(dataset["error_std"].values.astype(np.float32))
+        for name, values in (("scale", self.scale), ("error_std", self.error_std)):
+            wrong = [n for n, value in zip(self.names, values, strict=True) if not 0 < value < np.inf]
+            if wrong:
+                raise UserError(
+                    f"{path}: {name} is not positive for {', '.join(wrong)}; delete the store to make it anew"
+                )
+        self._array: zarr.Array | None = None
+        self._memory = torch.from_numpy(np.asarray(self._open()[:])) if in_memory else None
+
+    def _open(self) -> zarr.Array:
+        # Opened in the process that reads: a handle must not cross a fork to a worker.
+        array = zarr.open_array(f"{self.path}/background_error", mode="r")
+        return array
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __getitem__(self, index: int) -> Tensor:
+        """[C, H, W] float16, in units of ``scale``."""
+        if self._memory is not None:
+            return self._memory[index]
+        if self._array is None:
+            self._array = self._open()
+        return torch.from_numpy(np.asarray(self._array[index]))
+
+
+class BackgroundErrors(L.LightningDataModule):
+    """Background errors by the NMC method, normalised, in shuffled batches [B, C, H, W].
+
+    Args:
+        source: states that the forecasts start from.
+        forecaster: makes the forecasts; its channels and grid are those of the errors.
+        path: where the store of errors is, or will be built on first need.
+        start, end: first and last state used, such as ``2019-12-01T00``.
+        every_hours: between initial times; a divisor of 24.
+        rollout_batch_size: initial times rolled out together while building.
+        validation_fraction: of the samples, kept for validation: one block at the end, never a
+            random choice, since neighbours in time are alike.
+        gap_hours: between the last training and the first validation sample.
+        batch_size: samples per batch (and per device).
+        workers: processes that read; 0 reads in the main process.
+        in_memory: hold all samples in memory (float16: 636 kB each on 48 × 96 with 69 channels).
+        flip_sign: augmentation: x -> −x for half of the samples. Plausible: a difference of two
+            forecasts is about as likely as its opposite.
+        roll_longitude: augmentation: roll each sample by a random number of columns, a multiple of
+            this; 0 for none. Crude: errors over orography, and land and sea, differ.
+        seed: of the shuffling and the augmentation.
+
+    Attributes:
+        spec, grid: the channels and points.
+        error_std: [C] float32, physical units (after ``setup``).
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        forecaster: Forecaster,
+        path: str,
+        start: str,
+        end: str,
+        every_hours: int = 12,
+        rollout_batch_size: int = 4,
+        validation_fraction: float = 0.1,
+        gap_hours: int = 48,
+        batch_size: int = 8,
+        workers: int = 0,
+        in_memory: bool = True,
+        flip_sign: bool = True,
+        roll_longitude: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 < validation_fraction < 1:
+            raise UserError(f"validation_fraction must lie between 0 and 1, got {validation_fraction}")
+        if batch_size < 1 or workers < 0 or gap_hours < 0 or roll_longitude < 0:
+            raise UserError(
+                "batch_size must be positive, and workers, gap_hours and roll_longitude not negative; got "
+                f"{batch_size}, {workers}, {gap_hours} and {roll_longitude}"
+            )
+        try:
+            self.start, self.end = np.datetime64(start, "h"), np.datetime64(end, "h")
+        except ValueError:
+            raise UserError(f"start and end must be times such as 2019-12-01T00, got {start!r}, {end!r}") from None
+        self.source, self.forecaster, self.path = source, forecaster, path
+        self.every_hours, self.rollout_batch_size = every_hours, rollout_batch_size
+        self.validation_fraction, self.gap = validation_fraction, np.timedelta64(gap_hours, "h")
+        self.batch_size, self.workers, self.in_memory = batch_size, workers, in_memory
+        self.flip_sign, self.roll_longitude, self.seed = flip_sign, roll_longitude, seed
+        self._store: BackgroundErrorStore | None = None
+
+    @property
+    def spec(self) -> StateSpec:
+        return self.forecaster.spec
+
+    @property
+    def grid(self) -> Grid:
+        return self.forecaster.grid
+
+    @property
+    def store(self) -> BackgroundErrorStore:
+        """The opened store.
+
+        Raises:
+            RuntimeError: before ``setup``.
+        """
+        if self._store is None:
+            raise RuntimeError("call setup() first")
+        return self._store
+
+    @property
+    def error_std(self) -> Tensor:
+        return self.store.error_std
+
+    def prepare_data(self) -> None:
+        """Build the store if it is not there (once per machine, with a progress bar)."""
+        build_background_errors(
+            self.path,
+            self.source,
+            self.forecaster,
+            self.start,
+            self.end,
+            self.every_hours,
+            self.rollout_batch_size,
+        )
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open and check the store.
+
+        Raises:
+            UserError: when channels or grid are not the forecaster's, or a part would be empty.
+        """
+        if self._store is not None:
+            return
+        store = BackgroundErrorStore(self.path, self.in_memory)
+        if store.names != self.spec.names:
+            raise UserError(f"{self.path}: holds the channels {', '.join(store.names)}; expected {self.spec}")
+        if store.grid != self.grid:
+            raise UserError(f"{self.path}: is on {store.grid}, but the forecaster on {self.grid}")
+        first = len(store) - round(self.validation_fraction * len(store))
+        last = int(np.searchsorted(store.times, store.times[min(first, len(store) - 1)] - self.gap, "right"))
+        last = min(last, first)
+        if last < 1 or first >= len(store):
+            raise UserError(
+                f"{self.path}: {len(store)} samples leave {max(last, 0)} for training and "
+                f"{len(store) - first} for validation; lengthen the period or change validation_fraction"
+            )
+        self.training = Subset(store, range(last))
+        self.validation = Subset(store, range(first, len(store)))
+        self._store = store
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        generator = torch.Generator().manual_seed(self.seed)
+        return self._loader(self.training, shuffle=True, generator=generator)
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        return self._loader(self.validation, shuffle=False, generator=None)
+
+    def _loader(
+        self, samples: Subset[Tensor], shuffle: bool, generator: torch.Generator | None
+    ) -> DataLoader[Tensor]:
+        return DataLoader(
+            samples,
+            self.batch_size,
+            shuffle=shuffle,
+            generator=generator,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # A last batch of one or two would weigh as much as a full one in Adam's averages.
+            drop_last=shuffle and len(samples) >= self.batch_size,
+        )
+
+    def normalise(self, batch: Tensor) -> Tensor:
+        """Stored values [B, C, H, W] float16 -> float32 in units of the error's standard deviation."""
+        factor = (self.store.scale / self.store.error_std).to(batch.device)
+        return batch.float() * factor[:, None, None]
+
+    def augment(self, batch: Tensor) -> Tensor:
+        """Sign flips and rolls, as configured, sample by sample."""
+        if self.flip_sign:
+            sign = torch.randint(0, 2, (batch.shape[0], 1, 1, 1), device=batch.device) * 2 - 1
+            batch = batch * sign
+        if self.roll_longitude:
+            places = torch.randint(0, batch.shape[-1] // self.roll_longitude, (batch.shape[0],)).tolist()
+            rolled = [x.roll(place * self.roll_longitude, -1) for x, place in zip(batch, places, strict=True)]
+            batch = torch.stack(rolled)
+        return batch
+
+    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
+        """Normalise on the device; augment while training."""
+        batch = self.normalise(batch)
+        return self.augment(batch) if self.trainer is not None and self.trainer.training else batch

@@ -1,0 +1,273 @@
+"""Background errors by the NMC method: differences of forecasts valid at the same time.
+
+Parrish and Derber (1992): the 48 h minus the 24 h forecast stands for the error of a background.
+Both come from one roll-out per initial time, so a sample costs 8 steps of 6 h and not 12:
+
+    error(v) = forecast from v − 48 h, valid at v  −  forecast from v − 24 h, valid at v.
+
+The result is a zarr store with ``background_error`` [time, channel, latitude, longitude] in float16,
+one time per chunk. Physical units would not fit float16 (specific humidity sinks below its normal
+range), so values are divided by ``scale`` [channel], a power of two near the error's size:
+``background_error * scale`` is physical. ``error_std`` and ``error_mean`` [channel] are physical,
+area-weighted over all samples.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+import zarr
+from filelock import FileLock
+from numcodecs import Blosc
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from vaevar.data.era5 import TIME_UNITS, Source
+from vaevar.errors import UserError
+from vaevar.models.protocol import Forecaster, rollout
+
+SHORT_HOURS, LONG_HOURS = 24, 48
+
+
+def build_background_errors(
+    path: str | Path,
+    source: Source,
+    forecaster: Forecaster,
+    start: np.datetime64,
+    end: np.datetime64,
+    every_hours: int = 12,
+    batch_size: int = 8,
+) -> None:
+    """Make the store at ``path``, or go on where a killed process left off.
+
+    It is built beside its place and moved there when complete; a lock keeps a second process out
+    until then. A store that is there already is left alone if it was made the same way.
+
+    Args:
+        path: the zarr store to be.
+        source: states that forecasts start from, prepared for ``start`` to ``end``.
+        forecaster: rolled out over 48 h.
+        start, end: first and last state to be read.
+        every_hours: between initial times; a divisor of 24.
+        batch_size: initial times rolled out together.
+
+    Raises:
+        UserError: when the settings do not fit each other, the store there was made otherwise, or
+            the forecaster's output is not finite.
+    """
+    path = Path(path)
+    build = _Build(path, source, forecaster, start, end, every_hours, batch_size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(path.name + ".lock")):
+        if path.is_dir():
+            build.check(path)
+        else:
+            build.run()
+
+
+class _Build:
+    """One store in the making."""
+
+    def __init__(
+        self,
+        path: Path,
+        source: Source,
+        forecaster: Forecaster,
+        start: np.datetime64,
+        end: np.datetime64,
+        every_hours: int,
+        batch_size: int,
+    ) -> None:
+        step = forecaster.step_hours
+        if every_hours < 1 or SHORT_HOURS % every_hours:
+            raise UserError(f"every_hours must divide {SHORT_HOURS} so that forecasts pair up, got {every_hours}")
+        if SHORT_HOURS % step:
+            raise UserError(f"the forecaster steps {step} h, which does not divide {SHORT_HOURS} h")
+        if batch_size < 1:
+            raise UserError(f"batch_size of the roll-outs must be positive, got {batch_size}")
+        self.path, self.source, self.forecaster = path, source, forecaster
+        self.start, self.end, self.batch_size = start, end, batch_size
+        self.spec, self.grid = forecaster.spec, forecaster.grid
+        self.lag = SHORT_HOURS // every_hours
+        hours = np.timedelta64(1, "h")
+        first = start + (forecaster.history - 1) * step * hours
+        self.initial = np.arange(first, end + hours, every_hours * hours).astype("datetime64[h]")
+        if self.initial.size <= self.lag:
+            raise UserError(
+                f"{start} to {end} is too short for background errors: it needs two initial times "
+                f"{SHORT_HOURS} h apart"
+            )
+        self.times = self.initial[: -self.lag] + LONG_HOURS * hours
+        self.recipe = {
+            "source": source.description,
+            "forecaster": str(getattr(forecaster, "description", type(forecaster).__name__)),
+            "start": str(start),
+            "end": str(end),
+            "every_hours": every_hours,
+            "channels": ", ".join(self.spec.names),
+        }
+
+    def check(self, path: Path) -> None:
+        """Refuse a store made in another way, rather than train on it unawares."""
+        found = dict(zarr.open_group(path, mode="r").attrs)
+        for key, wanted in self.recipe.items():
+            if found.get(key) != wanted:
+                raise UserError(
+                    f"{path}: was made with {key} = {found.get(key)!r}, but the config now says "
+                    f"{wanted!r}; delete it to make it anew, or give another path"
+                )
+
+    def run(self) -> None:
+        partial = self.path.with_name(self.path.name + ".partial")
+        progress_file = partial / "progress.json"
+        if progress_file.is_file():
+            self.check(partial)
+            done = int(json.loads(progress_file.read_text())["samples"])
+        else:
+            shutil.rmtree(partial, ignore_errors=True)
+            self._lay_out(partial)
+            done = 0
+        group = zarr.open_group(partial, mode="r+")
+        errors, scales = group["background_error"], group["scale"]
+        assert isinstance(errors, zarr.Array) and isinstance(scales, zarr.Array)
+        moments = _Moments(self.grid.area_weights.numpy())
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns) as progress:
+            task = progress.add_task("background errors (48 h roll-outs)", total=len(self.times))
+            for sample in range(done):
+                moments.add(np.asarray(errors[sample]))
+            progress.update(task, completed=done)
+            for sample, values in self._samples(done):
+                if sample == 0:
+                    scales[:] = _power_of_two(values)
+                scaled = self._to_float16(values, np.asarray(scales[:]), sample)
+                errors[sample] = scaled
+                moments.add(scaled)
+                # Samples come in order, so their number says all; it is written after the fields.
+                beside = progress_file.with_suffix(".new")
+                beside.write_text(json.dumps({"samples": sample + 1}))
+                beside.replace(progress_file)
+                progress.update(task, completed=sample + 1)
+        scale = np.asarray(scales[:])
+        for name, value in (("error_mean", moments.mean), ("error_std", moments.std)):
+            array = group[name]
+            assert isinstance(array, zarr.Array)
+            array[:] = value * scale
+        progress_file.unlink()
+        partial.rename(self.path)
+
+    def _samples(self, done: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Numbers and fields [C, H, W], physical units, of the samples from ``done`` on.
+
+        Batches always begin at multiples of their size, also after a resume, since a network's last
+        bits may depend on what shares its batch.
+        """
+        self.source.prepare(self.start, self.end)
+        store = self.source.open(self.spec)
+        if store.grid != self.grid:
+            raise UserError(f"the forecaster runs on {self.grid}, but {store.path} is on {store.grid}")
+        history, step = self.forecaster.history, self.forecaster.step_hours
+        before = np.arange(history - 1, -1, -1) * np.timedelta64(step, "h")
+        waiting: dict[int, Tensor] = {}
+        for begin in range(done // self.batch_size * self.batch_size, self.initial.size, self.batch_size):
+            initial = self.initial[begin : begin + self.batch_size]
+            states = torch.from_numpy(store.read((initial[:, None] - before).reshape(-1)))
+            states = states.reshape(initial.size, history, *states.shape[1:])
+            with torch.no_grad():
+                forecasts = [
+                    forecast.cpu().float()
+                    for hours, forecast in enumerate(rollout(self.forecaster, states, LONG_HOURS // step), 1)
+                    if hours * step in (SHORT_HOURS, LONG_HOURS)
+                ]
+            for number, short, long in zip(range(begin, begin + initial.size), *forecasts, strict=True):
+                waiting[number] = long
+                sample = number - self.lag
+                earlier = waiting.pop(sample, None)
+                if earlier is not None and sample >= done:
+                    yield sample, (earlier - short).numpy()
+
+    def _to_float16(self, values: np.ndarray, scale: np.ndarray, sample: int) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            scaled = (values / scale[:, None, None]).astype(np.float16)
+        if not np.isfinite(scaled).all():
+            bad = [n for n, field in zip(self.spec.names, scaled, strict=True) if not np.isfinite(field).all()]
+            raise UserError(
+                f"the background error valid at {self.times[sample]} is not finite, or 65 000 times "
+                f"its usual size, in {', '.join(bad)}; check the forecaster and its mean and std files"
+            )
+        return scaled
+
+    def _lay_out(self, partial: Path) -> None:
+        import dask.array as da
+
+        channels, (rows, columns) = len(self.spec), self.grid.shape
+        shape, chunk = (len(self.times), channels, rows, columns), (1, channels, rows, columns)
+        unknown = np.full(channels, np.nan)
+        dataset = xr.Dataset(
+            {
+                "background_error": (
+                    ("time", "channel", "latitude", "longitude"),
+                    da.empty(shape, chunks=chunk, dtype=np.float16),
+                    {"long_name": "48 h minus 24 h forecast, divided by scale"},
+                ),
+                "scale": ("channel", unknown, {"long_name": "physical units per unit of background_error"}),
+                "error_std": ("channel", unknown, {"long_name": "area-weighted std, physical units"}),
+                "error_mean": ("channel", unknown, {"long_name": "area-weighted mean, physical units"}),
+            },
+            coords={
+                "time": ("time", self.times.astype("datetime64[ns]"), {"long_name": "valid time"}),
+                "channel": ("channel", np.array(self.spec.names)),
+                "units": ("channel", np.array([channel.units for channel in self.spec.channels])),
+                "latitude": ("latitude", self.grid.latitude, {"units": "degrees_north"}),
+                "longitude": ("longitude", self.grid.longitude, {"units": "degrees_east"}),
+            },
+            attrs={
+                "title": "Background errors by the NMC method",
+                "scheme": f"{LONG_HOURS} h minus {SHORT_HOURS} h forecast, valid at the same time",
+                **self.recipe,
+            },
+        )
+        encoding = {
+            "background_error": {
+                "chunks": chunk,
+                "compressors": (Blosc("zstd", clevel=3, shuffle=Blosc.BITSHUFFLE),),
+            },
+            "time": {"units": TIME_UNITS, "dtype": "int64", "chunks": (len(self.times),)},
+        }
+        dataset.to_zarr(partial, compute=False, encoding=encoding, consolidated=True, zarr_format=2)
+
+
+class _Moments:
+    """Area-weighted mean and standard deviation by channel, sample after sample, in float64."""
+
+    def __init__(self, area_weights: np.ndarray) -> None:
+        self.weights = area_weights[:, None]  # [H, 1], mean 1
+        self.count, self.total, self.squares = 0, np.zeros(()), np.zeros(())
+
+    def add(self, sample: np.ndarray) -> None:
+        """[C, H, W]"""
+        values = sample.astype(np.float64)
+        self.count += 1
+        self.total = self.total + (values * self.weights).mean((1, 2))
+        self.squares = self.squares + (values**2 * self.weights).mean((1, 2))
+
+    @property
+    def mean(self) -> np.ndarray:
+        return self.total / self.count
+
+    @property
+    def std(self) -> np.ndarray:
+        return np.sqrt(np.maximum(self.squares / self.count - self.mean**2, 0.0))
+
+
+def _power_of_two(values: np.ndarray) -> np.ndarray:
+    """[C]: the power of two nearest to each channel's root mean square; 1 where it is all zero."""
+    size = np.sqrt(np.square(values.astype(np.float64)).mean((1, 2)))
+    finite = np.isfinite(size) & (size > 0)
+    return np.where(finite, np.exp2(np.round(np.log2(np.where(finite, size, 1.0)))), 1.0)

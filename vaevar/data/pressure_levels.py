@@ -1,0 +1,173 @@
+"""From a model's sigma levels to pressure levels, with fields continued below the ground.
+
+The formulas are ECMWF's (IFS documentation, Full-Pos; Yessad, "FULL-POS in the cycle 46T1R1 of
+ARPEGE/IFS", sections 3.3 to 3.6): hydrostatic geopotential, temperature with a standard lapse
+rate below the surface, damped over high and hot ground, and pressure reduced to mean sea level
+with the same corrections. A naive reduction gives thousands of Pa of noise over mountains.
+
+Arrays are float64 [T, K, ...] with sigma ascending (top first); pressures in Pa.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+GAS_CONSTANT = 287.0
+GRAVITY = 9.81
+LAPSE_RATE = 0.0065
+WARM = 290.5
+COLD = 255.0
+
+
+@dataclass(frozen=True)
+class SigmaState:
+    """A model state on sigma levels.
+
+    Attributes:
+        sigma: [K] full levels, ascending.
+        u, v, t, q: [T, K, ...] wind (m/s), temperature (K), specific humidity (kg/kg).
+        geopotential: [T, K, ...] on full levels, m² s⁻².
+        surface_pressure: [T, ...] Pa.
+    """
+
+    sigma: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    t: np.ndarray
+    q: np.ndarray
+    geopotential: np.ndarray
+    surface_pressure: np.ndarray
+
+    def __post_init__(self) -> None:
+        if self.sigma.ndim != 1 or np.any(np.diff(self.sigma) <= 0):
+            raise ValueError("sigma levels must ascend, top of the atmosphere first")
+        for name in ("u", "v", "t", "q", "geopotential"):
+            shape = getattr(self, name).shape
+            if shape[1] != self.sigma.size or shape[:1] + shape[2:] != self.surface_pressure.shape:
+                raise ValueError(f"{name} {shape} does not fit sigma and surface pressure")
+
+    @property
+    def surface_geopotential(self) -> np.ndarray:
+        """φ_s = φ_K − R T_K ln(1/σ_K): the model's own hydrostatic equation at its lowest level."""
+        return self.geopotential[:, -1] + GAS_CONSTANT * self.t[:, -1] * np.log(self.sigma[-1])
+
+    @property
+    def surface_temperature(self) -> np.ndarray:
+        """T_s = T_K (1 + (R Γ/g) (p_s/p_K − 1)): the lowest level brought down to the ground."""
+        alpha = GAS_CONSTANT * LAPSE_RATE / GRAVITY
+        return self.t[:, -1] * (1.0 + alpha * (1.0 / self.sigma[-1] - 1.0))
+
+
+def _damped_warm_cold(temperature: np.ndarray) -> np.ndarray:
+    """The surface temperature that a reduction may use: hot ground cooled, cold ground warmed."""
+    warm = np.where(temperature > WARM, 0.5 * (WARM + temperature), temperature)
+    return np.where(temperature < COLD, 0.5 * (COLD + temperature), warm)
+
+
+def mean_sea_level_pressure(state: SigmaState) -> np.ndarray:
+    """p_s reduced to sea level, [T, ...] Pa (Full-Pos, "mean sea level pressure").
+
+    p_msl = p_s exp( φ_s/(R T*) · (1 − x/2 + x²/3) ),  x = α φ_s/(R T*),  α = R Γ'/g.
+    """
+    phi, surface = state.surface_geopotential, state.surface_temperature
+    sea_level = surface + LAPSE_RATE * phi / GRAVITY
+    alpha = np.full_like(surface, GAS_CONSTANT * LAPSE_RATE / GRAVITY)
+    safe_phi = np.where(np.abs(phi) > 1.0, phi, 1.0)
+    # Where extrapolation to sea level gives hotter air than 290.5 K, the lapse rate is reduced
+    # (Γ such that T_0 = 290.5 K), and to nothing where the ground itself is that hot.
+    limited = (sea_level > WARM) & (surface <= WARM)
+    alpha = np.where(limited, GAS_CONSTANT * (WARM - surface) / safe_phi, alpha)
+    alpha = np.where((sea_level > WARM) & (surface > WARM), 0.0, alpha)
+    start = _damped_warm_cold(surface)
+    x = alpha * phi / (GAS_CONSTANT * start)
+    exponent = phi / (GAS_CONSTANT * start) * (1.0 - x / 2.0 + x**2 / 3.0)
+    return np.where(np.abs(phi) < 1.0, state.surface_pressure, state.surface_pressure * np.exp(exponent))
+
+
+def to_pressure_levels(state: SigmaState, levels_hpa: np.ndarray) -> dict[str, np.ndarray]:
+    """Interpolate z, q, u, v, t to pressure levels.
+
+    Inside the model's levels: linear in ln p, and geopotential with the curvature that the linear
+    temperature gives it (d²φ/d(ln p)² = −R dT/d ln p). Between the lowest level and the ground:
+    temperature and geopotential towards their surface values. Below the ground: :func:`_below_ground`;
+    wind and humidity keep the lowest level's value.
+
+    Args:
+        levels_hpa: [L] ascending.
+
+    Returns:
+        ``z, q, u, v, t`` of shape [T, L, ...].
+
+    Raises:
+        ValueError: when a level lies above the model's highest level.
+    """
+    pressure = np.asarray(levels_hpa, dtype=np.float64) * 100.0
+    ln_ps = np.log(state.surface_pressure)
+    ln_sigma = np.log(state.sigma)
+    extra = (None,) * (state.surface_pressure.ndim - 1)
+    # ln(p/p_s) of each wanted level, [T, L, ...], against ln σ of the model's levels.
+    target = np.log(pressure)[(None, slice(None), *extra)] - ln_ps[:, None]
+    if target.min() < ln_sigma[0]:
+        raise ValueError(f"{levels_hpa[0]} hPa lies above the model's top level")
+    # The surface joins the column as one more level, so that near-ground layers interpolate too.
+    column_x = np.concatenate([ln_sigma, [0.0]])
+    t = np.concatenate([state.t, state.surface_temperature[:, None]], 1)
+    phi = np.concatenate([state.geopotential, state.surface_geopotential[:, None]], 1)
+
+    upper = np.clip(np.searchsorted(column_x, target, side="right") - 1, 0, column_x.size - 2)
+    low_x, high_x = column_x[upper], column_x[upper + 1]
+    fraction = np.clip((target - low_x) / (high_x - low_x), 0.0, 1.0)
+
+    def linear(field: np.ndarray) -> np.ndarray:
+        return (1 - fraction) * np.take_along_axis(field, upper, 1) + fraction * np.take_along_axis(
+            field, upper + 1, 1
+        )
+
+    def kept_to_ground(field: np.ndarray) -> np.ndarray:
+        return linear(np.concatenate([field, field[:, -1:]], 1))
+
+    slope = (np.take_along_axis(t, upper + 1, 1) - np.take_along_axis(t, upper, 1)) / (high_x - low_x)
+    inside = np.clip(target, None, 0.0)
+    curvature = -0.5 * GAS_CONSTANT * slope * (inside - low_x) * (inside - high_x)
+    t_below, phi_below = _below_ground(state, np.clip(target, 0.0, None))
+    underground = target > 0.0
+    return {
+        "z": np.where(underground, phi_below, linear(phi) + curvature),
+        "q": kept_to_ground(state.q),
+        "u": kept_to_ground(state.u),
+        "v": kept_to_ground(state.v),
+        "t": np.where(underground, t_below, linear(t)),
+    }
+
+
+def _below_ground(state: SigmaState, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Temperature and geopotential at ln(p/p_s) = y ≥ 0, [T, L, ...] each.
+
+    T = T_s (1 + αy + (αy)²/2 + (αy)³/6) with the lapse rate of the column between the ground and
+    sea level: the standard one up to 2000 m, one that ends at 298 K at most above 2500 m, blended
+    between. φ = φ_s − R T_s y (1 + αy/2 + (αy)²/6) with the sea-level reduction's corrections.
+    """
+    phi, surface = state.surface_geopotential, state.surface_temperature
+    height = phi / GRAVITY
+    standard = surface + LAPSE_RATE * height
+    capped = np.minimum(standard, 298.0)
+    blend = np.clip((height - 2000.0) / 500.0, 0.0, 1.0)
+    sea_level = (1 - blend) * standard + blend * capped
+    gamma = np.where(
+        height > 2000.0, np.clip(sea_level - surface, 0.0, None) / np.maximum(height, 2000.0), LAPSE_RATE
+    )
+    ay = (GAS_CONSTANT * gamma / GRAVITY)[:, None] * y
+    temperature = surface[:, None] * (1.0 + ay + ay**2 / 2 + ay**3 / 6)
+
+    start = _damped_warm_cold(surface)
+    alpha = GAS_CONSTANT * LAPSE_RATE / GRAVITY
+    safe_phi = np.where(np.abs(phi) > 1.0, phi, 1.0)
+    alpha_phi = np.where(
+        (standard > WARM) & (surface <= WARM), GAS_CONSTANT * (WARM - surface) / safe_phi, alpha
+    )
+    alpha_phi = np.where((standard > WARM) & (surface > WARM), 0.0, alpha_phi)
+    ay_phi = alpha_phi[:, None] * y
+    geopotential = phi[:, None] - GAS_CONSTANT * start[:, None] * y * (1.0 + ay_phi / 2 + ay_phi**2 / 6)
+    return temperature, geopotential

@@ -1,0 +1,158 @@
+"""LightningDataModule of consecutive states, for training a forecaster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vaevar.data.era5 import Source, WeatherStore
+from vaevar.sphere import Grid
+from vaevar.state import Normalizer, StateSpec
+
+STATISTICS_STATES = 400
+
+
+class SequenceDataset(Dataset[Tensor]):
+    """Windows of ``length`` consecutive states, [length, C, H, W] physical float32.
+
+    Args:
+        store: where states are read.
+        times: evenly spaced times, all in the store.
+        length: states in a window.
+        in_memory: read everything once (1.3 MB a state on 48 × 96 points), else window by window.
+    """
+
+    def __init__(self, store: WeatherStore, times: np.ndarray, length: int, in_memory: bool) -> None:
+        if times.size < length:
+            raise ValueError(f"{times.size} states are too few for windows of {length}")
+        self.store, self.times, self.length = store, times, length
+        self.states = torch.from_numpy(store.read(times)) if in_memory else None
+
+    def __len__(self) -> int:
+        return self.times.size - self.length + 1
+
+    def __getitem__(self, index: int) -> Tensor:
+        window = slice(index, index + self.length)
+        if self.states is not None:
+            return self.states[window]
+        return torch.from_numpy(self.store.read(self.times[window]))
+
+
+class StateSequences(L.LightningDataModule):
+    """Windows of the train period and of the validation period.
+
+    Batches arrive normalised, [B, 2 + steps, C, H, W]: two past states, then the states to predict.
+
+    Args:
+        train: source of the train period.
+        validation: source of the validation period.
+        train_start, train_end, validation_start, validation_end: first and last state used.
+        rollout_steps: states to predict in training.
+        validation_steps: states to predict in validation (8 reach 48 h).
+        validation_every: hours between validation windows.
+        batch_size: windows in a batch.
+        workers: loader processes; 0 reads in the main process.
+        in_memory: keep the periods in memory.
+        spec: channels; default FengWu's 69.
+    """
+
+    def __init__(
+        self,
+        train: Source,
+        validation: Source,
+        train_start: str,
+        train_end: str,
+        validation_start: str,
+        validation_end: str,
+        rollout_steps: int = 1,
+        validation_steps: int = 8,
+        validation_every: int = 24,
+        batch_size: int = 8,
+        workers: int = 0,
+        in_memory: bool = True,
+        spec: StateSpec | None = None,
+    ) -> None:
+        super().__init__()
+        self.sources = {"train": train, "validation": validation}
+        self.periods = {
+            "train": six_hourly(train_start, train_end),
+            "validation": six_hourly(validation_start, validation_end),
+        }
+        self.rollout_steps, self.validation_steps = rollout_steps, validation_steps
+        self.validation_every, self.batch_size = validation_every, batch_size
+        self.workers, self.in_memory = workers, in_memory
+        self.spec = spec or StateSpec()
+        self.grid: Grid
+        self.normalizer: Normalizer
+        self.change_std: Tensor
+
+    def prepare_data(self) -> None:
+        for name, times in self.periods.items():
+            self.sources[name].prepare(times[0], times[-1])
+
+    def setup(self, stage: str) -> None:
+        stores = {name: source.open(self.spec) for name, source in self.sources.items()}
+        self.grid = stores["train"].grid
+        mean, std, self.change_std = statistics(stores["train"], self.periods["train"])
+        self.normalizer = Normalizer(mean, std)
+        self.train_set = SequenceDataset(
+            stores["train"], self.periods["train"], 2 + self.rollout_steps, self.in_memory
+        )
+        self.validation_set = SequenceDataset(
+            stores["validation"], self.periods["validation"], 2 + self.validation_steps, self.in_memory
+        )
+
+    def train_dataloader(self) -> DataLoader:
+        return DataLoader(
+            self.train_set, self.batch_size, shuffle=True, num_workers=self.workers, drop_last=True
+        )
+
+    def val_dataloader(self) -> DataLoader:
+        every = range(0, len(self.validation_set), max(self.validation_every // 6, 1))
+        return DataLoader(torch.utils.data.Subset(self.validation_set, list(every)), self.batch_size)
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return self.normalizer.to(batch.device).normalize(batch)
+
+
+def six_hourly(start: str, end: str) -> np.ndarray:
+    """Times from ``start`` to ``end`` inclusive, every 6 hours, datetime64[h].
+
+    Raises:
+        ValueError: when ``end`` is before ``start``.
+    """
+    first, last = np.datetime64(start, "h"), np.datetime64(end, "h")
+    if last < first:
+        raise ValueError(f"the period ends ({end}) before it starts ({start})")
+    return np.arange(first, last + np.timedelta64(1, "h"), np.timedelta64(6, "h"))
+
+
+def statistics(store: WeatherStore, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """Area-weighted mean and std by channel, and std of the 6 h change relative to that std.
+
+    From some hundreds of pairs of states spread evenly over the period, in bounded memory.
+
+    Returns:
+        mean [C], std [C] in physical units (float64), change_std [C] in units of std (float32).
+    """
+    starts = times[:-1][:: max(1, (times.size - 1) // STATISTICS_STATES)]
+    sums = np.zeros((3, len(store.spec)))
+    shift: np.ndarray | None = None
+    for time in starts:
+        pair = torch.from_numpy(store.read([time, time + np.timedelta64(6, "h")]).astype(np.float64))
+        if shift is None:
+            # Sums of squares about a first guess of the mean: no cancellation in geopotential.
+            shift = store.grid.area_mean(pair[0]).numpy()
+        departure = pair[0] - torch.from_numpy(shift)[:, None, None]
+        sums[0] += store.grid.area_mean(departure).numpy()
+        sums[1] += store.grid.area_mean(departure.square()).numpy()
+        sums[2] += store.grid.area_mean((pair[1] - pair[0]).square()).numpy()
+    assert shift is not None
+    first, second, change = sums / len(starts)
+    std = np.sqrt(np.maximum(second - first**2, 0.0))
+    return shift + first, std, torch.from_numpy(np.sqrt(change) / std).float()

@@ -1,0 +1,181 @@
+"""Network blocks that know the sphere: cyclic in longitude, continued across the poles.
+
+Shared by the VAE, the forecaster and the denoiser. Feature maps are [B, C, H, W] with latitude
+rows from north to south and an even number of longitudes; H may be odd (721). Every block is
+exportable to ONNX by the TorchScript exporter, and keeps ``channels_last`` memory where the input
+has it (on a CPU that is the fast layout, most of all in bfloat16).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def _half_circle(rows: Tensor) -> Tensor:
+    """Rows as seen from the other side of the pole: rolled by half a circle, order reversed."""
+    half = rows.shape[-1] // 2
+    return torch.cat([rows[..., half:], rows[..., :half]], dim=-1).flip(-2)
+
+
+def pad_poles(x: Tensor, north: int, south: int) -> Tensor:
+    """[B, C, H, W] -> [B, C, north + H + south, W]: the rows beyond a pole are that pole's rows
+    half a circle away, nearest first. Wind components do not change sign: it is for features."""
+    parts = [x]
+    if north:
+        parts.insert(0, _half_circle(x[..., :north, :]))
+    if south:
+        parts.append(_half_circle(x[..., -south:, :]))
+    return torch.cat(parts, dim=-2) if len(parts) > 1 else x
+
+
+def pad_sphere(x: Tensor, rows: int, columns: int) -> Tensor:
+    """[B, C, H, W] -> [B, C, H + 2 rows, W + 2 columns], cyclic in longitude and across the poles."""
+    x = pad_poles(x, rows, rows)
+    return torch.cat([x[..., -columns:], x, x[..., :columns]], dim=-1) if columns else x
+
+
+class SphereConv2d(nn.Conv2d):
+    """A convolution over the sphere's grid, output of the input's size; W even, kernel odd.
+
+    Raises:
+        ValueError: for an even kernel size.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int = 3, groups: int = 1, bias: bool = True
+    ) -> None:
+        if kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+        super().__init__(in_channels, out_channels, kernel_size, groups=groups, bias=bias)
+        self.margin = kernel_size // 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(pad_sphere(x, self.margin, self.margin))
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution, norm, pointwise expansion, GELU, pointwise, layer scale, residual.
+
+    Liu et al. (2022), on the sphere. [B, C, H, W] -> the same.
+
+    Args:
+        channels: C.
+        expansion: width of the hidden pointwise layer, in multiples of C.
+        kernel_size: of the depthwise convolution.
+        layer_scale: initial factor of the residual branch.
+    """
+
+    def __init__(
+        self, channels: int, expansion: int = 4, kernel_size: int = 7, layer_scale: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.spatial = SphereConv2d(channels, channels, kernel_size, groups=channels)
+        self.norm = nn.LayerNorm(channels)
+        self.expand = nn.Linear(channels, expansion * channels)
+        self.reduce = nn.Linear(expansion * channels, channels)
+        self.scale = nn.Parameter(torch.full((channels,), layer_scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.spatial(x).permute(0, 2, 3, 1))
+        y = self.reduce(functional.gelu(self.expand(y))) * self.scale
+        return x + y.permute(0, 3, 1, 2)
+
+
+class Downsample(nn.Module):
+    """Patches of ``factor`` × ``factor`` points to one point: [B, C, H, W] -> [B, C', ⌈H/f⌉, W/f].
+
+    Where H is no multiple of the factor, rows beyond the south pole complete the last patch.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, factor: int = 2) -> None:
+        super().__init__()
+        self.factor = factor
+        self.patch = nn.Conv2d(in_channels, out_channels, factor, stride=factor)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.patch(pad_poles(x, 0, -x.shape[-2] % self.factor))
+
+
+class Upsample(nn.Module):
+    """Each point to ``factor`` × ``factor`` points (sub-pixel): [B, C, H, W] -> [B, C', f H, f W].
+
+    ``rows``, where given to ``forward``, crops the result to that many: the inverse of what
+    :class:`Downsample` added to an odd H.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, factor: int = 2) -> None:
+        super().__init__()
+        self.factor = factor
+        self.expand = nn.Conv2d(in_channels, out_channels * factor**2, 1)
+
+    def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
+        x = functional.pixel_shuffle(self.expand(x), self.factor)
+        return x if rows is None else x[..., :rows, :]
+
+
+class WindowAttention(nn.Module):
+    """Self-attention within windows of latitude × longitude, with a residual: [B, C, H, W] -> same.
+
+    As in Swin transformers (Liu et al., 2021), with relative position bias and, in every second
+    block, shifted windows; but no mask is needed on the sphere: in longitude the shift is a roll,
+    and in latitude windows reach over the poles, where they see the rows of the other side.
+
+    Args:
+        channels: C, a multiple of ``heads``.
+        heads: attention heads.
+        window: rows and columns of a window; W must be a multiple of its columns, H need not.
+        shifted: shift the windows by half a window.
+        layer_scale: initial factor of the residual branch.
+
+    Raises:
+        ValueError: when ``channels`` is no multiple of ``heads``.
+    """
+
+    position_index: Tensor
+
+    def __init__(
+        self, channels: int, heads: int, window: tuple[int, int], shifted: bool, layer_scale: float = 0.1
+    ) -> None:
+        super().__init__()
+        if heads < 1 or channels % heads:
+            raise ValueError(f"channels ({channels}) must be a multiple of heads ({heads})")
+        self.heads, self.window = heads, window
+        self.shift = (window[0] // 2, window[1] // 2) if shifted else (0, 0)
+        self.norm = nn.LayerNorm(channels)
+        self.query_key_value = nn.Linear(channels, 3 * channels)
+        self.project = nn.Linear(channels, channels)
+        self.scale = nn.Parameter(torch.full((channels,), layer_scale))
+        height, width = window
+        self.position_bias = nn.Parameter(torch.zeros(heads, (2 * height - 1) * (2 * width - 1)))
+        row, column = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        row, column = row.flatten(), column.flatten()
+        rows_apart = row[:, None] - row[None] + height - 1
+        columns_apart = column[:, None] - column[None] + width - 1
+        index = rows_apart * (2 * width - 1) + columns_apart
+        self.register_buffer("position_index", index.flatten(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, rows, columns = x.shape
+        (height, width), (north, west), heads = self.window, self.shift, self.heads
+        y = pad_poles(x, north, -(rows + north) % height).permute(0, 2, 3, 1)
+        if west:
+            y = torch.cat([y[:, :, west:], y[:, :, :west]], dim=2)
+        padded_rows, size = y.shape[1], height * width
+        y = self.query_key_value(self.norm(y))
+        y = y.reshape(
+            batch, padded_rows // height, height, columns // width, width, 3, heads, channels // heads
+        )
+        y = y.permute(5, 0, 1, 3, 6, 2, 4, 7).reshape(3, -1, heads, size, channels // heads)
+        query, key, value = y.unbind(0)
+        bias = self.position_bias[:, self.position_index].reshape(1, heads, size, size)
+        y = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
+        y = y.reshape(
+            batch, padded_rows // height, columns // width, heads, height, width, channels // heads
+        )
+        y = y.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, padded_rows, columns, channels)
+        if west:
+            y = torch.cat([y[:, :, -west:], y[:, :, :-west]], dim=2)
+        y = self.project(y[:, north : north + rows]) * self.scale
+        return x + y.permute(0, 3, 1, 2)

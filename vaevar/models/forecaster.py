@@ -1,0 +1,208 @@
+"""A small learned forecaster with FengWu's contract: two past states in, the next state out.
+
+The network predicts the 6 h change in units of that change's standard deviation, x(t+6h) = x(t) +
+σ_Δ · f(x(t−6h), x(t)), on normalised fields. A first stage trains single steps; fine-tuning on
+roll-outs (``rollout_steps``) follows, as FengWu's replay and GraphCast do, since what counts in a
+cycle is how errors grow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vaevar.models.blocks import ConvNeXtBlock, Downsample, Upsample
+from vaevar.sphere import Grid
+from vaevar.state import StateSpec
+
+
+class ForecastNetwork(nn.Module):
+    """A ConvNeXt U-Net on the sphere, normalised states to normalised states.
+
+    Input [B, 2C, H, W]: the states at t − 6 h and t, normalised. Output [B, 2C, H, W]: the state at
+    t + 6 h, then the log-variance of its error (a constant by channel, learned from the training
+    errors), as FengWu's 138 outputs.
+
+    Args:
+        channels: C.
+        rows, columns: H and W, for the learned map of the ground (orography, coasts, latitude).
+        widths: features on each scale, the finest first; each scale halves H and W.
+        depths: blocks on each scale, on the way down and again on the way up.
+        kernel_size: of the depthwise convolutions.
+        patch: side of the squares of points that enter as one; a T31 spectral model on 48 × 96
+            points has no more freedom than 24 × 48 of them.
+    """
+
+    change_std: Tensor
+    log_variance: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        rows: int,
+        columns: int,
+        widths: Sequence[int],
+        depths: Sequence[int],
+        kernel_size: int = 5,
+        patch: int = 2,
+    ) -> None:
+        super().__init__()
+        if len(widths) != len(depths):
+            raise ValueError(f"widths {list(widths)} and depths {list(depths)} differ in length")
+        self.channels = channels
+        self.register_buffer("change_std", torch.ones(channels, 1, 1))
+        self.register_buffer("log_variance", torch.zeros(channels, 1, 1))
+        self.stem = Downsample(2 * channels, widths[0], patch)
+        self.ground = nn.Parameter(torch.zeros(widths[0], -(-rows // patch), columns // patch))
+
+        def stage(width: int, depth: int) -> nn.Sequential:
+            return nn.Sequential(*[ConvNeXtBlock(width, kernel_size=kernel_size) for _ in range(depth)])
+
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.down = nn.ModuleList(stage(w, d) for w, d in zip(widths, depths, strict=True))
+        self.shrink = nn.ModuleList(Downsample(fine, coarse) for fine, coarse in pairs)
+        self.grow = nn.ModuleList(Upsample(coarse, fine) for fine, coarse in pairs)
+        self.merge = nn.ModuleList(nn.Conv2d(2 * fine, fine, 1) for fine, _ in pairs)
+        self.up = nn.ModuleList(stage(w, d) for w, d in zip(widths[:-1], depths[:-1], strict=True))
+        self.head = Upsample(widths[0], channels, patch)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
+
+    def change(self, states: Tensor) -> Tensor:
+        """[B, 2C, H, W] normalised -> the 6 h change in units of its std, [B, C, H, W]."""
+        x = self.stem(states) + self.ground
+        skips = []
+        for stage, shrink in zip(self.down, self.shrink, strict=False):
+            x = stage(x)
+            skips.append(x)
+            x = shrink(x)
+        x = self.down[-1](x)
+        for stage, grow, merge, skip in reversed(
+            list(zip(self.up, self.grow, self.merge, skips, strict=True))
+        ):
+            x = stage(merge(torch.cat([grow(x, skip.shape[-2]), skip], 1)))
+        return self.head(x, states.shape[-2])
+
+    def forward(self, states: Tensor) -> Tensor:
+        following = states[:, self.channels :] + self.change_std * self.change(states)
+        variance = torch.zeros_like(following) + self.log_variance
+        return torch.cat([following, variance], 1)
+
+
+class ForecasterModule(L.LightningModule):
+    """Trains a :class:`ForecastNetwork`.
+
+    Loss: the area-weighted mean square of the change's error, each channel divided by the std of
+    its 6 h change, averaged over ``rollout_steps`` steps (the gradient flows through the roll-out).
+
+    Args:
+        rows, columns, gaussian: the grid.
+        surface, upper, levels: the channels.
+        widths, depths, kernel_size, patch: of the network.
+        learning_rate: peak; warms up over ``warmup_steps`` and decays as a cosine to zero.
+        weight_decay: of AdamW.
+        warmup_steps: optimiser steps.
+        rollout_steps: steps of the roll-out that the loss sees; the data must supply as many.
+    """
+
+    def __init__(
+        self,
+        rows: int = 48,
+        columns: int = 96,
+        gaussian: bool = True,
+        surface: Sequence[str] = ("u10", "v10", "t2m", "msl"),
+        upper: Sequence[str] = ("z", "q", "u", "v", "t"),
+        levels: Sequence[int] = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000),
+        widths: Sequence[int] = (256, 384),
+        depths: Sequence[int] = (3, 4),
+        kernel_size: int = 5,
+        patch: int = 2,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.02,
+        warmup_steps: int = 200,
+        rollout_steps: int = 1,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.spec = StateSpec(surface, upper, levels)
+        family = Grid.gaussian if gaussian else Grid.equiangular
+        self.grid = family(rows, columns)
+        self.network = ForecastNetwork(len(self.spec), rows, columns, widths, depths, kernel_size, patch)
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        self.warmup_steps, self.rollout_steps = warmup_steps, rollout_steps
+        self.register_buffer("row_weights", self.grid.area_weights.float()[:, None], persistent=False)
+        self.row_weights: Tensor
+
+    def setup(self, stage: str) -> None:
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if (len(self.spec), *self.grid.shape) != (len(datamodule.spec), *datamodule.grid.shape):
+            raise ValueError("the forecaster's channels and grid differ from the data's")
+        self.network.change_std.copy_(datamodule.change_std.reshape(-1, 1, 1))
+
+    def errors(self, states: Tensor, steps: int) -> Tensor:
+        """Roll out and compare: [B, 2 + T, C, H, W] normalised -> [B, steps, C, H, W].
+
+        The errors are in units of the std of the 6 h change.
+        """
+        window = states[:, :2].flatten(1, 2)
+        errors = []
+        for step in range(steps):
+            if steps > 1 and torch.is_grad_enabled():
+                change = checkpoint(self.network.change, window, use_reentrant=False)
+            else:
+                change = self.network.change(window)
+            current = window[:, len(self.spec) :]
+            following = current + self.network.change_std * change.float()
+            errors.append((following - states[:, 2 + step]) / self.network.change_std)
+            window = torch.cat([current, following], 1)
+        return torch.stack(errors, 1)
+
+    def mean_square(self, errors: Tensor) -> Tensor:
+        """Area-weighted mean square by channel, [B, T, C, H, W] -> [T, C]."""
+        return (errors.square() * self.row_weights).mean((0, 3, 4))
+
+    def training_step(self, batch: Tensor, _: int) -> Tensor:
+        square = self.mean_square(self.errors(batch, self.rollout_steps))
+        with torch.no_grad():
+            log_variance = (square[0][:, None, None] * self.network.change_std**2).clamp_min(1e-12).log()
+            self.network.log_variance.lerp_(log_variance, 0.01)
+        loss = square.mean()
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: Tensor, _: int) -> None:
+        steps = batch.shape[1] - 2
+        square = self.mean_square(self.errors(batch, steps))
+        self.log("val/loss", square[: self.rollout_steps].mean(), prog_bar=True, sync_dist=True)
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        for name in ("z500", "t850", "u500", "t2m"):
+            if self.spec.has(name):
+                index = self.spec.index(name)
+                scale = float(datamodule.change_std[index]) * float(datamodule.normalizer.std[index])
+                for step in sorted({0, steps - 1}):
+                    rmse = square[step, index].sqrt() * scale
+                    self.log(f"val/rmse_{name}_{6 * (step + 1)}h", rmse, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        decayed = [p for p in self.parameters() if p.ndim > 1 and p is not self.network.ground]
+        plain = [p for p in self.parameters() if p.ndim <= 1 or p is self.network.ground]
+        optimizer = torch.optim.AdamW(
+            [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}],
+            lr=self.learning_rate,
+            betas=(0.9, 0.95),
+        )
+        total = max(int(self.trainer.estimated_stepping_batches), 1)
+
+        def factor(step: int) -> float:
+            if step < self.warmup_steps:
+                return (step + 1) / self.warmup_steps
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
