@@ -42,7 +42,9 @@ class StandIn(nn.Module):
 def test_increment_is_centred_and_physical() -> None:
     decoder = StandIn()
     control = LatentControl(decoder)
-    assert control.shape == (3, 2, 2) and control.spec == SPEC and control.grid == GRID
+    assert control.shape == (3, 2, 2)
+    assert control.spec == SPEC
+    assert control.grid == GRID
     w = torch.randn(control.shape)
     expected = torch.tensor([2.0, 0.5])[:, None, None] * (
         decoder.decode(w[None])[0] - decoder.decode(torch.zeros(1, 3, 2, 2))[0]
@@ -70,7 +72,8 @@ def test_the_origin_is_decoded_once_for_each_precision() -> None:
     # In bfloat16 D(0) differs from that in float32; the centre must still be exactly zero.
     with torch.autocast("cpu", dtype=torch.bfloat16):
         reduced = control(zero)
-        assert reduced.abs().max() == 0 and reduced.dtype == torch.float32
+        assert reduced.abs().max() == 0
+        assert reduced.dtype == torch.float32
     assert decoder.calls == 6
     assert control(zero).abs().max() == 0
 
@@ -126,19 +129,20 @@ def test_from_a_checkpoint(checkpoint: Path) -> None:
     with torch.no_grad():
         expected = vae.error_std * (vae.decode(w[None]) - vae.decode(torch.zeros_like(w)[None]))[0]
         torch.testing.assert_close(control(w), expected)
-    assert control.spec == vae.spec and control.grid == vae.grid
+    assert control.spec == vae.spec
+    assert control.grid == vae.grid
     assert not any(parameter.requires_grad for parameter in control.parameters())
 
 
 def test_a_missing_checkpoint_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="absent.pt"):
+    with pytest.raises(UserError, match=r"absent\.pt"):
         LatentControl(tmp_path / "absent.pt")
 
 
 def test_a_background_of_other_channels_is_refused(checkpoint: Path) -> None:
     values = torch.tensor([4.0, 280.0])[:, None, None].expand(2, 8, 16).clone()
     background = State(values, SPEC, Grid.gaussian(8))
-    with pytest.raises(UserError, match="made for .* the background is"):
+    with pytest.raises(UserError, match=r"made for .* the background is"):
         VariationalAssimilator(LatentControl(checkpoint))(background, one_wind(5.0))
 
 
@@ -158,5 +162,6 @@ def test_chosen_by_class_path_in_a_config(checkpoint: Path) -> None:
     }
     made = parser.instantiate(parser.parse_object({"arms": arms})).arms
     assert isinstance(made["vae-var"].control, LatentControl)
-    assert made["vae-var"].dtype == torch.float64 and made["vae-var"].lambda_ == 16.0
+    assert made["vae-var"].dtype == torch.float64
+    assert made["vae-var"].lambda_ == 16.0
     assert isinstance(made["free"], Assimilator)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 
 import numpy as np
@@ -171,7 +172,7 @@ def test_diagnostics_and_callback() -> None:
     assert all(type(value) is float and math.isfinite(value) for value in diagnostics.values())
     assert [iteration for iteration, _ in seen] == list(range(1, int(diagnostics["iterations"]) + 1))
     costs = [diagnostics["j_o_initial"], *(j for _, j in seen)]
-    assert all(after < before for before, after in zip(costs, costs[1:], strict=False))
+    assert all(after < before for before, after in itertools.pairwise(costs))
     assert costs[-1] == diagnostics["j_b"] + diagnostics["j_o"]
     assert diagnostics["grad_norm"] <= 1e-3 * diagnostics["initial_grad_norm"]
     # The line search takes its first trial almost always: no evaluation is made twice.
@@ -193,17 +194,21 @@ def test_it_stops_where_float32_ends() -> None:
         LinearControl(square_root().float(), SPEC, GRID), iterations=500, tolerance=0.0
     )
     diagnostics = variational(here, observed(plus(here, torch.ones_like(here.values)))).diagnostics
-    assert diagnostics["iterations"] < 200
-    assert diagnostics["grad_norm"] < 1e-4 * diagnostics["initial_grad_norm"]
+    assert diagnostics["iterations"] < 30
+    # J is known to 1e-7, so its minimum to the square root of that.
+    assert diagnostics["grad_norm"] < 1e-3 * diagnostics["initial_grad_norm"]
 
 
 def test_no_observations_leave_the_background() -> None:
     here = background()
     found = VariationalAssimilator(Bent())(here, Observations.concatenate([]))
     assert found.state is here
-    assert found.diagnostics["iterations"] == 0 and math.isnan(found.diagnostics["chi2"])
+    assert found.diagnostics["iterations"] == 0
+    assert math.isnan(found.diagnostics["chi2"])
     free = FreeRun()(here, observed(here))
-    assert isinstance(free, Analysis) and free.state is here and free.diagnostics == {}
+    assert isinstance(free, Analysis)
+    assert free.state is here
+    assert free.diagnostics == {}
 
 
 def test_perfect_background_stays() -> None:
@@ -270,7 +275,7 @@ def test_increment_on_a_coarser_grid() -> None:
 def test_other_channels_are_refused() -> None:
     here = background()
     other = StateSpec(surface=["u10", "t2m"], upper=["t"], levels=[500, 1000])
-    with pytest.raises(UserError, match="made for .*t850.* the background is .*t1000"):
+    with pytest.raises(UserError, match=r"made for .*t850.* the background is .*t1000"):
         VariationalAssimilator(Bent())(dataclasses.replace(here, spec=other), observed(here))
 
 
@@ -278,7 +283,7 @@ def test_a_background_with_nan_is_refused_clearly() -> None:
     here = background()
     made = observed(here)
     here.values[:] = math.nan  # a State made of such values would not have been accepted
-    with pytest.raises(FloatingPointError, match="cost of the background is not finite.*NaN"):
+    with pytest.raises(FloatingPointError, match=r"cost of the background is not finite.*NaN"):
         VariationalAssimilator(Bent(), dtype="float64")(here, made)
 
 

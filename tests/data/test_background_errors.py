@@ -39,7 +39,8 @@ class ToyStore:
 
     def read(self, times: np.ndarray) -> np.ndarray:
         steps = (np.asarray(times) - START) / np.timedelta64(6, "h")
-        assert steps.min() >= 0 and steps.max() < len(self.times)
+        assert steps.min() >= 0
+        assert steps.max() < len(self.times)
         return torch.stack([self.pattern + s * GAINED for s in steps.tolist()]).float().numpy()
 
 
@@ -102,7 +103,8 @@ def test_differences_pair_by_valid_time(tmp_path: Path, every_hours: int) -> Non
     assert dataset["background_error"].dtype == np.float16
     assert dataset["background_error"].dims == ("time", "channel", "latitude", "longitude")
     assert dataset["channel"].values.tolist() == ["u10", "q500", "z500"]
-    assert dataset.attrs["source"] == "a toy" and "48 h minus 24 h" in dataset.attrs["scheme"]
+    assert dataset.attrs["source"] == "a toy"
+    assert "48 h minus 24 h" in dataset.attrs["scheme"]
     np.testing.assert_allclose(dataset["error_mean"].values, expected[:, 0, 0], rtol=1e-3)
 
 
@@ -159,7 +161,7 @@ def test_settings_that_cannot_work_are_named(tmp_path: Path, changes: dict, mess
 
 
 def test_a_forecaster_that_diverges_is_reported(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="not finite.*u10"):
+    with pytest.raises(UserError, match=r"not finite.*u10"):
         _build(tmp_path / "errors.zarr", ToyForecaster(noise=float("nan")))
 
 
@@ -197,7 +199,8 @@ def test_batches_are_normalised_and_validation_is_the_last_stretch(errors: Path,
     # Training ends the gap before validation begins: two samples of 6 h lie between.
     assert list(data.training.indices) == list(range(first - 2 + 1))
     assert data.error_std.tolist() == pytest.approx(std.tolist())
-    assert data.spec == SPEC and data.grid == GRID
+    assert data.spec == SPEC
+    assert data.grid == GRID
 
 
 def test_shuffling_follows_the_seed_and_ranks_share_the_samples_out(errors: Path) -> None:
@@ -212,7 +215,8 @@ def test_shuffling_follows_the_seed_and_ranks_share_the_samples_out(errors: Path
     data = _module(errors)
     data.setup("fit")
     shares = [set(DistributedSampler(data.training, 2, rank, drop_last=True)) for rank in range(2)]
-    assert not shares[0] & shares[1] and len(shares[0] | shares[1]) >= len(data.training) - 1
+    assert not shares[0] & shares[1]
+    assert len(shares[0] | shares[1]) >= len(data.training) - 1
 
 
 def test_worker_processes_read_the_same(errors: Path) -> None:
@@ -245,7 +249,8 @@ def test_augmentation_flips_signs_and_rolls_only_while_training(errors: Path) ->
         ]
         assert matches
         kinds.update(matches)
-    assert {sign for sign, _ in kinds} == {-1, 1} and len({places for _, places in kinds}) > 1
+    assert {sign for sign, _ in kinds} == {-1, 1}
+    assert len({places for _, places in kinds}) > 1
 
 
 def test_stores_that_do_not_fit_are_refused(errors: Path, tmp_path: Path) -> None:

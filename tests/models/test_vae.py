@@ -110,7 +110,9 @@ def test_samples_are_centred_and_the_decoder_has_the_gradient_of_its_values(vae:
     with torch.no_grad():
         step = 1e-5
         ahead, behind = (double.decode(w + s * step * direction).square().sum() for s in (1, -1))
-    assert ((ahead - behind) / (2 * step)).item() == pytest.approx((gradient * direction).sum().item(), rel=1e-6)
+    assert ((ahead - behind) / (2 * step)).item() == pytest.approx(
+        (gradient * direction).sum().item(), rel=1e-6
+    )
     with torch.no_grad():
         samples = vae.sample(3, torch.Generator().manual_seed(0))
         w = torch.randn(3, *vae.latent_shape, generator=torch.Generator().manual_seed(0))
@@ -161,7 +163,8 @@ def test_fit_learns_and_both_kinds_of_checkpoint_load(tmp_path: Path) -> None:
         loaded = VAE.load(path)
         torch.testing.assert_close(loaded(x), expected)
         assert loaded.error_std.flatten().tolist() == data.error_std.tolist()
-        assert loaded.spec == data.spec and loaded.grid == data.grid
+        assert loaded.spec == data.spec
+        assert loaded.grid == data.grid
     assert torch.load(slim, weights_only=True)["provenance"]["command"] == "a test"
 
 

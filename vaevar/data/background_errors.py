@@ -141,7 +141,9 @@ class BackgroundErrors(L.LightningDataModule):
         try:
             self.start, self.end = np.datetime64(start, "h"), np.datetime64(end, "h")
         except ValueError:
-            raise UserError(f"start and end must be times such as 2019-12-01T00, got {start!r}, {end!r}") from None
+            raise UserError(
+                f"start and end must be times such as 2019-12-01T00, got {start!r}, {end!r}"
+            ) from None
         self.source, self.forecaster, self.path = source, forecaster, path
         self.every_hours, self.rollout_batch_size = every_hours, rollout_batch_size
         self.validation_fraction, self.gap = validation_fraction, np.timedelta64(gap_hours, "h")

@@ -10,11 +10,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
+import dask.array
 import numpy as np
 import torch
 import xarray as xr
+import zarr
 
 from vaevar.errors import UserError
 from vaevar.sphere import Grid
@@ -195,69 +197,65 @@ def open_zarr(path: str | Path) -> xr.Dataset:
         raise UserError(f"{path}: cannot be opened as a zarr store ({error})") from None
 
 
-def dataset_of(
-    values: np.ndarray, times: np.ndarray, spec: StateSpec, grid: Grid, attrs: Mapping[str, str]
-) -> xr.Dataset:
-    """States as a WeatherBench 2 dataset: long names, units, levels, int64 hours.
+def create_store(
+    path: str | Path,
+    times: np.ndarray,
+    spec: StateSpec,
+    grid: Grid,
+    attrs: Mapping[str, str],
+    lead: np.timedelta64 | None = None,
+) -> None:
+    """Lay out an empty WeatherBench 2 store; states are filled in by :func:`write_states`.
+
+    Long names, units, int64 hours, one time per chunk; unwritten times read as NaN. The layout
+    appears whole or not at all.
 
     Args:
-        values: [T, C, H, W] physical units.
-        times: [T] datetime64.
+        path: the zarr store; one that is there is replaced.
+        times: [T] datetime64; initial times where a lead is given.
+        spec, grid: of the states.
+        attrs: attributes of the dataset.
+        lead: adds the dimension ``prediction_timedelta`` with this one value.
     """
-    data: dict[str, xr.DataArray] = {}
-    for name in (*spec.surface, *spec.upper):
-        known, fields = VARIABLES[name], values[:, spec.variable_slice(name)]
-        if name in spec.upper:
-            dims: tuple[str, ...] = ("time", "level", "latitude", "longitude")
-        else:
-            dims, fields = ("time", "latitude", "longitude"), fields[:, 0]
-        data[known.long_name] = xr.DataArray(
-            fields.astype(np.float32, copy=False), dims=dims, attrs={"units": known.units, "short_name": name}
-        )
-    coords = {
-        "time": ("time", times.astype("datetime64[ns]")),
-        "latitude": ("latitude", grid.latitude.astype(np.float32), {"units": "degrees_north"}),
-        "longitude": ("longitude", grid.longitude.astype(np.float32), {"units": "degrees_east"}),
-    }
-    if spec.upper:
-        coords["level"] = ("level", np.asarray(spec.levels, dtype=np.int64), {"units": "hPa"})
-    return xr.Dataset(data, coords=coords, attrs=dict(attrs))
-
-
-def create_store(
-    path: str | Path, times: np.ndarray, spec: StateSpec, grid: Grid, attrs: Mapping[str, str]
-) -> None:
-    """Lay out an empty store for all ``times``; states are filled in by :func:`write_states`.
-
-    Unwritten times read as NaN. The layout appears whole or not at all.
-    """
-    import dask.array as da
-
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    template = dataset_of(np.zeros((1, len(spec), *grid.shape), np.float32), times[:1], spec, grid, attrs)
+    coords: dict[str, tuple] = {"time": ("time", times.astype("datetime64[ns]"))}
+    outer: tuple[str, ...] = ("time",)
+    if lead is not None:
+        coords["prediction_timedelta"] = ("prediction_timedelta", [lead.astype("timedelta64[ns]")])
+        outer = ("time", "prediction_timedelta")
+    if spec.upper:
+        coords["level"] = ("level", np.asarray(spec.levels, dtype=np.int64), {"units": "hPa"})
+    coords["latitude"] = ("latitude", grid.latitude.astype(np.float32), {"units": "degrees_north"})
+    coords["longitude"] = ("longitude", grid.longitude.astype(np.float32), {"units": "degrees_east"})
+    data = {}
     encoding: dict[str, dict] = {"time": {"units": TIME_UNITS, "dtype": "int64", "chunks": (len(times),)}}
-    lazy = {}
-    for name, array in template.data_vars.items():
-        shape = (len(times), *array.shape[1:])
-        chunks = (1, *array.shape[1:])
-        lazy[name] = (array.dims, da.empty(shape, chunks=chunks, dtype=np.float32), array.attrs)
-        encoding[str(name)] = {"chunks": chunks, "_FillValue": np.float32(np.nan)}
-    coords = dict(template.drop_vars("time").coords) | {"time": ("time", times.astype("datetime64[ns]"))}
-    dataset = xr.Dataset(lazy, coords=coords, attrs=template.attrs)
+    if lead is not None:
+        encoding["prediction_timedelta"] = {"units": "hours", "dtype": "int64"}
+    for name in (*spec.surface, *spec.upper):
+        known = VARIABLES[name]
+        dims = (*outer, *(("level",) if name in spec.upper else ()), "latitude", "longitude")
+        shape = tuple(len(coords[dim][1]) for dim in dims)
+        lazy = dask.array.empty(shape, chunks=(1, *shape[1:]), dtype=np.float32)
+        data[known.long_name] = xr.DataArray(
+            lazy, dims=dims, attrs={"units": known.units, "short_name": name}
+        )
+        encoding[known.long_name] = {"chunks": (1, *shape[1:]), "_FillValue": np.float32(np.nan)}
+    dataset = xr.Dataset(data, coords=coords, attrs=dict(attrs))
     dataset.to_zarr(partial, compute=False, encoding=encoding, consolidated=True, zarr_format=2)
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
 
 
-def write_states(
-    path: str | Path, start: int, values: np.ndarray, times: np.ndarray, spec: StateSpec, grid: Grid
-) -> None:
+def write_states(path: str | Path, start: int, values: np.ndarray, spec: StateSpec) -> None:
     """Fill states [T, C, H, W] into a store made by :func:`create_store`, from position ``start``."""
-    dataset = dataset_of(values, times, spec, grid, {})
-    keep = dataset.drop_vars([name for name in dataset.coords if name != "time"]).drop_vars("time")
-    keep.to_zarr(path, region={"time": slice(start, start + values.shape[0])}, consolidated=True)
+    group = zarr.open_group(path, mode="r+")
+    span = slice(start, start + values.shape[0])
+    for name in (*spec.surface, *spec.upper):
+        array = cast(zarr.Array, group[VARIABLES[name].long_name])
+        fields = values[:, spec.variable_slice(name)].astype(np.float32, copy=False)
+        array[span] = fields.reshape(values.shape[0], *array.shape[1:])
 
 
 def _plain(units: str) -> str:

@@ -86,7 +86,9 @@ class _Build:
     ) -> None:
         step = forecaster.step_hours
         if every_hours < 1 or SHORT_HOURS % every_hours:
-            raise UserError(f"every_hours must divide {SHORT_HOURS} so that forecasts pair up, got {every_hours}")
+            raise UserError(
+                f"every_hours must divide {SHORT_HOURS} so that forecasts pair up, got {every_hours}"
+            )
         if SHORT_HOURS % step:
             raise UserError(f"the forecaster steps {step} h, which does not divide {SHORT_HOURS} h")
         if batch_size < 1:
@@ -135,7 +137,8 @@ class _Build:
             done = 0
         group = zarr.open_group(partial, mode="r+")
         errors, scales = group["background_error"], group["scale"]
-        assert isinstance(errors, zarr.Array) and isinstance(scales, zarr.Array)
+        assert isinstance(errors, zarr.Array)
+        assert isinstance(scales, zarr.Array)
         moments = _Moments(self.grid.area_weights.numpy())
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns) as progress:
@@ -196,7 +199,9 @@ class _Build:
         with np.errstate(over="ignore"):
             scaled = (values / scale[:, None, None]).astype(np.float16)
         if not np.isfinite(scaled).all():
-            bad = [n for n, field in zip(self.spec.names, scaled, strict=True) if not np.isfinite(field).all()]
+            bad = [
+                n for n, field in zip(self.spec.names, scaled, strict=True) if not np.isfinite(field).all()
+            ]
             raise UserError(
                 f"the background error valid at {self.times[sample]} is not finite, or 65 000 times "
                 f"its usual size, in {', '.join(bad)}; check the forecaster and its mean and std files"

@@ -128,9 +128,7 @@ class SpeedyWorld:
             while done < needed:
                 count = min(CHUNK, self.period.states - done)
                 values = model.advance(count)
-                write_states(
-                    self.path, done, values, times[done : done + count], spec, NatureRun.grid
-                )
+                write_states(self.path, done, values, spec)
                 # The progress file alone says how far the run is; a restart is named after the
                 # states before it, so a kill between any two lines here repeats at most one chunk.
                 finished = done + count

@@ -171,9 +171,7 @@ class WindowAttention(nn.Module):
         query, key, value = y.unbind(0)
         bias = self.position_bias[:, self.position_index].reshape(1, heads, size, size)
         y = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias.to(query.dtype))
-        y = y.reshape(
-            batch, padded_rows // height, columns // width, heads, height, width, channels // heads
-        )
+        y = y.reshape(batch, padded_rows // height, columns // width, heads, height, width, channels // heads)
         y = y.permute(0, 1, 4, 2, 5, 3, 6).reshape(batch, padded_rows, columns, channels)
         if west:
             y = torch.cat([y[:, :, -west:], y[:, :, :-west]], dim=2)

@@ -70,6 +70,7 @@ class VAE(L.LightningModule):
     """
 
     error_std: Tensor
+    point_weights: Tensor
 
     def __init__(
         self,
@@ -181,9 +182,17 @@ class VAE(L.LightningModule):
         Raises:
             UserError: when its channels or grid are not the VAE's.
         """
-        data = getattr(self._trainer, "datamodule", None)
-        if stage != "fit" or data is None or not hasattr(data, "error_std"):
+        if stage != "fit":
             return
+        if self.hparams["compile"]:
+            self.encoder.compile()
+            self.decoder.compile()
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None or not all(hasattr(data, name) for name in ("error_std", "spec", "grid")):
+            raise UserError(
+                "VAE: the data module has no error_std, spec and grid; fit on "
+                "vaevar.data.background_errors.BackgroundErrors"
+            )
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
                 f"VAE: the background errors are {data.spec} on {data.grid}, but the model is "
@@ -191,9 +200,6 @@ class VAE(L.LightningModule):
             )
         std = torch.as_tensor(data.error_std, dtype=torch.float32).reshape(-1, 1, 1)
         self.error_std.copy_(std.to(self.error_std.device))
-        if self.hparams["compile"]:
-            self.encoder.compile()
-            self.decoder.compile()
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         losses = self.losses(batch)
@@ -208,7 +214,7 @@ class VAE(L.LightningModule):
         scores = {f"val/{name}": value for name, value in self.losses(batch).items()}
         mean = self.encode(batch)[0]
         residual = (self.decode(mean).float() - batch).square().mean((0, 2, 3))
-        variance = batch.square().mean((0, 2, 3))
+        variance = batch.square().mean((0, 2, 3)).clamp_min(1e-12)
         scores["val/explained_variance"] = 1 - (residual / variance).mean()
         for name in (*self.spec.surface, *self.spec.upper):
             channels = self.spec.variable_slice(name)
@@ -222,7 +228,9 @@ class VAE(L.LightningModule):
         """Log the active units: those whose posterior mean varies by more than 0.01 over the data
         (Burda et al., 2016)."""
         moments = torch.stack(self._latent_moments).sum(0)
-        count, total, squares = self.all_gather(moments).reshape(-1, *moments.shape).sum(0)
+        gathered = self.all_gather(moments)
+        assert isinstance(gathered, Tensor)
+        count, total, squares = gathered.reshape(-1, *moments.shape).sum(0)
         variance = squares / count - (total / count).square()
         active = (variance > 0.01).float()
         self.log("val/active_units", active.sum())
@@ -232,12 +240,13 @@ class VAE(L.LightningModule):
         """AdamW; linear warm-up, then constant or a cosine down to 0."""
         settings = self.hparams
         # Decay pulls on weights that mix features, not on biases, norms and scales.
-        decay = [p for p in self.parameters() if p.ndim > 1]
+        features = [p for p in self.parameters() if p.ndim > 1]
         rest = [p for p in self.parameters() if p.ndim <= 1]
-        optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": settings["weight_decay"]}, {"params": rest, "weight_decay": 0}],
-            lr=settings["learning_rate"],
-        )
+        groups: list[dict[str, Any]] = [
+            {"params": features, "weight_decay": settings["weight_decay"]},
+            {"params": rest, "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=settings["learning_rate"])
         total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
 
         def factor(step: int) -> float:
@@ -279,7 +288,8 @@ class VAE(L.LightningModule):
         path = Path(path)
         if not path.is_file():
             raise UserError(
-                f"{path}: no such VAE checkpoint; train one with `python main.py fit --config configs/vae.yaml`"
+                f"{path}: no such VAE checkpoint; train one with "
+                "`python main.py fit --config configs/vae.yaml`"
             )
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)

@@ -159,7 +159,7 @@ class Encoder(nn.Module):
         # Little noise at the start, so that the mean learns to carry information before the KL
         # term closes the units that are not worth it.
         nn.init.zeros_(self.log_variance.weight)
-        nn.init.constant_(self.log_variance.bias, -4.0)
+        self.log_variance.bias = nn.Parameter(torch.full((shape.latent_channels,), -4.0))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         x = x.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,149 @@
+"""The cyclic callback: analysis -> forecaster -> next background, with a restart after each.
+
+An arm's next background is forecast from its own last analyses: the forecaster's ``history`` of
+them, two for FengWu. Everything an arm needs to go on is written after each analysis, so a run
+that was killed resumes to the same numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from vaevar.assim.module import ArmResult, AssimilationModule
+from vaevar.data.cycles import AnalysisTime, AnalysisTimes
+from vaevar.errors import UserError
+from vaevar.models.protocol import rollout
+
+
+class Cycle(L.Callback):
+    """Carries every arm from one analysis time to the next.
+
+    Args:
+        resume: go on from the restart files in the run directory, if there are any; otherwise
+            start again and overwrite.
+    """
+
+    def __init__(self, resume: bool = True) -> None:
+        self.resume = resume
+        self._unsaved: list[str] = []
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module, data = parts_of(trainer, pl_module)
+        forecaster = module.forecaster
+        if forecaster.spec != data.spec or forecaster.grid != data.store.grid:
+            raise UserError(
+                f"the forecaster works on {forecaster.spec} and {forecaster.grid}, the truth is {data.spec} "
+                f"on {data.store.grid}: bring a forecaster and a store that belong together"
+            )
+        if forecaster.step_hours != data.step_hours:
+            raise UserError(
+                f"the forecaster's step is {forecaster.step_hours} h, the cycle's {data.step_hours} h"
+            )
+        directory = run_directory(trainer)
+        first: Tensor | None = None
+        for name in module.local_arms():
+            restart = self._read(directory / name / "restart.pt") if self.resume else None
+            if restart is None:
+                if first is None:
+                    first = self._first_trajectory(module, data)
+                restart = 0, first.clone()
+            module.next_index[name], trajectory = restart
+            module.trajectories[name] = trajectory.to(module.device)
+
+    def _first_trajectory(self, module: AssimilationModule, data: AnalysisTimes) -> Tensor:
+        """The last states of the forecast that ends in the first background, [history, C, H, W]."""
+        history = module.forecaster.history
+        states = list(data.initial_states(history).to(module.device))
+        steps = data.lead_hours // data.step_hours
+        states += [state[0] for state in rollout(module.forecaster, torch.stack(states)[None], steps)]
+        return torch.stack(states[-history:])
+
+    def _read(self, path: Path) -> tuple[int, Tensor] | None:
+        if not path.is_file():
+            return None
+        try:
+            content = torch.load(path, weights_only=True, map_location="cpu")
+            return int(content["next_index"]), content["trajectory"]
+        except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+            raise UserError(f"{path}: not a restart file of a cycle ({error}); delete it") from None
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        module, _ = parts_of(trainer, pl_module)
+        time: AnalysisTime = batch
+        results: dict[str, ArmResult] = outputs
+        for name, result in results.items():
+            analysis = result.analysis.state.values
+            past = torch.cat([module.trajectories[name][:-1], analysis[None]])
+            following = module.forecaster.step(past[None])[0]
+            module.trajectories[name] = torch.cat([past, following[None]])[-module.forecaster.history :]
+            module.next_index[name] = time.index + 1
+        self._unsaved = list(results)
+
+    # A restart is written when every other callback has finished with the analysis before it, so
+    # that a kill at any moment loses no score and no state: the analysis is made again.
+    def on_predict_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._save(trainer, pl_module)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._save(trainer, pl_module)
+
+    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module, _ = parts_of(trainer, pl_module)
+        for name in self._unsaved:
+            path = run_directory(trainer) / name / "restart.pt"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(f".{os.getpid()}.partial")
+            content = {"next_index": module.next_index[name], "trajectory": module.trajectories[name].cpu()}
+            torch.save(content, partial)
+            partial.replace(path)
+        self._unsaved = []
+
+
+def run_directory(trainer: L.Trainer) -> Path:
+    """Where a run keeps everything: the logger's directory, such as ``runs/cycle_sparse``.
+
+    Raises:
+        UserError: when the trainer has no logger to name it.
+    """
+    if trainer.log_dir is None:
+        raise UserError("predict writes into its logger's directory: keep `trainer.logger` in the config")
+    return Path(trainer.log_dir)
+
+
+def parts_of(
+    trainer: L.Trainer, pl_module: L.LightningModule
+) -> tuple[AssimilationModule, AnalysisTimes]:
+    """The module and the data of a cycling predict.
+
+    Raises:
+        UserError: when they are of other classes.
+    """
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(pl_module, AssimilationModule) or not isinstance(data, AnalysisTimes):
+        raise UserError(
+            "a cycle needs an AssimilationModule over AnalysisTimes, not "
+            f"{type(pl_module).__name__} over {type(data).__name__}"
+        )
+    return pl_module, data

@@ -1,0 +1,70 @@
+"""The LightningModule whose predict step analyses one time with every experiment arm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from vaevar.assim.variational import Analysis, Assimilator
+from vaevar.data.cycles import AnalysisTime
+from vaevar.errors import UserError
+from vaevar.models.protocol import Forecaster
+from vaevar.state import State
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm at one time: its background, its analysis, and how that was reached."""
+
+    background: State
+    analysis: Analysis
+
+
+class AssimilationModule(L.LightningModule):
+    """Experiment arms side by side: each a named assimilator with its own cycle.
+
+    ``trajectories`` holds what an arm of this rank knows: its last ``forecaster.history`` states,
+    the last of them the background of analysis number ``next_index``.
+    :class:`vaevar.assim.cycle.Cycle` fills and advances both.
+
+    Args:
+        forecaster: makes the backgrounds.
+        arms: assimilators by name; names become directories.
+
+    Raises:
+        UserError: for no arms, or a name that cannot be a directory.
+    """
+
+    def __init__(self, forecaster: Forecaster, arms: dict[str, Assimilator]) -> None:
+        super().__init__()
+        if not arms:
+            raise UserError("model.arms: name at least one experiment arm")
+        bad = [name for name in arms if not name.replace("_", "").replace("-", "").isalnum()]
+        if bad:
+            raise UserError(f"model.arms: {bad} must be made of letters, digits, - and _")
+        self.forecaster = forecaster
+        self.arms: dict[str, Assimilator] = arms
+        self._modules_of_arms = nn.ModuleList(arms.values())
+        self.trajectories: dict[str, Tensor] = {}
+        self.next_index: dict[str, int] = {}
+
+    def local_arms(self) -> list[str]:
+        """The arms of this rank; ranks share them out in turn."""
+        return list(self.arms)[self.global_rank :: self.trainer.world_size]
+
+    def on_predict_start(self) -> None:
+        if torch.is_inference_mode_enabled():
+            raise UserError("variational analyses need gradients: set `trainer.inference_mode: false`")
+
+    def predict_step(self, batch: AnalysisTime, batch_idx: int) -> dict[str, ArmResult]:
+        """Analyse one time with every arm of this rank that has not done so in an earlier run."""
+        results = {}
+        for name, trajectory in self.trajectories.items():
+            if self.next_index[name] > batch.index:
+                continue
+            background = State(trajectory[-1], batch.truth.spec, batch.truth.grid)
+            results[name] = ArmResult(background, self.arms[name](background, batch.observations))
+        return results
