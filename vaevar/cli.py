@@ -2,22 +2,94 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import sys
+import warnings
+from pathlib import Path
+from typing import Any
 
-from lightning.pytorch.cli import LightningCLI
+import lightning as L
+import yaml
+from jsonargparse import ArgumentError
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
+from vaevar.assim.cycle import Cycle
 from vaevar.errors import UserError
+from vaevar.provenance import fingerprint, provenance
+
+
+class RunRecord(SaveConfigCallback):
+    """Writes the resolved config and the provenance, and keeps two experiments apart.
+
+    A cycle's run directory belongs to one experiment: its model and data sections and the files
+    they name. Another experiment under the same name is refused rather than mixed in, unless the
+    cycle is told to start again (``Cycle.resume: false``).
+    """
+
+    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if trainer.log_dir is None:
+            return
+        directory = Path(trainer.log_dir)
+        directory.mkdir(parents=True, exist_ok=True)
+        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
+        experiment = fingerprint({key: config.get(key) for key in ("model", "data", "seed_everything")})
+        cycles = [callback for callback in trainer.callbacks if isinstance(callback, Cycle)]  # type: ignore[attr-defined]
+        record = directory / "provenance.json"
+        if cycles and record.is_file():
+            before = json.loads(record.read_text()).get("experiment")
+            if before != experiment and cycles[0].resume:
+                raise UserError(
+                    f"{directory} holds another experiment (other settings or weights): choose another "
+                    "`trainer.logger.init_args.name`, delete the directory, or add `--restart`"
+                )
+            if not cycles[0].resume:
+                shutil.rmtree(directory)
+                directory.mkdir(parents=True)
+        content = provenance(config) | {"experiment": experiment, "command": sys.argv}
+        record.write_text(json.dumps(content, indent=2) + "\n")
+
+
+class VaevarCLI(LightningCLI):
+    """``fit``, ``validate``, ``test`` and ``predict`` over configs in YAML."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.add_argument(
+            "--restart",
+            action="store_true",
+            help="predict: start the cycle again, replacing what is in the run directory",
+        )
+
+    def before_instantiate_classes(self) -> None:
+        # Lightning's advertisements and warnings about matters that its user cannot mend.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*not supported by the model summary.*")
+
+    def after_instantiate_classes(self) -> None:
+        if self.config[self.config.subcommand].get("restart"):
+            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+                if isinstance(callback, Cycle):
+                    callback.resume = False
 
 
 def main(args: list[str] | None = None) -> None:
     """Parse the command line and run it; a user's mistake is one line and exit code 2."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        LightningCLI(
+        VaevarCLI(
+            save_config_callback=RunRecord,
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
+            parser_kwargs={"exit_on_error": False},
             args=args,
-            auto_configure_optimizers=False,
         )
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except (UserError, ArgumentError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def one_line(error: Any) -> str:
+    """The message of an error without line breaks, and without the parser's internal paths."""
+    return " ".join(str(error).split())

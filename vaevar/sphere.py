@@ -37,7 +37,7 @@ class Grid:
         longitude = np.asarray(self.longitude, dtype=np.float64)
         object.__setattr__(self, "latitude", latitude)
         object.__setattr__(self, "longitude", longitude)
-        if latitude.ndim != 1 or latitude.size < 2 or np.any(np.diff(latitude) >= 0):
+        if latitude.ndim != 1 or latitude.size < 2 or not np.all(np.diff(latitude) < 0):
             raise ValueError("latitude must descend, from north to south")
         if latitude[0] > 90 + 1e-6 or latitude[-1] < -90 - 1e-6:
             raise ValueError(f"latitude spans [{latitude[-1]}, {latitude[0]}], beyond the poles")
@@ -163,9 +163,7 @@ def bilinear_weights(grid: Grid, latitude: np.ndarray, longitude: np.ndarray) ->
             toward_east if east else 1 - toward_east
         )
         across[:, corner] = beyond
-    return InterpolationWeights(
-        torch.from_numpy(index), torch.from_numpy(weight), torch.from_numpy(across)
-    )
+    return InterpolationWeights(torch.from_numpy(index), torch.from_numpy(weight), torch.from_numpy(across))
 
 
 def great_circle_km(lat1: np.ndarray, lon1: np.ndarray, lat2: np.ndarray, lon2: np.ndarray) -> np.ndarray:
@@ -229,7 +227,8 @@ class SphericalHarmonics(nn.Module):
 
     Args:
         grid: Gaussian or equiangular with poles.
-        lmax: truncation (triangular); at most H − 1 and W/2 − 1.
+        lmax: truncation (triangular); at most W/2 − 1, and H − 1 on a Gaussian or (H − 1)/2 on an
+            equiangular grid, up to which the quadrature is exact.
         dtype: float32 or float64.
 
     Raises:
@@ -268,7 +267,10 @@ class SphericalHarmonics(nn.Module):
         )
 
     def power(self, field: Tensor) -> Tensor:
-        """Power by total wavenumber, [..., H, W] -> [..., L]; its sum is the mean square."""
+        """Power by total wavenumber, [..., H, W] -> [..., L].
+
+        Its sum is the mean square over the sphere, of a field that the truncation carries.
+        """
         squared = self.analyse(field).abs().square()
         squared[..., 1:] *= 2
         return squared.sum(-1)

@@ -159,7 +159,8 @@ class State:
 
     Raises:
         ValueError: when the shape of ``values`` is not that of ``spec`` and ``grid``, or a
-            channel's global mean lies outside the range its variable can have.
+            channel's global mean lies outside the range its variable can have, or geopotential
+            does not fall from level to level.
     """
 
     values: Tensor
@@ -172,13 +173,21 @@ class State:
             raise ValueError(
                 f"values end in {tuple(self.values.shape[-3:])}, but the state is (C, H, W) = {expected}"
             )
-        means = self.values.detach().double().flatten(-2).mean(-1).reshape(-1, len(self.spec))
+        means = self.values.detach().mean((-2, -1), dtype=torch.float64).reshape(-1, len(self.spec))
         for channel, mean in zip(self.spec.channels, means.T, strict=True):
             known = VARIABLES[channel.variable]
-            if not bool(((mean >= known.low) & (mean <= known.high)).all()):
+            wrong = mean[~((mean >= known.low) & (mean <= known.high))]
+            if wrong.numel():
                 raise ValueError(
-                    f"channel {channel.name} has mean {mean[0]:.4g}, outside [{known.low:g}, "
+                    f"channel {channel.name} has mean {wrong[0]:.4g}, outside [{known.low:g}, "
                     f"{known.high:g}] {known.units}: wrong channel order, or wrong units"
+                )
+        if "z" in self.spec.upper:
+            falls = means[:, self.spec.variable_slice("z")].diff(dim=-1) < 0
+            if not bool(falls.all()):
+                raise ValueError(
+                    "geopotential does not fall from each level to the next one below: its levels are "
+                    f"not in the order {self.spec.levels} hPa"
                 )
 
     def channel(self, name: str) -> Tensor:
@@ -223,16 +232,21 @@ class Normalizer(nn.Module):
         for path in (Path(mean_path), Path(std_path)):
             try:
                 array = np.load(path, allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except (OSError, EOFError, ValueError) as error:
                 raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
+            if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+                found = array.dtype if isinstance(array, np.ndarray) else "an archive"
+                raise UserError(f"{path}: holds {found}, expected a .npy file of numbers")
             if array.size != len(spec):
                 raise UserError(
                     f"{path}: holds {array.shape} values, expected ({len(spec)},), one per channel"
                 )
+            if not np.isfinite(array).all():
+                raise UserError(f"{path}: every value must be finite")
             arrays.append(array.reshape(-1))
         mean, std = arrays
-        if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
-            raise UserError(f"{std_path}: every std must be positive and every value finite")
+        if not (std > 0).all():
+            raise UserError(f"{std_path}: every std must be positive, the least is {std.min():.4g}")
         for channel, value in zip(spec.channels, mean, strict=True):
             known = VARIABLES[channel.variable]
             if not known.low <= value <= known.high:

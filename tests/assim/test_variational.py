@@ -163,7 +163,7 @@ def test_diagnostics_and_callback() -> None:
     made = observed(plus(here, torch.ones_like(here.values)))
     variational = VariationalAssimilator(LinearControl(square_root(), SPEC, GRID), dtype="float64")
     seen: list[tuple[int, float]] = []
-    variational.on_iteration = lambda iteration, j: seen.append((iteration, j))
+    variational.on_iteration = lambda iteration, j, _: seen.append((iteration, j))
     diagnostics = variational(here, made).diagnostics
     assert set(diagnostics) == {
         "j_b", "j_o", "j_o_initial", "grad_norm", "initial_grad_norm", "iterations", "evaluations", "chi2",

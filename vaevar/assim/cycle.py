@@ -132,9 +132,7 @@ def run_directory(trainer: L.Trainer) -> Path:
     return Path(trainer.log_dir)
 
 
-def parts_of(
-    trainer: L.Trainer, pl_module: L.LightningModule
-) -> tuple[AssimilationModule, AnalysisTimes]:
+def parts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[AssimilationModule, AnalysisTimes]:
     """The module and the data of a cycling predict.
 
     Raises:

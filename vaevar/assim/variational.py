@@ -131,7 +131,7 @@ def minimise(
     iterations: int,
     history: int,
     tolerance: float,
-    on_iteration: Callable[[int, float], None] | None = None,
+    on_iteration: Callable[[int, float, float], None] | None = None,
 ) -> Minimum:
     """L-BFGS with a strong-Wolfe line search (torch.optim.LBFGS), one iteration at a time.
 
@@ -141,7 +141,7 @@ def minimise(
         iterations: at most so many.
         history: pairs of updates that approximate the inverse Hessian.
         tolerance: stop when the gradient's norm has fallen to this fraction of its first value.
-        on_iteration: called with the iterations done and J after each.
+        on_iteration: called with the iterations done, J and its gradient's norm after each.
 
     Raises:
         FloatingPointError: when J or its gradient is not finite at ``start``.
@@ -205,7 +205,7 @@ def minimise(
         evaluated[:] = [here]
         optimiser.param_groups[0]["lr"] = 1.0
         if on_iteration is not None:
-            on_iteration(done, here.value)
+            on_iteration(done, here.value, here.grad_norm)
     return Minimum(here, initial, done, evaluations)
 
 
@@ -221,7 +221,7 @@ class VariationalAssimilator(Assimilator):
         dtype: precision of the minimisation; D may work in its own.
 
     Attributes:
-        on_iteration: called with the iterations done and J after each, for progress bars.
+        on_iteration: called with the iterations done, J and its gradient's norm after each, for progress bars.
 
     Raises:
         UserError: for a λ, a count or a tolerance out of range.
@@ -248,7 +248,7 @@ class VariationalAssimilator(Assimilator):
         self.control, self.lambda_ = control, lambda_
         self.iterations, self.history, self.tolerance = iterations, history, tolerance
         self.dtype: torch.dtype = getattr(torch, dtype)
-        self.on_iteration: Callable[[int, float], None] | None = None
+        self.on_iteration: Callable[[int, float, float], None] | None = None
 
     def forward(self, background: State, observations: Observations) -> Analysis:
         """Minimise J from w = 0 and add the increment to the background.

@@ -47,7 +47,9 @@ def load_climatological_std(path: str | Path, spec: StateSpec) -> np.ndarray:
     return std.astype(np.float64)
 
 
-def write(source: Source, start: str, end: str, every: int = 24, path: str = "climatological_std.npy") -> None:
+def write(
+    source: Source, start: str, end: str, every: int = 24, path: str = "climatological_std.npy"
+) -> None:
     """Compute the climatological std of a period and write it.
 
     Args:

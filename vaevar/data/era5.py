@@ -7,6 +7,7 @@ ERA5 store of WeatherBench 2: dims (time, level, latitude, longitude), one time 
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ class WeatherStore:
             self.grid = Grid(latitude[::-1] if self._flip else latitude, dataset["longitude"].values)
         except ValueError as error:
             raise UserError(f"{self.path}: {error}") from None
-        self.times = dataset["time"].values.astype("datetime64[ns]")
+        self.times = _times(dataset, self.path)
         self._position = {time: i for i, time in enumerate(self.times)}
         if len(self._position) != self.times.size:
             raise UserError(f"{self.path}: times repeat")
@@ -69,12 +70,8 @@ class WeatherStore:
             self._arrays[name] = array.transpose(*dims)
 
     def _check(self, dataset: xr.Dataset) -> None:
-        for name in ("time", "latitude", "longitude"):
-            if name not in dataset.coords:
-                raise UserError(
-                    f"{self.path}: no coordinate {name!r} among {sorted(map(str, dataset.coords))}; "
-                    "expected a WeatherBench 2 store"
-                )
+        for name in ("latitude", "longitude"):
+            _check_dimension(dataset, name, self.path)
         wanted = [VARIABLES[name].long_name for name in (*self.spec.surface, *self.spec.upper)]
         missing = [name for name in wanted if name not in dataset.data_vars]
         if missing:
@@ -82,10 +79,9 @@ class WeatherStore:
                 f"{self.path}: lacks {', '.join(missing)}; it has {', '.join(map(str, dataset.data_vars))}"
             )
         if self.spec.upper:
-            if "level" not in dataset.coords:
-                raise UserError(f"{self.path}: no coordinate 'level' for the upper-air variables")
-            levels = set(dataset["level"].values.astype(int).tolist())
-            absent = [level for level in self.spec.levels if level not in levels]
+            _check_dimension(dataset, "level", self.path)
+            levels = dataset["level"].values.tolist()
+            absent = [level for level in self.spec.levels if levels.count(level) != 1]
             if absent:
                 raise UserError(f"{self.path}: lacks the levels {absent} hPa; it has {sorted(levels)}")
         for name in (*self.spec.surface, *self.spec.upper):
@@ -95,6 +91,12 @@ class WeatherStore:
                 raise UserError(
                     f"{self.path}: {known.long_name} is in {units!r}, expected {known.units!r}; "
                     "convert the store to WeatherBench 2 units"
+                )
+            dims = {"time", "latitude", "longitude"} | ({"level"} if name in self.spec.upper else set())
+            if set(dataset[known.long_name].dims) != dims:
+                raise UserError(
+                    f"{self.path}: {known.long_name} has the dimensions "
+                    f"{', '.join(map(str, dataset[known.long_name].dims))}, expected {', '.join(sorted(dims))}"
                 )
 
     def read(self, times: Sequence[np.datetime64] | np.ndarray) -> np.ndarray:
@@ -114,7 +116,12 @@ class WeatherStore:
         positions = [self._position[time] for time in wanted]
         out = np.empty((wanted.size, len(self.spec), *self.grid.shape), dtype=np.float32)
         for name, array in self._arrays.items():
-            values = array.isel(time=positions).values
+            try:
+                values = array.isel(time=positions).values
+            except Exception as error:  # each codec and file system has its own kinds
+                raise UserError(
+                    f"{self.path}: {VARIABLES[name].long_name} cannot be read ({_first_line(error)})"
+                ) from None
             if self._flip:
                 values = values[..., ::-1, :]
             channels = self.spec.variable_slice(name)
@@ -174,10 +181,10 @@ class StoreSource:
         Raises:
             UserError: when it cannot be opened or ends too early or begins too late.
         """
-        times = open_zarr(self.path)["time"].values.astype("datetime64[ns]")
-        if times.size == 0 or times.min() > start or times.max() < end:
-            found = f"{times.min()} to {times.max()}" if times.size else "no times"
-            raise UserError(f"{self.path}: holds {found}, but {start} to {end} is needed")
+        times = _times(open_zarr(self.path), self.path)
+        first, last = times.min().astype("datetime64[h]"), times.max().astype("datetime64[h]")
+        if first > start or last < end:
+            raise UserError(f"{self.path}: holds {first} to {last}, but {start} to {end} is needed")
 
     def open(self, spec: StateSpec) -> WeatherStore:
         return WeatherStore(self.path, spec)
@@ -194,7 +201,7 @@ def open_zarr(path: str | Path) -> xr.Dataset:
     try:
         return xr.open_zarr(path, chunks=None)
     except Exception as error:  # zarr and fsspec raise many kinds; each means "not readable"
-        raise UserError(f"{path}: cannot be opened as a zarr store ({error})") from None
+        raise UserError(f"{path}: cannot be opened as a zarr store ({_first_line(error)})") from None
 
 
 def create_store(
@@ -258,5 +265,30 @@ def write_states(path: str | Path, start: int, values: np.ndarray, spec: StateSp
         array[span] = fields.reshape(values.shape[0], *array.shape[1:])
 
 
+def _check_dimension(dataset: xr.Dataset, name: str, path: str) -> None:
+    if name not in dataset.coords or dataset[name].dims != (name,):
+        raise UserError(
+            f"{path}: no dimension {name!r} with coordinates; its coordinates are "
+            f"{', '.join(sorted(map(str, dataset.coords))) or 'none'}; expected a WeatherBench 2 store"
+        )
+
+
+def _times(dataset: xr.Dataset, path: str) -> np.ndarray:
+    _check_dimension(dataset, "time", path)
+    times = dataset["time"].values
+    if times.size == 0 or times.dtype.kind != "M":
+        raise UserError(
+            f"{path}: time holds {times.size} values of type {times.dtype}, expected dates, "
+            f"such as integers with the units {TIME_UNITS!r}"
+        )
+    return times.astype("datetime64[ns]")
+
+
 def _plain(units: str) -> str:
-    return units.replace("**", "").replace("^", "").replace(" ", "").lower()
+    """The same text for ``m s**-1``, ``m s-1``, ``m s^-1`` and ``m/s``."""
+    powers = re.sub(r"/\s*([a-zA-Z]+)[*^]*(\d*)", lambda m: f"{m[1]}-{m[2] or 1}", units)
+    return powers.replace("**", "").replace("^", "").replace(" ", "").lower()
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "").strip() or type(error).__name__

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vaevar.data.era5 import Source, WeatherStore
+from vaevar.errors import UserError
 from vaevar.sphere import Grid
 from vaevar.state import Normalizer, StateSpec
 
@@ -25,11 +26,17 @@ class SequenceDataset(Dataset[Tensor]):
         times: evenly spaced times, all in the store.
         length: states in a window.
         in_memory: read everything once (1.3 MB a state on 48 × 96 points), else window by window.
+
+    Raises:
+        UserError: for a period shorter than one window.
     """
 
     def __init__(self, store: WeatherStore, times: np.ndarray, length: int, in_memory: bool) -> None:
         if times.size < length:
-            raise ValueError(f"{times.size} states are too few for windows of {length}")
+            raise UserError(
+                f"the period from {times[0]} to {times[-1]} holds {times.size} states, too few for a window "
+                f"of {length}; make it longer, or the roll-out shorter"
+            )
         self.store, self.times, self.length = store, times, length
         self.states = torch.from_numpy(store.read(times)) if in_memory else None
 
@@ -98,14 +105,14 @@ class StateSequences(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         stores = {name: source.open(self.spec) for name, source in self.sources.items()}
         self.grid = stores["train"].grid
-        mean, std, self.change_std = statistics(stores["train"], self.periods["train"])
-        self.normalizer = Normalizer(mean, std)
         self.train_set = SequenceDataset(
             stores["train"], self.periods["train"], 2 + self.rollout_steps, self.in_memory
         )
         self.validation_set = SequenceDataset(
             stores["validation"], self.periods["validation"], 2 + self.validation_steps, self.in_memory
         )
+        mean, std, self.change_std = statistics(stores["train"], self.periods["train"])
+        self.normalizer = Normalizer(mean, std)
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(
@@ -124,11 +131,14 @@ def six_hourly(start: str, end: str) -> np.ndarray:
     """Times from ``start`` to ``end`` inclusive, every 6 hours, datetime64[h].
 
     Raises:
-        ValueError: when ``end`` is before ``start``.
+        UserError: when one is no date, or ``end`` is before ``start``.
     """
-    first, last = np.datetime64(start, "h"), np.datetime64(end, "h")
+    try:
+        first, last = np.datetime64(start, "h"), np.datetime64(end, "h")
+    except ValueError as error:
+        raise UserError(f"{start} to {end}: expected dates such as 2020-01-01T06 ({error})") from None
     if last < first:
-        raise ValueError(f"the period ends ({end}) before it starts ({start})")
+        raise UserError(f"the period ends ({end}) before it starts ({start})")
     return np.arange(first, last + np.timedelta64(1, "h"), np.timedelta64(6, "h"))
 
 

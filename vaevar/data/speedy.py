@@ -11,7 +11,9 @@ import gzip
 import json
 import logging
 import os
+import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +32,7 @@ from vaevar.state import StateSpec
 SPIN_UP_START = np.datetime64("2019-10-01T00", "h")
 STEP = np.timedelta64(6, "h")
 CHUNK = 20  # states per call of the model: five days
+_REMAKE = "delete that store and it is made anew"
 REFERENCE_PRESSURE = 1.0e5  # Pa; jcm's surface pressure is in units of it
 
 
@@ -123,6 +126,8 @@ class SpeedyWorld:
             task = progress.add_task(f"SPEEDY {self.period_name}: compiling", total=needed, completed=done)
             model = NatureRun(self._restart_after(done))
             if done == 0:
+                # Of a store that is gone: left there, it would call the new one's states written.
+                self._progress_file.unlink(missing_ok=True)
                 create_store(self.path, times, spec, NatureRun.grid, {"source": self.description})
             progress.update(task, description=f"SPEEDY {self.period_name}: states")
             while done < needed:
@@ -134,10 +139,15 @@ class SpeedyWorld:
                 finished = done + count
                 model.save(self._restart_after(finished))
                 _write_atomically(self._progress_file, json.dumps({"states": finished}).encode())
-                if done:
-                    self._restart_after(done).unlink(missing_ok=True)
                 done = finished
+                self._remove_restarts_but(self._restart_after(done))
                 progress.update(task, completed=done)
+
+    def _remove_restarts_but(self, kept: Path) -> None:
+        """The restarts of earlier chunks, and what a killed run left half-written beside them."""
+        for path in self.directory.glob(f"speedy_{self.period_name}.*.msgpack*"):
+            if path != kept:
+                path.unlink()
 
 
 class NatureRun:
@@ -155,7 +165,8 @@ class NatureRun:
     def __init__(self, restart: Path | None) -> None:
         if restart is not None and not restart.is_file():
             raise UserError(
-                f"{restart}: no such restart file; run from the repository's root, or set `restarts`"
+                f"{restart}: no such restart file; run from the repository's root, or set `restarts`; "
+                f"if it lies beside a store of the embedded world, {_REMAKE}"
             )
         warnings.filterwarnings("ignore", module="jcm")
         logging.getLogger("jcm").setLevel(logging.ERROR)
@@ -186,14 +197,18 @@ class NatureRun:
     def _load(self, restart: Path) -> None:
         from jcm.checkpoint import load_checkpoint
 
-        unpacked = restart.with_suffix(f".{os.getpid()}.tmp")
         try:
-            unpacked.write_bytes(gzip.decompress(restart.read_bytes()))
-            load_checkpoint(self._model, unpacked)
-        except (OSError, EOFError, ValueError) as error:
-            raise UserError(f"{restart}: not a restart file of this model ({error})") from None
-        finally:
-            unpacked.unlink(missing_ok=True)
+            # Not beside the restart: that may lie in an installation nobody may write to.
+            with tempfile.TemporaryDirectory() as directory:
+                unpacked = Path(directory) / "restart.msgpack"
+                unpacked.write_bytes(gzip.decompress(restart.read_bytes()))
+                load_checkpoint(self._model, unpacked)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            reason = next(iter(str(error).splitlines()), "")
+            raise UserError(
+                f"{restart}: not a restart file of this model ({reason}); fetch it again; "
+                f"if it lies beside a store of the embedded world, {_REMAKE}"
+            ) from None
 
     def save(self, path: Path) -> None:
         """Write a restart file, whole or not at all."""
@@ -210,9 +225,7 @@ class NatureRun:
         Raises:
             RuntimeError: when the model blew up.
         """
-        prediction = self._model.resume(
-            forcing=self._forcing, save_interval=0.25, total_time=0.25 * states
-        )
+        prediction = self._model.resume(forcing=self._forcing, save_interval=0.25, total_time=0.25 * states)
         dynamics, surface = prediction.dynamics, prediction.physics["_surface_flux"]
 
         def field(array: Any) -> np.ndarray:

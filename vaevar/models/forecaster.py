@@ -8,8 +8,11 @@ cycle is how errors grow.
 
 from __future__ import annotations
 
+import itertools
 import math
+import pickle
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -17,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vaevar.errors import UserError
 from vaevar.models.blocks import ConvNeXtBlock, Downsample, Upsample
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
@@ -55,6 +59,11 @@ class ForecastNetwork(nn.Module):
         super().__init__()
         if len(widths) != len(depths):
             raise ValueError(f"widths {list(widths)} and depths {list(depths)} differ in length")
+        if columns % (patch * 2 ** (len(widths) - 1)):
+            raise ValueError(
+                f"{columns} longitudes are no multiple of patch × 2^(scales − 1) = "
+                f"{patch * 2 ** (len(widths) - 1)}"
+            )
         self.channels = channels
         self.register_buffer("change_std", torch.ones(channels, 1, 1))
         self.register_buffer("log_variance", torch.zeros(channels, 1, 1))
@@ -64,7 +73,7 @@ class ForecastNetwork(nn.Module):
         def stage(width: int, depth: int) -> nn.Sequential:
             return nn.Sequential(*[ConvNeXtBlock(width, kernel_size=kernel_size) for _ in range(depth)])
 
-        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        pairs = list(itertools.pairwise(widths))
         self.down = nn.ModuleList(stage(w, d) for w, d in zip(widths, depths, strict=True))
         self.shrink = nn.ModuleList(Downsample(fine, coarse) for fine, coarse in pairs)
         self.grow = nn.ModuleList(Upsample(coarse, fine) for fine, coarse in pairs)
@@ -109,7 +118,15 @@ class ForecasterModule(L.LightningModule):
         weight_decay: of AdamW.
         warmup_steps: optimiser steps.
         rollout_steps: steps of the roll-out that the loss sees; the data must supply as many.
+        start_from: checkpoint of an earlier fit whose network is trained further.
+
+    Raises:
+        UserError: when ``start_from`` is not a checkpoint of such a network.
     """
+
+    mean: Tensor
+    std: Tensor
+    row_weights: Tensor
 
     def __init__(
         self,
@@ -127,9 +144,10 @@ class ForecasterModule(L.LightningModule):
         weight_decay: float = 0.02,
         warmup_steps: int = 200,
         rollout_steps: int = 1,
+        start_from: str | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["start_from"])
         self.spec = StateSpec(surface, upper, levels)
         family = Grid.gaussian if gaussian else Grid.equiangular
         self.grid = family(rows, columns)
@@ -137,13 +155,23 @@ class ForecasterModule(L.LightningModule):
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup_steps, self.rollout_steps = warmup_steps, rollout_steps
         self.register_buffer("row_weights", self.grid.area_weights.float()[:, None], persistent=False)
-        self.row_weights: Tensor
+        # Kept for the export: the normalisation that the network was trained with.
+        self.register_buffer("mean", torch.zeros(len(self.spec), dtype=torch.float64))
+        self.register_buffer("std", torch.ones(len(self.spec), dtype=torch.float64))
+        if start_from is not None:
+            self.network.load_state_dict(network_weights(start_from))
 
     def setup(self, stage: str) -> None:
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if (len(self.spec), *self.grid.shape) != (len(datamodule.spec), *datamodule.grid.shape):
-            raise ValueError("the forecaster's channels and grid differ from the data's")
+        if self.spec != datamodule.spec or self.grid != datamodule.grid:
+            raise UserError(
+                f"the forecaster's {len(self.spec)} channels on {self.grid} are not the data's "
+                f"{len(datamodule.spec)} channels on {datamodule.grid}; set surface, upper, levels, rows, "
+                "columns and gaussian to the data's"
+            )
         self.network.change_std.copy_(datamodule.change_std.reshape(-1, 1, 1))
+        self.mean.copy_(datamodule.normalizer.mean.flatten())
+        self.std.copy_(datamodule.normalizer.std.flatten())
 
     def errors(self, states: Tensor, steps: int) -> Tensor:
         """Roll out and compare: [B, 2 + T, C, H, W] normalised -> [B, steps, C, H, W].
@@ -176,16 +204,28 @@ class ForecasterModule(L.LightningModule):
         self.log("train/loss", loss, prog_bar=True)
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        self._squares: list[Tensor] = []
+        self._windows = 0
+
     def validation_step(self, batch: Tensor, _: int) -> None:
-        steps = batch.shape[1] - 2
-        square = self.mean_square(self.errors(batch, steps))
+        square = self.mean_square(self.errors(batch, batch.shape[1] - 2))
+        self._squares.append(square * batch.shape[0])
+        self._windows += batch.shape[0]
+
+    def on_validation_epoch_end(self) -> None:
+        # The root comes after the mean over all windows (of all processes).
+        total = torch.stack(self._squares).sum(0)
+        windows = torch.tensor(float(self._windows), device=total.device)
+        reduce = self.trainer.strategy.reduce
+        square = reduce(total, reduce_op="sum") / reduce(windows, reduce_op="sum")  # type: ignore[operator]
         self.log("val/loss", square[: self.rollout_steps].mean(), prog_bar=True, sync_dist=True)
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         for name in ("z500", "t850", "u500", "t2m"):
             if self.spec.has(name):
                 index = self.spec.index(name)
                 scale = float(datamodule.change_std[index]) * float(datamodule.normalizer.std[index])
-                for step in sorted({0, steps - 1}):
+                for step in sorted({0, square.shape[0] - 1}):
                     rmse = square[step, index].sqrt() * scale
                     self.log(f"val/rmse_{name}_{6 * (step + 1)}h", rmse, sync_dist=True)
 
@@ -206,3 +246,17 @@ class ForecasterModule(L.LightningModule):
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def network_weights(path: str | Path) -> dict[str, Tensor]:
+    """The network's weights in a checkpoint of :class:`ForecasterModule`.
+
+    Raises:
+        UserError: when the file is missing or is no such checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except (OSError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path}: not a checkpoint of a forecaster ({error})") from None
+    prefix = "network."
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}

@@ -1,0 +1,63 @@
+"""RMSE of a forecaster against the embedded world and against persistence, and its time per step.
+
+python benchmarks/forecast_skill.py --period test
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import torch
+from jsonargparse import auto_cli
+
+from vaevar.assim.verification import RootMeanSquare
+from vaevar.data.speedy import PERIODS, STEP, SpeedyWorld
+from vaevar.models.onnx import OnnxForecaster
+from vaevar.models.protocol import rollout
+from vaevar.state import StateSpec
+
+CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
+
+
+def main(
+    period: str = "test",
+    model: str = "weights/forecaster.onnx",
+    mean: str = "weights/forecaster_mean.npy",
+    std: str = "weights/forecaster_std.npy",
+    every_hours: int = 24,
+    steps: int = 8,
+) -> None:
+    """Score roll-outs from initial times spread over a period."""
+    spec, world = StateSpec(), SpeedyWorld(period)
+    times = PERIODS[period].times
+    world.prepare(times[0], times[-1])
+    store, forecaster = world.open(spec), OnnxForecaster(model, mean, std)
+    starts = times[forecaster.history - 1 : -steps : every_hours // 6]
+    errors = [RootMeanSquare(len(spec), store.grid) for _ in range(steps)]
+    persisted = [RootMeanSquare(len(spec), store.grid) for _ in range(steps)]
+    seconds = 0.0
+    for start in starts:
+        first = start - STEP * (forecaster.history - 1)
+        states = torch.from_numpy(store.read(first + STEP * np.arange(forecaster.history + steps)))
+        past, future = states[: forecaster.history], states[forecaster.history :]
+        began = time.perf_counter()
+        forecasts = list(rollout(forecaster, past[None], steps))
+        seconds += time.perf_counter() - began
+        for step, forecast in enumerate(forecasts):
+            errors[step].update(forecast[0] - future[step])
+            persisted[step].update(past[-1] - future[step])
+    print(f"{period} period, {len(starts)} roll-outs, {1e3 * seconds / len(starts) / steps:.0f} ms per step")
+    print("| hours | " + " | ".join(CHANNELS) + " | persistence " + " | persistence ".join(CHANNELS) + " |")
+    print("| ---: |" + " ---: |" * (2 * len(CHANNELS)))
+    for step in range(steps):
+        cells = [
+            f"{metric.compute()[spec.index(name)]:.4g}"
+            for metric in (errors[step], persisted[step])
+            for name in CHANNELS
+        ]
+        print(f"| {6 * (step + 1)} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)

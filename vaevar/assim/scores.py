@@ -1,0 +1,201 @@
+"""Scores of a run: a CSV of every time, arm and channel, and a summary with a row per arm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from vaevar.assim.cycle import parts_of, run_directory
+from vaevar.assim.module import ArmResult
+from vaevar.assim.verification import bias, rmse
+from vaevar.data.cycles import AnalysisTime
+from vaevar.errors import UserError
+from vaevar.state import StateSpec
+
+SCORE_COLUMNS = ["time", "arm", "channel", "quantity", "rmse", "bias"]
+HEADLINE_CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
+
+
+class Scores(L.Callback):
+    """Writes ``<run>/scores.csv`` and ``<run>/summary.md``, and prints the summary.
+
+    Each arm first keeps its own ``<run>/<arm>/scores.csv`` and ``diagnostics.csv`` (J_b, J_o,
+    gradient norm, iterations, 2J/p, seconds), so that ranks and resumed runs do not meet in one
+    file; they are put together at the end.
+
+    Args:
+        skip: analyses at the beginning that the summary leaves out, while the cycle settles.
+
+    Raises:
+        UserError: for a negative ``skip``.
+    """
+
+    def __init__(self, skip: int = 20) -> None:
+        if skip < 0:
+            raise UserError(f"Scores: skip is {skip}, must not be negative")
+        self.skip = skip
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        _, data = parts_of(trainer, pl_module)
+        time: AnalysisTime = batch
+        results: dict[str, ArmResult] = outputs
+        for name, result in results.items():
+            directory = run_directory(trainer) / name
+            directory.mkdir(parents=True, exist_ok=True)
+            rows = score_rows(time, name, result)
+            _append(directory / "scores.csv", rows, data.times[time.index])
+            diagnostics = pd.DataFrame([{"time": _text(time.time), **result.analysis.diagnostics}])
+            _append(directory / "diagnostics.csv", diagnostics, data.times[time.index])
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        trainer.strategy.barrier()
+        if not trainer.is_global_zero:
+            return
+        module, data = parts_of(trainer, pl_module)
+        directory = run_directory(trainer)
+        parts = [pd.read_csv(directory / name / "scores.csv") for name in module.arms]
+        scores = pd.concat(parts, ignore_index=True)
+        scores.sort_values("time", kind="stable").to_csv(directory / "scores.csv", index=False)
+        diagnostics = {name: pd.read_csv(directory / name / "diagnostics.csv") for name in module.arms}
+        table = summarise(scores, diagnostics, data.spec, data.climatological_std, self._skipped(data.times))
+        first = str(data.times[self._skipped(data.times)])
+        note = (
+            f"Analyses {first} to {data.times[-1]}, {data.times.size - self._skipped(data.times)} of "
+            f"{data.times.size}; truth: {data.source.description}. RMSE is area-weighted, its root taken "
+            "after the mean over time; `rmse / std` is the mean over channels of RMSE over climatological std."
+        )
+        (directory / "summary.md").write_text(f"# {directory.name}\n\n{note}\n\n{to_markdown(table)}\n")
+        _print(table, directory)
+
+    def _skipped(self, times: np.ndarray) -> int:
+        # A run too short to settle is summarised whole.
+        return self.skip if self.skip < times.size else 0
+
+
+def score_rows(time: AnalysisTime, arm: str, result: ArmResult) -> pd.DataFrame:
+    """Rows of ``scores.csv`` for one arm at one time, in physical units."""
+    states = {"background": result.background, "analysis": result.analysis.state}
+    frames = []
+    for quantity, state in states.items():
+        error = state.values.double() - time.truth.values.double()
+        frames.append(
+            pd.DataFrame(
+                {
+                    "time": _text(time.time),
+                    "arm": arm,
+                    "channel": state.spec.names,
+                    "quantity": quantity,
+                    "rmse": rmse(error, state.grid).cpu().numpy(),
+                    "bias": bias(error, state.grid).cpu().numpy(),
+                }
+            )
+        )
+    return pd.concat(frames, ignore_index=True)[SCORE_COLUMNS]
+
+
+def normalised_series(
+    scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec, std: np.ndarray
+) -> np.ndarray:
+    """Mean over channels of RMSE over climatological std, at each time, [T]."""
+    return (_matrix(scores, arm, quantity, spec) / std).mean(1)
+
+
+def summarise(
+    scores: pd.DataFrame,
+    diagnostics: dict[str, pd.DataFrame],
+    spec: StateSpec,
+    std: np.ndarray,
+    skip: int,
+) -> pd.DataFrame:
+    """A row per arm over the analyses after the first ``skip``.
+
+    Columns: ``rmse / std`` of analysis and background (mean over channels); ``improved``, the share
+    of analyses better than their background; ``drift``, the slope of the analysis' ``rmse / std`` in
+    per cent of its mean per day; RMSE of the headline channels' analyses; ``2J/p``; ``seconds`` per
+    analysis.
+    """
+    rows = []
+    for arm in diagnostics:
+        mean = {}
+        for quantity in ("analysis", "background"):
+            matrix = _matrix(scores, arm, quantity, spec)[skip:]
+            mean[quantity] = np.sqrt((matrix**2).mean(0))
+        analysis = normalised_series(scores, arm, "analysis", spec, std)[skip:]
+        background = normalised_series(scores, arm, "background", spec, std)[skip:]
+        times = pd.to_datetime(scores["time"].drop_duplicates()).sort_values().to_numpy()[skip:]
+        days = (times - times[0]) / np.timedelta64(1, "D")
+        slope = np.polyfit(days, analysis, 1)[0] if analysis.size > 1 else np.nan
+        row: dict[str, Any] = {
+            "arm": arm,
+            "analysis rmse / std": (mean["analysis"] / std).mean(),
+            "background rmse / std": (mean["background"] / std).mean(),
+            "improved": float((analysis < background).mean()),
+            "drift %/day": 100 * slope / analysis.mean(),
+        }
+        row |= {name: mean["analysis"][spec.index(name)] for name in HEADLINE_CHANNELS if spec.has(name)}
+        made = diagnostics[arm].iloc[skip:]
+        for label, column in (("2J/p", "chi2"), ("iterations", "iterations"), ("seconds", "seconds")):
+            row[label] = made[column].mean() if column in made else np.nan
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A GitHub table."""
+    lines = ["| " + " | ".join(table.columns) + " |", "| --- |" + " ---: |" * (table.shape[1] - 1)]
+    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in table.to_numpy()]
+    return "\n".join(lines)
+
+
+def _matrix(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec) -> np.ndarray:
+    """RMSE by time and channel, [T, C], in the state's channel order."""
+    chosen = scores[(scores["arm"] == arm) & (scores["quantity"] == quantity)]
+    wide = chosen.pivot(index="time", columns="channel", values="rmse").sort_index()
+    return wide[list(spec.names)].to_numpy()
+
+
+def _append(path: Path, rows: pd.DataFrame, time: np.datetime64) -> None:
+    """Put the rows of one analysis after those of earlier ones; what a killed run left is replaced."""
+    if path.is_file():
+        before = pd.read_csv(path)
+        rows = pd.concat([before[before["time"] < _text(time)], rows], ignore_index=True)
+    partial = path.with_suffix(".partial")
+    rows.to_csv(partial, index=False)
+    partial.replace(path)
+
+
+def _text(time: np.datetime64) -> str:
+    return str(time.astype("datetime64[s]"))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "–" if np.isnan(value) else f"{value:.4g}"
+
+
+def _print(table: pd.DataFrame, directory: Path) -> None:
+    shown = Table(title=f"{directory.name}: RMSE against the truth")
+    for column in table.columns:
+        shown.add_column(column, justify="left" if column == "arm" else "right")
+    for row in table.to_numpy():
+        shown.add_row(*[_cell(value) for value in row])
+    console = Console()
+    console.print(shown)
+    console.print(
+        f"Scores and states are in {directory}/; look at them with: tensorboard --logdir {directory}"
+    )
