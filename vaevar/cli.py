@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
-
 import lightning as L
 import yaml
 from jsonargparse import ArgumentError
@@ -62,7 +61,13 @@ class VaevarCLI(LightningCLI):
         )
 
     def before_instantiate_classes(self) -> None:
-        # Lightning's advertisements and warnings about matters that its user cannot mend.
+        # Lightning's advertisements, and warnings about matters that its user cannot mend.
+        logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+            lambda record: "Tip:" not in record.getMessage()
+        )
+        warnings.filterwarnings("ignore", message=".*has `__len__` defined.*")
+        warnings.filterwarnings("ignore", message="Couldn't infer the batch indices.*")
+        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*not supported by the model summary.*")
@@ -77,6 +82,7 @@ class VaevarCLI(LightningCLI):
 def main(args: list[str] | None = None) -> None:
     """Parse the command line and run it; a user's mistake is one line and exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     try:
         VaevarCLI(
             save_config_callback=RunRecord,
@@ -85,11 +91,24 @@ def main(args: list[str] | None = None) -> None:
             parser_kwargs={"exit_on_error": False},
             args=args,
         )
-    except (UserError, ArgumentError) as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
+    except Exception as error:
+        known = mistake_of(error)
+        if known is None:
+            raise
+        print(f"error: {' '.join(str(known).split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def one_line(error: Any) -> str:
-    """The message of an error without line breaks, and without the parser's internal paths."""
-    return " ".join(str(error).split())
+def mistake_of(error: BaseException | None) -> UserError | ArgumentError | None:
+    """The user's mistake behind an error, if that is what it was.
+
+    The parser wraps what a constructor raises in errors of its own; the innermost says it plainly.
+    """
+    found: UserError | ArgumentError | None = None
+    while error is not None:
+        if isinstance(error, UserError):
+            return error
+        if isinstance(error, ArgumentError):
+            found = error
+        error = error.__cause__ or error.__context__
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, cast
@@ -50,6 +51,7 @@ class WeatherStore:
         dataset = dataset.rename(
             {k: v for k, v in COORDINATE_NAMES.items() if k in dataset.variables or k in dataset.dims}
         )
+        self.times = _times(dataset, self.path)
         self._check(dataset)
         latitude = np.asarray(dataset["latitude"].values, dtype=np.float64)
         self._flip = bool(latitude[0] < latitude[-1])
@@ -57,7 +59,6 @@ class WeatherStore:
             self.grid = Grid(latitude[::-1] if self._flip else latitude, dataset["longitude"].values)
         except ValueError as error:
             raise UserError(f"{self.path}: {error}") from None
-        self.times = _times(dataset, self.path)
         self._position = {time: i for i, time in enumerate(self.times)}
         if len(self._position) != self.times.size:
             raise UserError(f"{self.path}: times repeat")
@@ -92,11 +93,12 @@ class WeatherStore:
                     f"{self.path}: {known.long_name} is in {units!r}, expected {known.units!r}; "
                     "convert the store to WeatherBench 2 units"
                 )
-            dims = {"time", "latitude", "longitude"} | ({"level"} if name in self.spec.upper else set())
-            if set(dataset[known.long_name].dims) != dims:
+            expected = {"time", "latitude", "longitude"} | ({"level"} if name in self.spec.upper else set())
+            dims = dataset[known.long_name].dims
+            if set(dims) != expected:
                 raise UserError(
-                    f"{self.path}: {known.long_name} has the dimensions "
-                    f"{', '.join(map(str, dataset[known.long_name].dims))}, expected {', '.join(sorted(dims))}"
+                    f"{self.path}: {known.long_name} has the dimensions {', '.join(map(str, dims))}; "
+                    f"expected {', '.join(sorted(expected))}"
                 )
 
     def read(self, times: Sequence[np.datetime64] | np.ndarray) -> np.ndarray:
@@ -199,7 +201,10 @@ def open_zarr(path: str | Path) -> xr.Dataset:
     if "://" not in str(path) and not Path(path).is_dir():
         raise UserError(f"{path}: no such zarr store; check the path in your config")
     try:
-        return xr.open_zarr(path, chunks=None)
+        with warnings.catch_warnings():
+            # A store without consolidated metadata only opens more slowly.
+            warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
+            return xr.open_zarr(path, chunks=None)
     except Exception as error:  # zarr and fsspec raise many kinds; each means "not readable"
         raise UserError(f"{path}: cannot be opened as a zarr store ({_first_line(error)})") from None
 
@@ -256,11 +261,17 @@ def create_store(
 
 
 def write_states(path: str | Path, start: int, values: np.ndarray, spec: StateSpec) -> None:
-    """Fill states [T, C, H, W] into a store made by :func:`create_store`, from position ``start``."""
+    """Fill states [T, C, H, W] into a store made by :func:`create_store`, from position ``start``.
+
+    Raises:
+        ValueError: when they reach beyond the store's last time.
+    """
     group = zarr.open_group(path, mode="r+")
     span = slice(start, start + values.shape[0])
     for name in (*spec.surface, *spec.upper):
         array = cast(zarr.Array, group[VARIABLES[name].long_name])
+        if not 0 <= span.start <= span.stop <= array.shape[0]:  # zarr would drop the rest silently
+            raise ValueError(f"states {span.start} to {span.stop} do not fit the {array.shape[0]} of {path}")
         fields = values[:, spec.variable_slice(name)].astype(np.float32, copy=False)
         array[span] = fields.reshape(values.shape[0], *array.shape[1:])
 

@@ -218,7 +218,7 @@ class ForecasterModule(L.LightningModule):
         total = torch.stack(self._squares).sum(0)
         windows = torch.tensor(float(self._windows), device=total.device)
         reduce = self.trainer.strategy.reduce
-        square = reduce(total, reduce_op="sum") / reduce(windows, reduce_op="sum")  # type: ignore[operator]
+        square = reduce(total, reduce_op="sum") / reduce(windows, reduce_op="sum")
         self.log("val/loss", square[: self.rollout_steps].mean(), prog_bar=True, sync_dist=True)
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         for name in ("z500", "t850", "u500", "t2m"):

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from vaevar.errors import UserError
 from vaevar.sphere import Grid
+from vaevar.provenance import sha256
 from vaevar.state import Normalizer, StateSpec
 
 # Under this name a model that vaevar exported says which channels, grid and time step are its own.
@@ -77,6 +78,11 @@ class OnnxForecaster:
         self._check_contract(self._session)
         metadata = self._read_metadata(self._session)
         self.grid = self._choose_grid(grid, shape, self._session.get_inputs()[0].shape[2:], metadata)
+
+    @property
+    def description(self) -> str:
+        """The file's name and checksum: what was computed with another forecaster is told apart."""
+        return f"{self.model.name} sha256:{sha256(self.model)}"
 
     def step(self, states: Tensor) -> Tensor:
         """One step forward.
