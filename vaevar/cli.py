@@ -9,6 +9,7 @@ import shutil
 import sys
 import warnings
 from pathlib import Path
+
 import lightning as L
 import yaml
 from jsonargparse import ArgumentError

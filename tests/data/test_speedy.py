@@ -5,9 +5,10 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import shutil
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def values_of(store: WeatherStore, times: np.ndarray) -> np.ndarray:
 def test_the_periods_are_disjoint_and_long_enough():
     spans = sorted((period.times[0], period.times[-1]) for period in PERIODS.values())
     for (_, end), (start, _) in itertools.pairwise(spans):
-        assert start - end >= np.timedelta64(24 * 10, "h")
+        assert start - end >= np.timedelta64(6 * 24, "h")
     days = {name: (p.times[-1] - p.times[0]) / np.timedelta64(24, "h") for name, p in PERIODS.items()}
     assert days["train"] >= 18 * 30
     assert days["validation"] >= 30
@@ -226,8 +227,6 @@ def test_killed_at_any_moment_it_resumes_to_the_same_world(toy, tmp_path):
 def test_a_store_that_is_gone_is_made_anew(toy):
     world = toy()
     world.prepare(TOY.times[0], TOY.times[4])
-    import shutil
-
     shutil.rmtree(world.path)
     # Killed when the new layout is there and no state in it: the old record must not count.
     with pytest.MonkeyPatch.context() as patch:
@@ -247,7 +246,7 @@ def test_a_store_that_is_gone_is_made_anew(toy):
 
 
 def test_unknown_period():
-    with pytest.raises(UserError, match="no period 'tset' .* choose from train, validation, test"):
+    with pytest.raises(UserError, match=r"no period 'tset' .* choose from train, validation, test"):
         SpeedyWorld("tset")
 
 
@@ -292,10 +291,10 @@ def test_without_jcm_it_says_how_to_install_it(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def real_run() -> Iterator[NatureRun]:
+def real_run() -> NatureRun:
     """The model, compiled once (half a minute); every test loads its own restart into it."""
     pytest.importorskip("jcm", reason="the embedded world needs jcm (extra `world`), not installed here")
-    yield NatureRun(WEIGHTS / "test.msgpack.gz")
+    return NatureRun(WEIGHTS / "test.msgpack.gz")
 
 
 @pytest.mark.slow
@@ -328,7 +327,7 @@ def test_the_first_days_of_the_test_period(real_run, tmp_path, monkeypatch):
     mean = (msl * weights).mean((1, 2), keepdims=True)
     std = np.sqrt(((msl - mean) ** 2 * weights).mean((1, 2)))
     assert ((std > 500) & (std < 2000)).all()
-    assert np.abs(mean - 101_300).max() < 1500
+    assert np.abs(mean - 101_300).max() < 2500  # this world's air is 1.5 % heavier than the earth's
     for time in times:
         state = store.state(time)  # global means in range, geopotential falling
     assert 49_000 < state.channel("z500").min() < state.channel("z500").max() < 60_000
@@ -376,5 +375,5 @@ def test_damaged_bits_are_a_user_error_whatever_zlib_says(tmp_path, monkeypatch)
     (tmp_path / "x.msgpack.gz").write_bytes(b"")
     run = object.__new__(NatureRun)
     run._model = None
-    with pytest.raises(UserError, match="not a restart file of this model .Error -3"):
+    with pytest.raises(UserError, match=r"not a restart file of this model \(Error -3"):
         run._load(tmp_path / "x.msgpack.gz")

@@ -18,8 +18,8 @@ from vaevar.errors import UserError
 from vaevar.sphere import Grid
 
 matplotlib.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
-from matplotlib.figure import Figure  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 
 class Dashboards(L.Callback):

@@ -47,7 +47,7 @@ class StateWriter(BasePredictionWriter):
             states = {"background": result.background, "analysis": result.analysis.state}
             for kind, state in states.items():
                 path = run_directory(trainer) / name / f"{kind}.zarr"
-                if name not in self._created and time.index == 0 or not path.is_dir():
+                if (name not in self._created and time.index == 0) or not path.is_dir():
                     attrs = {
                         "experiment": run_directory(trainer).name,
                         "arm": name,

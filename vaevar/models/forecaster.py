@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -159,7 +158,13 @@ class ForecasterModule(L.LightningModule):
         self.register_buffer("mean", torch.zeros(len(self.spec), dtype=torch.float64))
         self.register_buffer("std", torch.ones(len(self.spec), dtype=torch.float64))
         if start_from is not None:
-            self.network.load_state_dict(network_weights(start_from))
+            try:
+                self.network.load_state_dict(network_weights(start_from))
+            except RuntimeError:
+                raise UserError(
+                    f"{start_from}: not a checkpoint of this network; its channels, grid, widths, depths, "
+                    "kernel_size or patch are others"
+                ) from None
 
     def setup(self, stage: str) -> None:
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
@@ -256,7 +261,10 @@ def network_weights(path: str | Path) -> dict[str, Tensor]:
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except (OSError, KeyError, TypeError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not a checkpoint of a forecaster ({error})") from None
+    except Exception as error:  # torch.load raises as many kinds as there are ways to be no checkpoint
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise UserError(
+            f"{path}: not a checkpoint of a forecaster ({type(error).__name__}: {reason})"
+        ) from None
     prefix = "network."
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor
 
 from vaevar.errors import UserError
-from vaevar.sphere import Grid
 from vaevar.provenance import sha256
+from vaevar.sphere import Grid
 from vaevar.state import Normalizer, StateSpec
 
 # Under this name a model that vaevar exported says which channels, grid and time step are its own.

@@ -1,0 +1,215 @@
+"""Windows and statistics over a small store whose every number is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vaevar.data import sequences
+from vaevar.data.era5 import StoreSource, WeatherStore, create_store, write_states
+from vaevar.data.sequences import SequenceDataset, StateSequences, six_hourly, statistics
+from vaevar.errors import UserError
+from vaevar.sphere import Grid
+from vaevar.state import StateSpec
+
+SPEC = StateSpec(surface=("u10",), upper=("z", "q"), levels=(500,))
+GRID = Grid.gaussian(4)
+TIMES = six_hourly("2020-01-01", "2020-01-05T18")  # 20 states
+SCALES = np.array([5.0, 500.0, 1e-3], np.float32)[:, None, None]
+OFFSETS = np.array([1.0, 54_000.0, 2e-3], np.float32)[:, None, None]
+
+
+def world() -> np.ndarray:
+    steps = np.random.default_rng(0).normal(size=(TIMES.size, 3, *GRID.shape)).astype(np.float32)
+    return OFFSETS + SCALES * (0.3 * steps.cumsum(0))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("sequences") / "world.zarr"
+    create_store(path, TIMES, SPEC, GRID, {})
+    write_states(path, 0, world(), SPEC)
+    return path
+
+
+@pytest.fixture
+def store(path: Path) -> WeatherStore:
+    return WeatherStore(path, SPEC)
+
+
+def module(path: Path, **arguments) -> StateSequences:
+    source = StoreSource(str(path))
+    periods = ("2020-01-01", "2020-01-03", "2020-01-03T06", "2020-01-05T18")  # 9 and 11 states
+    defaults = {"validation_steps": 3, "batch_size": 2, "spec": SPEC}
+    return StateSequences(source, source, *periods, **(defaults | arguments))
+
+
+# --- times ----------------------------------------------------------------------------------------
+
+
+def test_six_hourly_times_include_both_ends():
+    times = six_hourly("2020-02-28T18", "2020-03-01T06")
+    assert times.tolist() == [
+        t.item() for t in np.arange("2020-02-28T18", "2020-03-01T12", 6, "datetime64[h]")
+    ]
+    assert str(times[-1]) == "2020-03-01T06"
+    assert six_hourly("2020-01-01", "2020-01-01").size == 1
+    assert str(six_hourly("2020-01-01", "2020-01-01T17")[-1]) == "2020-01-01T12"
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "says"),
+    [
+        ("2020-01-02", "2020-01-01", "ends .* before it starts"),
+        ("monday", "2020-01-01", "expected dates such as"),
+    ],
+)
+def test_periods_that_are_none(start, end, says):
+    with pytest.raises(UserError, match=says):
+        six_hourly(start, end)
+
+
+# --- windows --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_windows_are_consecutive_states(store, in_memory):
+    dataset = SequenceDataset(store, TIMES[2:9], 3, in_memory)
+    assert len(dataset) == 5
+    for index in range(5):
+        assert dataset[index].dtype == torch.float32
+        np.testing.assert_array_equal(dataset[index], world()[2 + index : 5 + index])
+
+
+def test_in_memory_and_streaming_are_equal(store):
+    memory, stream = (SequenceDataset(store, TIMES, 4, in_memory) for in_memory in (True, False))
+    assert len(memory) == len(stream) == 17
+    for index in range(len(memory)):
+        torch.testing.assert_close(memory[index], stream[index], rtol=0, atol=0)
+
+
+def test_a_period_shorter_than_a_window(store, path):
+    with pytest.raises(UserError, match="holds 3 states, too few for a window of 4; make it longer"):
+        SequenceDataset(store, TIMES[:3], 4, in_memory=True)
+    short = module(path, rollout_steps=8)
+    with pytest.raises(UserError, match="holds 9 states, too few for a window of 10"):
+        short.setup("fit")
+
+
+# --- statistics -----------------------------------------------------------------------------------
+
+
+def test_statistics_equal_a_direct_computation(store):
+    mean, std, change_std = statistics(store, TIMES)
+    # Every pair that starts before the last time; area weights by their own formula.
+    edges = np.concatenate([[90.0], (GRID.latitude[1:] + GRID.latitude[:-1]) / 2, [-90.0]])
+    area = -np.diff(np.sin(np.radians(edges)))
+    weights = np.broadcast_to((area / area.sum() / GRID.shape[1])[:, None], GRID.shape)
+    values = world().astype(np.float64)
+
+    def average(fields: np.ndarray) -> np.ndarray:
+        return (fields * weights).sum((-2, -1)).mean(0)
+
+    expected = average(values[:-1])
+    expected_std = np.sqrt(average((values[:-1] - expected[:, None, None]) ** 2))
+    np.testing.assert_allclose(mean, expected, rtol=1e-10)
+    np.testing.assert_allclose(std, expected_std, rtol=1e-8)
+    assert mean.dtype == std.dtype == np.float64
+    expected_change = np.sqrt(average(np.diff(values, axis=0) ** 2)) / expected_std
+    np.testing.assert_allclose(change_std, expected_change, rtol=1e-6)
+    assert change_std.dtype == torch.float32
+
+
+def test_statistics_of_a_long_period_use_pairs_spread_over_it(store, monkeypatch):
+    monkeypatch.setattr(sequences, "STATISTICS_STATES", 4)
+    read, asked = store.read, []
+    monkeypatch.setattr(
+        store, "read", lambda times: asked.append([int(t) for t in store_positions(times)]) or read(times)
+    )
+    statistics(store, TIMES)
+    assert asked == [[0, 1], [4, 5], [8, 9], [12, 13], [16, 17]]
+
+
+def store_positions(times) -> np.ndarray:
+    return (np.asarray(times) - TIMES[0]) / np.timedelta64(6, "h")
+
+
+# --- the data module ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_batches_arrive_normalised(path, in_memory):
+    data = module(path, rollout_steps=2, in_memory=in_memory)
+    data.prepare_data()
+    data.setup("fit")
+    assert data.grid == GRID
+    mean, std, _ = statistics(WeatherStore(path, SPEC), TIMES[:9])
+    batch = next(iter(data.val_dataloader()))
+    assert batch.shape == (2, 5, 3, *GRID.shape)
+    made = data.on_after_batch_transfer(batch, 0)
+    expected = (world()[9:14] - mean[:, None, None]) / std[:, None, None]
+    np.testing.assert_allclose(made[0], expected, atol=1e-4)
+
+
+def test_training_sees_every_window_once_in_random_order(path):
+    data = module(path)
+    data.setup("fit")
+    torch.manual_seed(0)
+    batches = [list(data.train_dataloader()) for _ in range(2)]
+    assert [len(epoch) for epoch in batches] == [3, 3]  # 7 windows; the odd one is dropped
+    assert batches[0][0].shape == (2, 3, 3, *GRID.shape)
+
+    def starts(epoch: list[torch.Tensor]) -> list[int]:
+        first = torch.cat(epoch)[:, 0, 0, 0, 0]
+        return [int(np.flatnonzero(world()[:, 0, 0, 0] == value.item())[0]) for value in first]
+
+    for epoch in batches:
+        assert len(set(starts(epoch))) == 6
+        assert set(starts(epoch)) <= set(range(7))
+    assert starts(batches[0]) != starts(batches[1])
+
+
+@pytest.mark.parametrize(
+    ("hours", "expected"), [(6, [9, 10, 11, 12, 13, 14, 15]), (12, [9, 11, 13, 15]), (24, [9, 13])]
+)
+def test_validation_windows_keep_their_distance(path, hours, expected):
+    data = module(path, validation_every=hours)
+    data.setup("fit")
+    first = torch.cat(list(data.val_dataloader()))[:, 0]
+    np.testing.assert_array_equal(first, world()[expected])
+
+
+def test_workers_read_the_same(path):
+    plain, parallel = (module(path, in_memory=False, workers=workers) for workers in (0, 1))
+    batches = []
+    for data in (plain, parallel):
+        data.setup("fit")
+        torch.manual_seed(3)
+        batches.append(torch.cat(list(data.train_dataloader())))
+    torch.testing.assert_close(batches[0], batches[1], rtol=0, atol=0)
+
+
+def test_sources_are_prepared_for_their_periods(path):
+    class Source(StoreSource):
+        asked: tuple = ()
+
+        def prepare(self, start: np.datetime64, end: np.datetime64) -> None:
+            self.asked = (str(start), str(end))
+
+    train, validation = Source(str(path)), Source(str(path))
+    StateSequences(
+        train, validation, "2020-01-01", "2020-01-03", "2020-01-03T06", "2020-01-05T18", spec=SPEC
+    ).prepare_data()
+    assert train.asked == ("2020-01-01T00", "2020-01-03T00")
+    assert validation.asked == ("2020-01-03T06", "2020-01-05T18")
+
+
+def test_the_default_is_all_69_channels(path):
+    source = StoreSource(str(path))
+    assert (
+        StateSequences(source, source, "2020-01-01", "2020-01-03", "2020-01-04", "2020-01-05").spec
+        == StateSpec()
+    )

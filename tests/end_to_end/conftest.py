@@ -1,0 +1,174 @@
+"""A world small enough for seconds: its truth, forecaster, configs, and a VAE fitted once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from vaevar.cli import main
+from vaevar.data.era5 import create_store, write_states
+from vaevar.sphere import Grid, SphericalHarmonics
+from vaevar.state import StateSpec
+
+SPEC = {"surface": ["t2m", "msl"], "upper": ["z", "u"], "levels": [500, 850]}
+START = np.datetime64("2021-01-01T00", "h")
+STEP = np.timedelta64(6, "h")
+CENTRES = {
+    "t2m": (280.0, 8.0), "msl": (101_000.0, 800.0), "z500": (55_000.0, 900.0), "z850": (15_000.0, 500.0),
+    "u500": (7.0, 8.0), "u850": (3.0, 5.0),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of smooth fields that wander slowly about their means, its climatology and a VAE config."""
+    directory = tmp_path_factory.mktemp("world")
+    spec, grid = StateSpec(**SPEC), Grid.gaussian(16)
+    times = START + STEP * np.arange(80)
+    generator = torch.Generator().manual_seed(0)
+    harmonics = SphericalHarmonics(grid, 6, torch.float64)
+    shape = (len(spec), 7, 7)
+    wave = torch.zeros(shape, dtype=torch.complex128)
+    states = []
+    for _ in times:
+        noise = torch.randn(*shape, 2, dtype=torch.float64, generator=generator)
+        wave = 0.95 * wave + 0.06 * torch.tril(torch.view_as_complex(noise))
+        states.append(harmonics.synthesise(wave))
+    mean, std = np.array([CENTRES[name] for name in spec.names]).T[..., None, None]
+    values = (mean + std * torch.stack(states).numpy()).astype(np.float32)
+    create_store(directory / "truth.zarr", times, spec, grid, {"source": "test"})
+    write_states(directory / "truth.zarr", 0, values, spec)
+    np.save(directory / "climatological_std.npy", values.std((0, 2, 3)).astype(np.float64))
+    return directory
+
+
+@pytest.fixture
+def configs(
+    world: Path, tmp_path: Path, toy_onnx: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, Path]:
+    """Config files of a fit and of a predict, with everything they need in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    spec = StateSpec(**SPEC)
+    files = toy_onnx(spec, added=np.zeros(len(spec)), shape=(16, 32))
+    forecaster = {
+        "class_path": "vaevar.models.onnx.OnnxForecaster",
+        "init_args": {
+            "model": str(files.model), "mean": str(files.mean), "std": str(files.std),
+            "spec": SPEC, "grid": "gaussian",
+        },
+    }  # fmt: skip
+    source = {"class_path": "vaevar.data.era5.StoreSource", "init_args": {"path": str(world / "truth.zarr")}}
+    logger = {
+        "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
+        "init_args": {"save_dir": "runs", "name": "vae", "version": ""},
+    }
+    fit = {
+        "seed_everything": 1,
+        "model": {
+            "class_path": "vaevar.models.vae.VAE",
+            "init_args": {
+                "nlat": 16, "nlon": 32, "gaussian": True, **SPEC, "patch": 2, "stem_width": 4, "head_width": 4,
+                "widths": [8, 8], "depths": [1, 1], "heads": [0, 2], "window": 4, "latent_scale": 1,
+                "latent_channels": 4, "sigma": 0.5, "warmup_steps": 2,
+            },
+        },
+        "data": {
+            "class_path": "vaevar.data.background_errors.BackgroundErrors",
+            "init_args": {
+                "source": source, "forecaster": forecaster, "path": "data/errors.zarr",
+                "start": "2021-01-01T00", "end": "2021-01-15T00", "every_hours": 6,
+                "validation_fraction": 0.2, "gap_hours": 24, "batch_size": 4,
+            },
+        },
+        "trainer": {
+            "accelerator": "cpu", "max_epochs": 2, "enable_progress_bar": False, "log_every_n_steps": 1,
+            "logger": logger,
+            "callbacks": [
+                {
+                    "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
+                    "init_args": {"dirpath": "runs/vae/checkpoints", "filename": "best", "monitor": "val/loss"},
+                },
+                {
+                    "class_path": "vaevar.models.vae_diagnostics.SampleDiagnostics",
+                    "init_args": {"every_n_epochs": 2, "samples": 4, "channels": ["z500"]},
+                },
+            ],
+        },
+    }  # fmt: skip
+    predict = {
+        "seed_everything": 1,
+        "return_predictions": False,
+        "model": {
+            "class_path": "vaevar.assim.module.AssimilationModule",
+            "init_args": {
+                "forecaster": forecaster,
+                "arms": {
+                    "free": {"class_path": "vaevar.assim.variational.FreeRun"},
+                    "vaevar": {
+                        "class_path": "vaevar.assim.variational.VariationalAssimilator",
+                        "init_args": {
+                            "control": {
+                                "class_path": "vaevar.assim.latent.LatentControl",
+                                "init_args": {"checkpoint": "runs/vae/checkpoints/best.ckpt"},
+                            },
+                            "iterations": 5,
+                        },
+                    },
+                },
+            },
+        },
+        "data": {
+            "class_path": "vaevar.data.cycles.AnalysisTimes",
+            "init_args": {
+                "source": source, "start": "2021-01-16T00", "analyses": 4, "lead_hours": 12, "spec": SPEC,
+                "network": {
+                    "class_path": "vaevar.data.observations.ColumnNetwork", "init_args": {"count": 20}
+                },
+                "climatology": str(world / "climatological_std.npy"),
+            },
+        },
+        "trainer": {
+            "accelerator": "cpu", "devices": 1, "inference_mode": False,
+            "logger": {**logger, "init_args": {"save_dir": "runs", "name": "cycle", "version": ""}},
+            "callbacks": [
+                {"class_path": "vaevar.assim.cycle.Cycle"},
+                {"class_path": "vaevar.assim.writer.StateWriter"},
+                {"class_path": "vaevar.assim.scores.Scores", "init_args": {"skip": 1}},
+                {
+                    "class_path": "vaevar.assim.dashboards.Dashboards",
+                    "init_args": {"channels": ["z500"], "maps": ["z500"], "maps_every": 3},
+                },
+                {"class_path": "vaevar.assim.progress.CycleProgress"},
+            ],
+        },
+    }  # fmt: skip
+    paths = {"fit": tmp_path / "vae.yaml", "predict": tmp_path / "cycle.yaml"}
+    for name, content in (("fit", fit), ("predict", predict)):
+        paths[name].write_text(yaml.safe_dump(content, sort_keys=False))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Where the checkpoint of the one fit of this module is kept."""
+    return {"checkpoint": tmp_path_factory.mktemp("trained") / "best.ckpt"}
+
+
+@pytest.fixture
+def ready(configs: dict[str, Path], trained: dict[str, Path]) -> dict[str, Path]:
+    """The configs, with a fitted VAE where the predict expects it."""
+    target = Path("runs/vae/checkpoints/best.ckpt")
+    if trained["checkpoint"].is_file():
+        target.parent.mkdir(parents=True)
+        shutil.copy(trained["checkpoint"], target)
+    else:
+        main(["fit", "--config", str(configs["fit"])])
+        shutil.copy(target, trained["checkpoint"])
+    return configs
