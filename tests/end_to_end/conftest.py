@@ -74,7 +74,8 @@ def configs(
         "model": {
             "class_path": "vaevar.models.vae.VAE",
             "init_args": {
-                "nlat": 16, "nlon": 32, "gaussian": True, **SPEC, "patch": 2, "stem_width": 4, "head_width": 4,
+                "nlat": 16, "nlon": 32, "gaussian": True, **SPEC, "patch": 2, "stem_width": 4,
+                "head_width": 4,
                 "widths": [8, 8], "depths": [1, 1], "heads": [0, 2], "window": 4, "latent_scale": 1,
                 "latent_channels": 4, "sigma": 0.5, "warmup_steps": 2,
             },
@@ -93,7 +94,9 @@ def configs(
             "callbacks": [
                 {
                     "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
-                    "init_args": {"dirpath": "runs/vae/checkpoints", "filename": "best", "monitor": "val/loss"},
+                    "init_args": {
+                        "dirpath": "runs/vae/checkpoints", "filename": "best", "monitor": "val/loss"
+                    },
                 },
                 {
                     "class_path": "vaevar.models.vae_diagnostics.SampleDiagnostics",

@@ -76,7 +76,7 @@ class Scores(L.Callback):
         note = (
             f"Analyses {first} to {data.times[-1]}, {data.times.size - self._skipped(data.times)} of "
             f"{data.times.size}; truth: {data.source.description}. RMSE is area-weighted, its root taken "
-            "after the mean over time; `rmse / std` is the mean over channels of RMSE over climatological std."
+            "after the mean over time; `rmse / std` is the mean over channels of RMSE / climatological std."
         )
         (directory / "summary.md").write_text(f"# {directory.name}\n\n{note}\n\n{to_markdown(table)}\n")
         _print(table, directory)

@@ -221,7 +221,7 @@ class VariationalAssimilator(Assimilator):
         dtype: precision of the minimisation; D may work in its own.
 
     Attributes:
-        on_iteration: called with the iterations done, J and its gradient's norm after each, for progress bars.
+        on_iteration: called with the iterations done, J and its gradient's norm after each.
 
     Raises:
         UserError: for a λ, a count or a tolerance out of range.

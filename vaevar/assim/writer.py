@@ -25,10 +25,6 @@ class StateWriter(BasePredictionWriter):
     def __init__(self) -> None:
         super().__init__(write_interval="batch")
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Callbacks start in the order of the config: what has been resumed is known afterwards.
-        self._created: set[str] = set()
-
     def write_on_batch_end(
         self,
         trainer: L.Trainer,
@@ -39,7 +35,7 @@ class StateWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        module, data = parts_of(trainer, pl_module)
+        _, data = parts_of(trainer, pl_module)
         time: AnalysisTime = batch
         results: dict[str, ArmResult] = prediction
         leads = {"background": np.timedelta64(data.step_hours, "h"), "analysis": 0 * HOUR}
@@ -47,7 +43,7 @@ class StateWriter(BasePredictionWriter):
             states = {"background": result.background, "analysis": result.analysis.state}
             for kind, state in states.items():
                 path = run_directory(trainer) / name / f"{kind}.zarr"
-                if (name not in self._created and time.index == 0) or not path.is_dir():
+                if time.index == 0 or not path.is_dir():
                     attrs = {
                         "experiment": run_directory(trainer).name,
                         "arm": name,
@@ -60,4 +56,3 @@ class StateWriter(BasePredictionWriter):
                         path, data.times - leads[kind], data.spec, state.grid, attrs, lead=leads[kind]
                     )
                 write_states(path, time.index, state.values.cpu().numpy()[None], data.spec)
-            self._created.add(name)
