@@ -28,10 +28,15 @@ class RunRecord(SaveConfigCallback):
     cycle is told to start again (``Cycle.resume: false``).
     """
 
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        # All ranks must ask for the log directory, and only the first one comes to save_config.
+        self._log_dir = trainer.log_dir
+        super().setup(trainer, pl_module, stage)
+
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if trainer.log_dir is None:
+        if self._log_dir is None:
             return
-        directory = Path(trainer.log_dir)
+        directory = Path(self._log_dir)
         directory.mkdir(parents=True, exist_ok=True)
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         experiment = fingerprint({key: config.get(key) for key in ("model", "data", "seed_everything")})

@@ -8,7 +8,6 @@ that was killed resumes to the same numbers.
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +45,9 @@ class Cycle(L.Callback):
             raise UserError(
                 f"the forecaster's step is {forecaster.step_hours} h, the cycle's {data.step_hours} h"
             )
-        directory = run_directory(trainer)
         first: Tensor | None = None
         for name in module.local_arms():
-            restart = self._read(directory / name / "restart.pt") if self.resume else None
+            restart = self._read(module.directory / name / "restart.pt") if self.resume else None
             if restart is None:
                 if first is None:
                     first = self._first_trajectory(module, data)
@@ -71,7 +69,7 @@ class Cycle(L.Callback):
         try:
             content = torch.load(path, weights_only=True, map_location="cpu")
             return int(content["next_index"]), content["trajectory"]
-        except (OSError, RuntimeError, KeyError, EOFError, pickle.UnpicklingError) as error:
+        except Exception as error:  # unpickling raises many kinds; each means "not a restart"
             raise UserError(f"{path}: not a restart file of a cycle ({error}); delete it") from None
 
     def on_predict_batch_end(
@@ -112,24 +110,13 @@ class Cycle(L.Callback):
     def _save(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module, _ = parts_of(trainer, pl_module)
         for name in self._unsaved:
-            path = run_directory(trainer) / name / "restart.pt"
+            path = module.directory / name / "restart.pt"
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}.partial")
             content = {"next_index": module.next_index[name], "trajectory": module.trajectories[name].cpu()}
             torch.save(content, partial)
             partial.replace(path)
         self._unsaved = []
-
-
-def run_directory(trainer: L.Trainer) -> Path:
-    """Where a run keeps everything: the logger's directory, such as ``runs/cycle_sparse``.
-
-    Raises:
-        UserError: when the trainer has no logger to name it.
-    """
-    if trainer.log_dir is None:
-        raise UserError("predict writes into its logger's directory: keep `trainer.logger` in the config")
-    return Path(trainer.log_dir)
 
 
 def parts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[AssimilationModule, AnalysisTimes]:

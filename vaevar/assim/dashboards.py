@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
-from vaevar.assim.cycle import parts_of, run_directory
+from vaevar.assim.cycle import parts_of
 from vaevar.assim.module import ArmResult
 from vaevar.assim.scores import HEADLINE_CHANNELS
 from vaevar.assim.verification import rmse
@@ -56,7 +56,7 @@ class Dashboards(L.Callback):
         for name in module.local_arms():
             # A resumed run goes on where it stopped: later events of the killed one are dropped.
             self._writers[name] = SummaryWriter(
-                str(run_directory(trainer) / name), purge_step=module.next_index.get(name)
+                str(module.directory / name), purge_step=module.next_index.get(name)
             )
 
     def on_predict_batch_end(

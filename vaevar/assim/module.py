@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import lightning as L
 import torch
@@ -50,6 +51,19 @@ class AssimilationModule(L.LightningModule):
         self._modules_of_arms = nn.ModuleList(arms.values())
         self.trajectories: dict[str, Tensor] = {}
         self.next_index: dict[str, int] = {}
+        self.directory: Path
+
+    def setup(self, stage: str) -> None:
+        """Find the run directory, such as ``runs/cycle_sparse``: the logger's.
+
+        Raises:
+            UserError: when the trainer has no logger to name it.
+        """
+        # Once, here: asking is a collective operation, and later the ranks go their own ways.
+        directory = self.trainer.log_dir
+        if directory is None:
+            raise UserError("predict writes into its logger's directory: keep `trainer.logger` in the config")
+        self.directory = Path(directory)
 
     def local_arms(self) -> list[str]:
         """The arms of this rank; ranks share them out in turn."""

@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from vaevar.assim.cycle import parts_of, run_directory
+from vaevar.assim.cycle import parts_of
 from vaevar.assim.module import ArmResult
 from vaevar.assim.verification import bias, rmse
 from vaevar.data.cycles import AnalysisTime
@@ -50,11 +50,11 @@ class Scores(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        _, data = parts_of(trainer, pl_module)
+        module, data = parts_of(trainer, pl_module)
         time: AnalysisTime = batch
         results: dict[str, ArmResult] = outputs
         for name, result in results.items():
-            directory = run_directory(trainer) / name
+            directory = module.directory / name
             directory.mkdir(parents=True, exist_ok=True)
             rows = score_rows(time, name, result)
             _append(directory / "scores.csv", rows, data.times[time.index])
@@ -66,7 +66,7 @@ class Scores(L.Callback):
         if not trainer.is_global_zero:
             return
         module, data = parts_of(trainer, pl_module)
-        directory = run_directory(trainer)
+        directory = module.directory
         parts = [pd.read_csv(directory / name / "scores.csv") for name in module.arms]
         scores = pd.concat(parts, ignore_index=True)
         scores.sort_values("time", kind="stable").to_csv(directory / "scores.csv", index=False)

@@ -9,7 +9,7 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.callbacks import BasePredictionWriter
 
-from vaevar.assim.cycle import parts_of, run_directory
+from vaevar.assim.cycle import parts_of
 from vaevar.assim.module import ArmResult
 from vaevar.data.cycles import HOUR, AnalysisTime
 from vaevar.data.era5 import create_store, write_states
@@ -35,17 +35,17 @@ class StateWriter(BasePredictionWriter):
         batch_idx: int,
         dataloader_idx: int,
     ) -> None:
-        _, data = parts_of(trainer, pl_module)
+        module, data = parts_of(trainer, pl_module)
         time: AnalysisTime = batch
         results: dict[str, ArmResult] = prediction
         leads = {"background": np.timedelta64(data.step_hours, "h"), "analysis": 0 * HOUR}
         for name, result in results.items():
             states = {"background": result.background, "analysis": result.analysis.state}
             for kind, state in states.items():
-                path = run_directory(trainer) / name / f"{kind}.zarr"
+                path = module.directory / name / f"{kind}.zarr"
                 if time.index == 0 or not path.is_dir():
                     attrs = {
-                        "experiment": run_directory(trainer).name,
+                        "experiment": module.directory.name,
                         "arm": name,
                         "quantity": kind,
                         "truth": data.source.description,
