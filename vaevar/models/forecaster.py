@@ -84,7 +84,10 @@ class ForecastNetwork(nn.Module):
 
     def change(self, states: Tensor) -> Tensor:
         """[B, 2C, H, W] normalised -> the 6 h change in units of its std, [B, C, H, W]."""
-        x = self.stem(states) + self.ground
+        # Full precision here under autocast too: bfloat16 keeps 8 bits, and would round away most of
+        # the difference between two states 6 hours apart.
+        with torch.autocast(states.device.type, enabled=False):
+            x = self.stem(states.float()) + self.ground
         skips = []
         for stage, shrink in zip(self.down, self.shrink, strict=False):
             x = stage(x)
