@@ -1,0 +1,54 @@
+"""The command line's errors and records, without a trainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonargparse import ArgumentError
+
+from vaevar.cli import main, mistake_of
+from vaevar.errors import UserError
+from vaevar.provenance import fingerprint, provenance, sha256
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+def test_the_innermost_mistake_is_told() -> None:
+    try:
+        try:
+            raise UserError("data.zarr: no such store")
+        except UserError as inner:
+            raise ValueError("does not validate against any of the subtypes") from inner
+    except ValueError as outer:
+        found = mistake_of(outer)
+    assert str(found) == "data.zarr: no such store"
+    assert mistake_of(ValueError("a programmer's mistake")) is None
+    assert isinstance(mistake_of(ArgumentError(None, "unknown key")), ArgumentError)
+
+
+def test_fingerprint_follows_settings_and_file_contents(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(b"one")
+    config = {"model": {"weights": str(weights), "lambda": 4.0}}
+    first = fingerprint(config)
+    assert first == fingerprint(config)
+    assert first != fingerprint({"model": {"weights": str(weights), "lambda": 8.0}})
+    weights.write_bytes(b"two")
+    assert first != fingerprint(config)
+    assert provenance(config)["files"] == {str(weights): sha256(weights)}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
+def test_committed_configs_are_yaml_with_known_sections(config: Path) -> None:
+    content = yaml.safe_load(config.read_text())
+    assert set(content) <= {"seed_everything", "return_predictions", "model", "data", "trainer"}
+
+
+@pytest.mark.parametrize("command", ["fit", "predict"])
+def test_help_reads(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert "--config" in capsys.readouterr().out
