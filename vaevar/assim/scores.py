@@ -189,11 +189,10 @@ def _cell(value: Any) -> str:
 
 
 def _print(table: pd.DataFrame, directory: Path) -> None:
-    shown = Table(title=f"{directory.name}: RMSE against the truth")
-    for column in table.columns:
-        shown.add_column(column, justify="left" if column == "arm" else "right")
-    for row in table.to_numpy():
-        shown.add_row(*[_cell(value) for value in row])
+    # Arms as columns: a dozen numbers fit a narrow terminal downwards, not across.
+    shown = Table("", *table["arm"], title=f"{directory.name}: RMSE against the truth")
+    for name in table.columns.drop("arm"):
+        shown.add_row(name, *[_cell(value) for value in table[name]])
     console = Console()
     console.print(shown)
     console.print(
