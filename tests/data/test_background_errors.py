@@ -118,6 +118,8 @@ def test_statistics_are_those_of_the_stored_fields_weighted_by_area(tmp_path: Pa
     dataset = xr.open_zarr(path, chunks=None)
     np.testing.assert_allclose(dataset["error_std"].values, std, rtol=1e-6)
     np.testing.assert_allclose(dataset["error_mean"].values, mean, rtol=1e-6)
+    zonal = values.transpose(1, 2, 0, 3).reshape(*values.shape[1:3], -1).std(-1)
+    np.testing.assert_allclose(dataset["zonal_error_std"].values, zonal, rtol=1e-6)
     # Small humidities keep float16's full relative precision of 2^-11.
     ratio = np.abs(dataset["background_error"].values[:, 1].astype(np.float64))
     assert 2.0**-14 < np.median(ratio) < 2.0**4
@@ -184,21 +186,26 @@ def errors(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.parametrize("floor", [0.3, 0.9, 1.0])
 @pytest.mark.parametrize("in_memory", [False, True])
-def test_batches_are_normalised_and_validation_is_the_last_stretch(errors: Path, in_memory: bool) -> None:
-    data = _module(errors, in_memory=in_memory)
+def test_batches_are_normalised_and_validation_is_the_last_stretch(
+    errors: Path, in_memory: bool, floor: float
+) -> None:
+    data = _module(errors, in_memory=in_memory, zonal_floor=floor)
     data.prepare_data()
     data.setup("fit")
-    physical, std = _physical(errors), xr.open_zarr(errors)["error_std"].values
+    physical, dataset = _physical(errors), xr.open_zarr(errors)
+    overall = dataset["error_std"].values[:, None]
+    std = overall if floor >= 1 else np.maximum(dataset["zonal_error_std"].values, floor * overall)
     count = len(physical)
     first = count - round(count / 4)
     batches = [data.on_after_batch_transfer(batch, 0) for batch in data.val_dataloader()]
     found = torch.cat(batches)
     assert found.dtype == torch.float32
-    np.testing.assert_allclose(found, physical[first:] / std[:, None, None], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found, physical[first:] / std[..., None], rtol=1e-5, atol=1e-6)
     # Training ends the gap before validation begins: two samples of 6 h lie between.
     assert list(data.training.indices) == list(range(first - 2 + 1))
-    assert data.error_std.tolist() == pytest.approx(std.tolist())
+    np.testing.assert_allclose(data.error_std[..., 0], np.broadcast_to(std, physical.shape[1:3]), rtol=1e-6)
     assert data.spec == SPEC
     assert data.grid == GRID
 

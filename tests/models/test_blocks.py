@@ -13,6 +13,7 @@ from torch import nn
 from vaevar.models.blocks import (
     ConvNeXtBlock,
     Downsample,
+    LatitudeModulation,
     SphereConv2d,
     Upsample,
     WindowAttention,
@@ -135,3 +136,21 @@ def test_onnx_export_gives_the_same_numbers(rows: int) -> None:
     x = torch.randn(2, 3, rows, 16)
     (found,) = session.run(None, {"x": x.numpy()})
     np.testing.assert_allclose(found, net(x).detach().numpy(), atol=1e-5)
+
+
+def test_latitude_modulation_is_the_same_series_on_any_grid() -> None:
+    coarse, fine = LatitudeModulation(3, 4, degree=2), LatitudeModulation(3, 8, degree=2)
+    fine.load_state_dict(coarse.state_dict())
+    sine = np.sin(np.radians(np.linspace(90 - 22.5 / 2, -90 + 22.5 / 2, 8)))
+    series = np.stack([np.ones(8), sine, 1.5 * sine**2 - 0.5], -1)
+    x = torch.randn(2, 3, 8, 6)
+    gain = 1 + torch.from_numpy(series).float() @ fine.gain.detach()
+    torch.testing.assert_close(fine(x), x * gain.T[:, :, None])
+    assert 0.05 < coarse.gain.detach().std() < 1
+
+
+def test_latitude_modulation_tells_the_hemispheres_apart() -> None:
+    torch.manual_seed(0)
+    layer = LatitudeModulation(4, 8)
+    x = torch.randn(1, 4, 8, 6)
+    assert not torch.allclose(layer(x.flip(-2)).flip(-2), layer(x), atol=0.05)

@@ -68,7 +68,7 @@ def test_scores_say_what_was_changed() -> None:
 
 class _Errors(L.LightningDataModule):
     spec, grid = StateSpec(upper=("z",), levels=(500, 850)), GRID
-    error_std = torch.ones(6)
+    error_std = torch.ones(6, 16, 1)
 
     def train_dataloader(self) -> DataLoader[Tensor]:
         return DataLoader(torch.randn(8, 6, 16, 32), batch_size=4)  # type: ignore[arg-type]

@@ -24,12 +24,12 @@ class Decoder(Protocol):
     @property
     def latent_shape(self) -> tuple[int, ...]: ...
 
-    def decode(self, w: Tensor) -> Tensor:
-        """[B, *latent_shape] -> [B, C, H, W], errors divided by ``error_std``."""
+    def generate(self, v: Tensor) -> Tensor:
+        """White v [B, *latent_shape] -> [B, C, H, W], errors divided by ``error_std``."""
 
 
 class LatentControl(ControlTransform):
-    """D(w) = σ_b · (decoder(w) − decoder(0)), σ_b the background-error std of each channel.
+    """D(w) = σ_b · (decoder(w) − decoder(0)), σ_b the background-error std by channel and latitude.
 
     A decoder's output at w = 0 is the mean error of its training set, as well as it learned it,
     and not zero. Left in, it is added to every analysis, whatever is observed, and a cycle drifts
@@ -55,8 +55,9 @@ class LatentControl(ControlTransform):
             self.decoder = VAE.load(checkpoint).eval().requires_grad_(False)
         vae = self._vae
         self.spec, self.grid, self.centred = vae.spec, vae.grid, centred
-        if tuple(vae.error_std.shape) != (len(vae.spec), 1, 1):
-            raise ValueError(f"error_std is {tuple(vae.error_std.shape)}, expected ({len(vae.spec)}, 1, 1)")
+        by_channel = (len(vae.spec), 1, 1)
+        if tuple(vae.error_std.shape) not in (by_channel, (len(vae.spec), vae.grid.shape[0], 1)):
+            raise ValueError(f"error_std is {tuple(vae.error_std.shape)}, not by channel (and latitude)")
         self._origin: tuple[tuple[torch.device, torch.dtype], Tensor] | None = None
 
     @property
@@ -78,7 +79,7 @@ class LatentControl(ControlTransform):
     def _decode(self, w: Tensor) -> Tensor:
         error_std = self._vae.error_std
         # Leave reduced precision here: differences and sums of it are not for bfloat16.
-        return self._vae.decode(w[None].to(error_std.dtype))[0].to(error_std.dtype)
+        return self._vae.generate(w[None].to(error_std.dtype))[0].to(error_std.dtype)
 
     def _decoded_origin(self, w: Tensor) -> Tensor:
         """decoder(0), computed once for each device and precision.

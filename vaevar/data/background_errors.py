@@ -6,6 +6,7 @@ of each channel's error standard deviation there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import lightning as L
@@ -37,6 +38,7 @@ class BackgroundErrorStore(Dataset[Tensor]):
         times: [N] datetime64[ns], valid times.
         scale: [C] float32: a sample times ``scale`` is physical.
         error_std: [C] float32, physical units.
+        zonal_error_std: [C, H] float32, physical units.
 
     Raises:
         UserError: when it is missing, unreadable, incomplete, or no such store.
@@ -50,7 +52,10 @@ class BackgroundErrorStore(Dataset[Tensor]):
             dataset = xr.open_zarr(path, chunks=None)
         except Exception as error:  # zarr raises many kinds; each means "not readable"
             raise UserError(f"{path}: cannot be opened as a zarr store ({error})") from None
-        needed = ("background_error", "scale", "error_std", "channel", "time", "latitude", "longitude")
+        needed = (
+            "background_error", "scale", "error_std", "zonal_error_std", "channel", "time", "latitude",
+            "longitude",
+        )  # fmt: skip
         missing = [name for name in needed if name not in dataset.variables]
         if missing:
             raise UserError(f"{path}: lacks {', '.join(missing)}; it is no store of background errors")
@@ -59,6 +64,7 @@ class BackgroundErrorStore(Dataset[Tensor]):
         self.times = dataset["time"].values.astype("datetime64[ns]")
         self.scale = torch.from_numpy(dataset["scale"].values.astype(np.float32))
         self.error_std = torch.from_numpy(dataset["error_std"].values.astype(np.float32))
+        self.zonal_error_std = torch.from_numpy(dataset["zonal_error_std"].values.astype(np.float32))
         for name, values in (("scale", self.scale), ("error_std", self.error_std)):
             wrong = [n for n, value in zip(self.names, values, strict=True) if not 0 < value < np.inf]
             if wrong:
@@ -105,11 +111,14 @@ class BackgroundErrors(L.LightningDataModule):
             forecasts is about as likely as its opposite.
         roll_longitude: augmentation: roll each sample by a random number of columns, a multiple of
             this; 0 for none. Crude: errors over orography, and land and sea, differ.
+        zonal_floor: samples are divided by their standard deviation at each latitude, but by no less
+            than this fraction of that of the whole sphere, since what is far smaller there is of no
+            interest; from 1 on, the same for all latitudes (as published).
         seed: of the shuffling and the augmentation.
 
     Attributes:
         spec, grid: the channels and points.
-        error_std: [C] float32, physical units (after ``setup``).
+        error_std: [C, H, 1] float32, physical units per unit of a batch (after ``setup``).
     """
 
     def __init__(
@@ -128,6 +137,7 @@ class BackgroundErrors(L.LightningDataModule):
         in_memory: bool = True,
         flip_sign: bool = True,
         roll_longitude: int = 0,
+        zonal_floor: float = 0.3,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -138,6 +148,9 @@ class BackgroundErrors(L.LightningDataModule):
                 "batch_size must be positive, and workers, gap_hours and roll_longitude not negative; got "
                 f"{batch_size}, {workers}, {gap_hours} and {roll_longitude}"
             )
+        if not zonal_floor > 0:
+            raise UserError(f"zonal_floor must be positive, got {zonal_floor}")
+        self.zonal_floor = zonal_floor
         try:
             self.start, self.end = np.datetime64(start, "h"), np.datetime64(end, "h")
         except ValueError:
@@ -172,7 +185,10 @@ class BackgroundErrors(L.LightningDataModule):
 
     @property
     def error_std(self) -> Tensor:
-        return self.store.error_std
+        overall = self.store.error_std[:, None]
+        if self.zonal_floor >= 1:
+            return overall.expand_as(self.store.zonal_error_std)[..., None]
+        return torch.maximum(self.store.zonal_error_std, self.zonal_floor * overall)[..., None]
 
     def prepare_data(self) -> None:
         """Build the store if it is not there (once per machine, with a progress bar)."""
@@ -215,6 +231,10 @@ class BackgroundErrors(L.LightningDataModule):
         generator = torch.Generator().manual_seed(self.seed)
         return self._loader(self.training, shuffle=True, generator=generator)
 
+    def training_in_order(self) -> Iterator[Tensor]:
+        """The training samples once, normalised and not augmented, [B, C, H, W] on the host."""
+        return map(self.normalise, self._loader(self.training, shuffle=False, generator=None))
+
     def val_dataloader(self) -> DataLoader[Tensor]:
         return self._loader(self.validation, shuffle=False, generator=None)
 
@@ -235,8 +255,8 @@ class BackgroundErrors(L.LightningDataModule):
 
     def normalise(self, batch: Tensor) -> Tensor:
         """Stored values [B, C, H, W] float16 -> float32 in units of the error's standard deviation."""
-        factor = (self.store.scale / self.store.error_std).to(batch.device)
-        return batch.float() * factor[:, None, None]
+        factor = self.store.scale[:, None, None] / self.error_std
+        return batch.float() * factor.to(batch.device)
 
     def augment(self, batch: Tensor) -> Tensor:
         """Sign flips and rolls, as configured, sample by sample."""

@@ -8,8 +8,8 @@ Both come from one roll-out per initial time, so a sample costs 8 steps of 6 h a
 The result is a zarr store with ``background_error`` [time, channel, latitude, longitude] in float16,
 one time per chunk. Physical units would not fit float16 (specific humidity sinks below its normal
 range), so values are divided by ``scale`` [channel], a power of two near the error's size:
-``background_error * scale`` is physical. ``error_std`` and ``error_mean`` [channel] are physical,
-area-weighted over all samples.
+``background_error * scale`` is physical. Of all samples there are, in physical units, ``error_std`` and
+``error_mean`` [channel], weighted by area, and ``zonal_error_std`` [channel, latitude].
 """
 
 from __future__ import annotations
@@ -158,10 +158,15 @@ class _Build:
                 beside.replace(progress_file)
                 progress.update(task, completed=sample + 1)
         scale = np.asarray(scales[:])
-        for name, value in (("error_mean", moments.mean), ("error_std", moments.std)):
+        statistics = {
+            "error_mean": moments.mean * scale,
+            "error_std": moments.std * scale,
+            "zonal_error_std": moments.zonal_std * scale[:, None],
+        }
+        for name, value in statistics.items():
             array = group[name]
             assert isinstance(array, zarr.Array)
-            array[:] = value * scale
+            array[:] = value
         progress_file.unlink()
         partial.rename(self.path)
 
@@ -224,6 +229,11 @@ class _Build:
                 "scale": ("channel", unknown, {"long_name": "physical units per unit of background_error"}),
                 "error_std": ("channel", unknown, {"long_name": "area-weighted std, physical units"}),
                 "error_mean": ("channel", unknown, {"long_name": "area-weighted mean, physical units"}),
+                "zonal_error_std": (
+                    ("channel", "latitude"),
+                    np.full((channels, rows), np.nan),
+                    {"long_name": "std about the zonal mean error, physical units"},
+                ),
             },
             coords={
                 "time": ("time", self.times.astype("datetime64[ns]"), {"long_name": "valid time"}),
@@ -249,26 +259,34 @@ class _Build:
 
 
 class _Moments:
-    """Area-weighted mean and standard deviation by channel, sample after sample, in float64."""
+    """Means and standard deviations by channel and latitude, sample after sample, in float64."""
 
     def __init__(self, area_weights: np.ndarray) -> None:
-        self.weights = area_weights[:, None]  # [H, 1], mean 1
+        self.weights = area_weights  # [H], mean 1
         self.count, self.total, self.squares = 0, np.zeros(()), np.zeros(())
 
     def add(self, sample: np.ndarray) -> None:
         """[C, H, W]"""
         values = sample.astype(np.float64)
         self.count += 1
-        self.total = self.total + (values * self.weights).mean((1, 2))
-        self.squares = self.squares + (values**2 * self.weights).mean((1, 2))
+        self.total = self.total + values.mean(-1)
+        self.squares = self.squares + np.square(values).mean(-1)
 
     @property
     def mean(self) -> np.ndarray:
-        return self.total / self.count
+        """[C], weighted by area."""
+        return np.asarray((self.total / self.count * self.weights).mean(-1))
 
     @property
     def std(self) -> np.ndarray:
-        return np.sqrt(np.maximum(self.squares / self.count - self.mean**2, 0.0))
+        """[C] about that mean."""
+        squares = (self.squares / self.count * self.weights).mean(-1)
+        return np.sqrt(np.maximum(squares - self.mean**2, 0.0))
+
+    @property
+    def zonal_std(self) -> np.ndarray:
+        """[C, H] about the mean at each latitude."""
+        return np.sqrt(np.maximum(self.squares / self.count - (self.total / self.count) ** 2, 0.0))
 
 
 def _power_of_two(values: np.ndarray) -> np.ndarray:

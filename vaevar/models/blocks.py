@@ -8,6 +8,7 @@ has it (on a CPU that is the fast layout, most of all in bfloat16).
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -113,6 +114,38 @@ class Upsample(nn.Module):
     def forward(self, x: Tensor, rows: int | None = None) -> Tensor:
         x = functional.pixel_shuffle(self.expand(x), self.factor)
         return x if rows is None else x[..., :rows, :]
+
+
+class LatitudeModulation(nn.Module):
+    """x · (1 + a(φ)) + b(φ), each feature with its own a and b: [B, C, H, W] -> the same.
+
+    Everything else here acts alike at all latitudes, but weather does not: errors are larger in the
+    storm tracks, and wind turns about mass the other way round in the other hemisphere. a and b are
+    Legendre series in sin φ, so their number of weights does not depend on the grid. a is random at
+    the start, odd and even terms alike, so that features differ between hemispheres from the first step.
+
+    Args:
+        channels: C.
+        rows: H; of equal depth in latitude.
+        degree: of the series.
+        gain: std of a at the start.
+    """
+
+    basis: Tensor
+
+    def __init__(self, channels: int, rows: int, degree: int = 8, gain: float = 0.3) -> None:
+        super().__init__()
+        latitude = np.pi * (0.5 - (np.arange(rows) + 0.5) / rows)
+        basis = np.polynomial.legendre.legvander(np.sin(latitude), degree)  # [H, degree + 1]
+        self.register_buffer("basis", torch.tensor(basis, dtype=torch.float32), persistent=False)
+        spread = gain / float(np.sqrt(np.square(basis).sum(-1).mean()))
+        self.gain = nn.Parameter(spread * torch.randn(degree + 1, channels))
+        self.offset = nn.Parameter(torch.zeros(degree + 1, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        gain = (1 + self.basis @ self.gain).T[:, :, None].to(x.dtype)
+        offset = (self.basis @ self.offset).T[:, :, None].to(x.dtype)
+        return x * gain + offset
 
 
 class WindowAttention(nn.Module):

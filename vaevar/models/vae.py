@@ -2,7 +2,7 @@
 
 Xiao et al., "VAE-Var: Variational Autoencoder-Enhanced Variational Methods for Data Assimilation in
 Meteorology", ICLR 2025. A sample x is a background error divided by the error's standard deviation,
-channel by channel. The loss is that of the paper,
+channel by channel (and latitude by latitude, if the data module does so). The loss is that of the paper,
 
     L = Σ (x̂ − x)² / (2 σ²) + KL(N(μ, diag e^v) ‖ N(0, I)),   KL = ½ Σ (μ² + e^v − v − 1),
 
@@ -15,7 +15,7 @@ points, and the same cut lies at σ smaller by the square root of the ratio of p
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from vaevar.errors import UserError
+from vaevar.models.latent_prior import LatentPrior
 from vaevar.models.vae_network import Decoder, Encoder, VAEShape
 from vaevar.sphere import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
@@ -51,6 +52,7 @@ class VAE(L.LightningModule):
         window: rows and columns of an attention window.
         expansion, kernel_size: of the convolution blocks.
         latent_scale, latent_channels: the scale of the latent field, and its channels.
+        prior_rank, prior_reach_degrees: of :class:`vaevar.models.latent_prior.LatentPrior`.
         sigma: σ in the loss, in units of the error's standard deviation.
         kl_weight: factor of the KL term; 1 is the published loss.
         area_weighted: weight squared errors by the area of a grid point (mean 1). Not part of the
@@ -58,15 +60,16 @@ class VAE(L.LightningModule):
         learning_rate, weight_decay: of AdamW.
         warmup_steps: optimiser steps of a linear warm-up.
         cosine: let the learning rate fall to 0 along a cosine by the end of training.
+        start_from: checkpoint of an earlier fit whose networks are trained further.
         compile: run encoder and decoder through ``torch.compile`` while fitting.
 
     Attributes:
         spec, grid: the channels and points of decoded fields.
-        error_std: [C, 1, 1], physical units per unit of the decoder; taken from the data module when
+        error_std: [C, H, 1], physical units per unit of the decoder; taken from the data module when
             fitting begins, and part of every checkpoint.
 
     Raises:
-        UserError: when the sizes do not fit the grid or each other.
+        UserError: when the sizes do not fit the grid or each other, or ``start_from`` is no VAE of them.
     """
 
     error_std: Tensor
@@ -91,6 +94,8 @@ class VAE(L.LightningModule):
         kernel_size: int = 3,
         latent_scale: int = 1,
         latent_channels: int = 32,
+        prior_rank: int = 256,
+        prior_reach_degrees: float = 30.0,
         sigma: float = 2.0,
         kl_weight: float = 1.0,
         area_weighted: bool = False,
@@ -98,10 +103,11 @@ class VAE(L.LightningModule):
         weight_decay: float = 1e-2,
         warmup_steps: int = 100,
         cosine: bool = True,
+        start_from: str | None = None,
         compile: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(ignore=["start_from"])
         if sigma <= 0:
             raise UserError(f"VAE: sigma must be positive, got {sigma}")
         try:
@@ -127,12 +133,20 @@ class VAE(L.LightningModule):
             self.encoder, self.decoder = Encoder(self.shape), Decoder(self.shape)
         except ValueError as error:
             raise UserError(f"VAE: {error}") from None
+        self.prior = LatentPrior(self.shape.latent, prior_rank, prior_reach_degrees)
         self.sigma, self.kl_weight = sigma, kl_weight
-        self.register_buffer("error_std", torch.ones(len(self.spec), 1, 1))
+        self.register_buffer("error_std", torch.ones(len(self.spec), nlat, 1))
         weights = self.grid.area_weights.float()[:, None] if area_weighted else torch.ones(nlat, 1)
         self.register_buffer("point_weights", weights, persistent=False)
         self.to(memory_format=torch.channels_last)
         self._latent_moments: list[Tensor] = []
+        if start_from is not None:
+            earlier = VAE.load(start_from)
+            try:
+                self.encoder.load_state_dict(earlier.encoder.state_dict())
+                self.decoder.load_state_dict(earlier.decoder.state_dict())
+            except RuntimeError:
+                raise UserError(f"{start_from}: a VAE of other sizes; start from one of the same") from None
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -153,13 +167,29 @@ class VAE(L.LightningModule):
         """Reconstruct normalised errors from the mean of w: [B, C, H, W] -> the same."""
         return self.decode(self.encode(x)[0])
 
-    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """D(w) − D(0) for w ~ N(0, I): ``count`` normalised errors [count, C, H, W].
+    def generate(self, v: Tensor) -> Tensor:
+        """D(v), decoded from where the prior takes white v: [B, Cz, h, w] -> errors [B, C, H, W]."""
+        return self.decode(self.prior(v))
 
-        Centred as in the analysis, where a decoder's output at w = 0 would be added in every cycle.
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """D(v) − D(0) for v ~ N(0, I): ``count`` normalised errors [count, C, H, W].
+
+        Centred as in the analysis, where a decoder's output at v = 0 would be added in every cycle.
         """
-        w = torch.randn(count, *self.latent_shape, generator=generator).to(self.error_std.device)
-        return self.decode(w) - self.decode(torch.zeros_like(w[:1]))
+        v = torch.randn(count, *self.latent_shape, generator=generator).to(self.error_std.device)
+        return self.generate(v) - self.generate(torch.zeros_like(v[:1]))
+
+    def fit_prior(self, batches: Iterable[Tensor]) -> None:
+        """Fit the prior to the codes of normalised errors [B, C, H, W], and of their opposites."""
+
+        def codes() -> Iterator[tuple[Tensor, Tensor]]:
+            for batch in batches:
+                for x in (batch, -batch):
+                    mean, log_variance = self.encode(x.to(self.error_std.device))
+                    yield mean, log_variance.exp()
+
+        with torch.no_grad():
+            self.prior.fit(codes())
 
     def losses(self, x: Tensor) -> dict[str, Tensor]:
         """The loss and its two terms, scalars, for normalised errors [B, C, H, W]."""
@@ -198,8 +228,7 @@ class VAE(L.LightningModule):
                 f"VAE: the background errors are {data.spec} on {data.grid}, but the model is "
                 f"{self.spec} on {self.grid}; make model and data agree in the config"
             )
-        std = torch.as_tensor(data.error_std, dtype=torch.float32).reshape(-1, 1, 1)
-        self.error_std.copy_(std.to(self.error_std.device))
+        self.error_std.copy_(data.error_std)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         losses = self.losses(batch)
@@ -246,7 +275,7 @@ class VAE(L.LightningModule):
             {"params": features, "weight_decay": settings["weight_decay"]},
             {"params": rest, "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=settings["learning_rate"])
+        optimizer = torch.optim.AdamW(groups, lr=settings["learning_rate"], fused=True)
         total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
 
         def factor(step: int) -> float:
@@ -260,7 +289,7 @@ class VAE(L.LightningModule):
     # ---- files --------------------------------------------------------------------------------
 
     def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
-        """Write a slim checkpoint: hyperparameters, weights, and where they come from.
+        """Write a slim checkpoint: hyperparameters, weights in float16, and where they come from.
 
         Args:
             path: the file.
@@ -270,7 +299,7 @@ class VAE(L.LightningModule):
         content = {
             "format": WEIGHTS_FORMAT,
             "hyper_parameters": _plain(dict(self.hparams)),
-            "state_dict": {k: v.detach().cpu().contiguous() for k, v in self.state_dict().items()},
+            "state_dict": {k: _slim(k, v.detach().cpu()).contiguous() for k, v in self.state_dict().items()},
             "provenance": _plain(dict(provenance)),
         }
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -305,6 +334,11 @@ class VAE(L.LightningModule):
         except (TypeError, RuntimeError) as error:
             raise UserError(f"{path}: not a checkpoint of this VAE ({str(error).splitlines()[0]})") from None
         return model.eval()
+
+
+def _slim(name: str, values: Tensor) -> Tensor:
+    """Weights of the networks and patterns of the prior in half precision; the scale stays as it is."""
+    return values if name == "error_std" else values.half()
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from vaevar.models.vae import VAE
 
 
 class ExportVAE(L.Callback):
-    """Writes the weights of the fit's best checkpoint (else its last state) to ``path``.
+    """Writes the weights of the fit's best checkpoint (else its last state) to ``path``, its prior fitted.
 
     Args:
         path: the slim checkpoint, such as ``weights/vae.ckpt``.
@@ -27,13 +27,15 @@ class ExportVAE(L.Callback):
         if not isinstance(pl_module, VAE):
             raise TypeError(f"ExportVAE exports a VAE, not {type(pl_module).__name__}")
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-        vae = VAE.load(best) if best else pl_module
+        vae = VAE.load(best).to(pl_module.device) if best else pl_module
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if isinstance(data, BackgroundErrors):
+            vae.fit_prior(data.training_in_order())
         provenance = {
             "command": " ".join(sys.argv),
             "epochs": trainer.current_epoch,
             "scores": {name: float(value) for name, value in trainer.callback_metrics.items()},
         }
-        data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, BackgroundErrors):
             provenance["data"] = {
                 "source": data.source.description,

@@ -19,7 +19,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vaevar.models.blocks import ConvNeXtBlock, Downsample, SphereConv2d, Upsample, WindowAttention
+from vaevar.models.blocks import (
+    ConvNeXtBlock,
+    Downsample,
+    LatitudeModulation,
+    SphereConv2d,
+    Upsample,
+    WindowAttention,
+)
 
 
 @dataclass(frozen=True)
@@ -100,9 +107,12 @@ class VAEShape:
         return (self.latent_channels, *self.grid_of(self.latent_scale))
 
     def stage(self, scale: int, shifted: bool = False) -> nn.Sequential:
-        """The blocks of one pass over a scale; every second attention has shifted windows,
-        beginning with the first where ``shifted``."""
-        width, heads, blocks = self.widths[scale], self.heads[scale], nn.Sequential()
+        """The blocks of one pass over a scale: latitude first, then attention and convolution in turn.
+
+        Every second attention has shifted windows, beginning with the first where ``shifted``.
+        """
+        width, heads = self.widths[scale], self.heads[scale]
+        blocks = nn.Sequential(LatitudeModulation(width, self.grid_of(scale)[0]))
         for block in range(self.depths[scale]):
             if heads:
                 window = (self.window, self.window)
@@ -183,6 +193,7 @@ class Decoder(nn.Module):
         self.grow = nn.ModuleList(Upsample(shape.widths[s + 1], shape.widths[s]) for s in coarse_to_fine)
         self.stages = nn.ModuleList(shape.stage(scale) for scale in coarse_to_fine)
         self.field_rows, width = shape.rows, shape.head_width
+        self.latitude = LatitudeModulation(shape.widths[0], shape.grid_of(0)[0])
         self.heads = nn.ModuleList(Upsample(shape.widths[0], width, shape.patch) for _ in shape.groups)
         # A small convolution on the fields' own grid smooths the edges of the patches.
         self.finish = nn.ModuleList(SphereConv2d(width, n, 3) for n in shape.groups)
@@ -193,6 +204,7 @@ class Decoder(nn.Module):
         x = self.stack(x)
         for grow, stage, rows in zip(self.grow, self.stages, self.rows, strict=True):
             x = stage(grow(x, rows))
+        x = self.latitude(x)
         heads = zip(self.heads, self.finish, strict=True)
         return torch.cat([finish(head(x, self.field_rows)) for head, finish in heads], dim=1)
 
