@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentParser
 
 from vaevar.cli import main as run
 
 
 def main(
-    columns: list[int] = [100, 250, 500, 1000],  # noqa: B006 - the parser shows it as the default
+    columns: list[int],
     config: str = "configs/cycle_sparse.yaml",
     directory: str = "runs",
 ) -> None:
@@ -36,4 +36,10 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--columns", type=int, nargs="+", default=[100, 250, 500, 1000], help="sizes of the networks"
+    )
+    parser.add_function_arguments(main, skip={"columns"})
+    arguments = parser.parse_args()
+    main(**parser.instantiate(arguments))

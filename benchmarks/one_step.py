@@ -1,0 +1,106 @@
+"""How much one analysis takes off the error of a 24 h forecast, for every arm of a config.
+
+python benchmarks/one_step.py --columns 115 460 1000
+
+Prints a line `<arm> <columns> <ratio>` each: RMSE of the analyses over RMSE of their backgrounds, mean
+over the channels. Unlike a cycle, every arm starts from the same backgrounds, so that the transforms
+are compared by themselves. λ may be given for all of them: it is another one than in a cycle, where the
+background is better than a 24 h forecast.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+
+from vaevar.assim.module import AssimilationModule
+from vaevar.assim.variational import FreeRun, VariationalAssimilator
+from vaevar.assim.verification import RootMeanSquare
+from vaevar.data.cycles import HOUR, AnalysisTimes
+from vaevar.data.observations import ColumnNetwork, simulate
+from vaevar.data.speedy import PERIODS, SpeedyWorld
+from vaevar.models.protocol import rollout
+from vaevar.state import State
+
+
+def main(
+    columns: list[int],
+    config: str = "configs/cycle_sparse.yaml",
+    period: str = "test",
+    arms: list[str] | None = None,
+    lambda_: float | None = None,
+    cases: int = 16,
+    lead_hours: int = 24,
+) -> None:
+    """Analyse ``cases`` forecasts spread over a period with each arm and network.
+
+    Args:
+        columns: sizes of the networks; their positions change from case to case.
+        config: of a cycle; its arms, forecaster and observation errors are taken.
+        period: of the embedded world.
+        arms: only these.
+        lambda_: for every variational arm; otherwise each its own.
+        cases: analyses in each average.
+        lead_hours: age of the backgrounds.
+    """
+    model, data = read_config(config)
+    chosen = {name: arm for name, arm in model.arms.items() if not isinstance(arm, FreeRun)}
+    if arms is not None:
+        chosen = {name: chosen[name] for name in arms}
+    for arm in chosen.values():
+        if isinstance(arm, VariationalAssimilator) and lambda_ is not None:
+            arm.lambda_ = lambda_
+    world, forecaster = SpeedyWorld(period), model.forecaster
+    history, step = forecaster.history, forecaster.step_hours
+    first = PERIODS[period].times[0] + (lead_hours + (history - 1) * step) * HOUR
+    last = PERIODS[period].times[-1] if period == "train" else PERIODS[period].times[179]
+    times = first + np.linspace(0, (last - first) // (step * HOUR), cases).astype(int) * step * HOUR
+    world.prepare(PERIODS[period].times[0], last)
+    store = world.open(data.spec)
+
+    def scores() -> RootMeanSquare:
+        return RootMeanSquare(len(data.spec), store.grid)
+
+    before = scores()
+    after = {(name, count): scores() for name in chosen for count in columns}
+    seconds = dict.fromkeys(after, 0.0)
+    for number, time in enumerate(times):
+        start = time - lead_hours * HOUR - np.arange(history - 1, -1, -1) * step * HOUR
+        states = torch.from_numpy(store.read(start))[None]
+        *_, forecast = rollout(forecaster, states, lead_hours // step)
+        truth = store.state(time)
+        background = State(forecast[0], truth.spec, truth.grid)
+        before.update(background.values - truth.values)
+        for count in columns:
+            observations = simulate(truth, ColumnNetwork(count, seed=1000 + number), data.errors, time, 0)
+            for name, arm in chosen.items():
+                analysis = arm(background, observations)
+                after[name, count].update(analysis.state.values - truth.values)
+                seconds[name, count] += analysis.diagnostics.get("seconds", 0.0) / cases
+    for (name, count), metric in after.items():
+        ratio = (metric.compute() / before.compute()).mean()
+        print(f"{name} {count} {ratio:.3f}   # {seconds[name, count]:.1f} s per analysis", flush=True)
+
+
+def read_config(path: str) -> tuple[AssimilationModule, AnalysisTimes]:
+    """The model and data sections of a cycle's config, as objects."""
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(AssimilationModule, "model")
+    parser.add_subclass_arguments(AnalysisTimes, "data")
+    content = yaml.safe_load(Path(path).read_text())
+    objects = parser.instantiate(parser.parse_object({key: content[key] for key in ("model", "data")}))
+    return objects.model, objects.data
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--columns", type=int, nargs="+", default=[115, 460, 1000], help="sizes of the networks"
+    )
+    parser.add_function_arguments(main, skip={"columns"})
+    arguments = parser.parse_args()
+    main(**parser.instantiate(arguments))
