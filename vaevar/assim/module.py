@@ -41,11 +41,7 @@ class AssimilationModule(L.LightningModule):
 
     def __init__(self, forecaster: Forecaster, arms: dict[str, Assimilator]) -> None:
         super().__init__()
-        if not arms:
-            raise UserError("model.arms: name at least one experiment arm")
-        bad = [name for name in arms if not name.replace("_", "").replace("-", "").isalnum()]
-        if bad:
-            raise UserError(f"model.arms: {bad} must be made of letters, digits, - and _")
+        check_arms(arms)
         self.forecaster = forecaster
         self.arms: dict[str, Assimilator] = arms
         self._modules_of_arms = nn.ModuleList(arms.values())
@@ -80,5 +76,19 @@ class AssimilationModule(L.LightningModule):
             if self.next_index[name] > batch.index:
                 continue
             background = State(trajectory[-1], batch.truth.spec, batch.truth.grid)
+            self.arms[name].at(batch.index)
             results[name] = ArmResult(background, self.arms[name](background, batch.observations))
         return results
+
+
+def check_arms(arms: dict[str, Assimilator]) -> None:
+    """Check the names of experiment arms, of which directories and files are named.
+
+    Raises:
+        UserError: for no arms, or a name that cannot be a directory.
+    """
+    if not arms:
+        raise UserError("model.arms: name at least one experiment arm")
+    bad = [name for name in arms if not name.replace("_", "").replace("-", "").isalnum()]
+    if bad:
+        raise UserError(f"model.arms: {bad} must be made of letters, digits, - and _")

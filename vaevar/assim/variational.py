@@ -55,6 +55,9 @@ class Analysis:
 class Assimilator(nn.Module, ABC):
     """The base of every method: a background and observations in, an analysis out."""
 
+    def at(self, index: int) -> None:
+        """Told before each analysis of a cycle: its number, 0 for the first, also after a restart."""
+
     @abstractmethod
     def forward(self, background: State, observations: Observations) -> Analysis:
         """``background.values`` is [C, H, W]; it is not changed."""
