@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vaevar.assim.latent import LatentControl
+from vaevar.assim.latent import CentredLatentControl, LatentControl, PublishedLatentControl
 from vaevar.assim.variational import Assimilator, VariationalAssimilator
 from vaevar.data.observations import Observations
 from vaevar.errors import UserError
@@ -34,36 +34,44 @@ class StandIn(nn.Module):
         self.register_buffer("error_std", torch.tensor([2.0, 0.5])[:, None, None])
         self.calls = 0
 
-    def decode(self, w: Tensor) -> Tensor:
+    def generate(self, w: Tensor) -> Tensor:
         self.calls += 1
         return torch.tanh(self.linear(w.flatten(1))).unflatten(1, (2, 4, 8)) + self.linear.bias[0]
 
 
-def test_increment_is_centred_and_physical() -> None:
+def test_increment_is_odd_and_physical() -> None:
     decoder = StandIn()
     control = LatentControl(decoder)
     assert control.shape == (3, 2, 2)
     assert control.spec == SPEC
     assert control.grid == GRID
     w = torch.randn(control.shape)
-    expected = torch.tensor([2.0, 0.5])[:, None, None] * (
-        decoder.decode(w[None])[0] - decoder.decode(torch.zeros(1, 3, 2, 2))[0]
-    )
-    torch.testing.assert_close(control(w), expected)
+    odd = (decoder.generate(w[None])[0] - decoder.generate(-w[None])[0]) / 2
+    torch.testing.assert_close(control(w), torch.tensor([2.0, 0.5])[:, None, None] * odd)
+    torch.testing.assert_close(control(-w), -control(w))
+    assert control(torch.zeros(control.shape)).abs().max() == 0
+
+
+def test_centred_is_the_departure_from_the_origin() -> None:
+    decoder = StandIn()
+    control = CentredLatentControl(decoder)
+    w = torch.randn(control.shape)
+    departure = decoder.generate(w[None])[0] - decoder.generate(torch.zeros(1, 3, 2, 2))[0]
+    torch.testing.assert_close(control(w), torch.tensor([2.0, 0.5])[:, None, None] * departure)
     assert control(torch.zeros(control.shape)).abs().max() == 0
 
 
 def test_uncentred_is_the_published_transform() -> None:
     decoder = StandIn()
-    control = LatentControl(decoder, centred=False)
+    control = PublishedLatentControl(decoder)
     w = torch.randn(control.shape)
-    torch.testing.assert_close(control(w), decoder.error_std * decoder.decode(w[None])[0])
+    torch.testing.assert_close(control(w), decoder.error_std * decoder.generate(w[None])[0])
     assert control(torch.zeros(control.shape)).abs().min() > 1
 
 
 def test_the_origin_is_decoded_once_for_each_precision() -> None:
     decoder = StandIn()
-    control = LatentControl(decoder)
+    control = CentredLatentControl(decoder)
     zero = torch.zeros(control.shape)
     with torch.inference_mode():
         control(zero)
@@ -78,12 +86,13 @@ def test_the_origin_is_decoded_once_for_each_precision() -> None:
     assert control(zero).abs().max() == 0
 
 
-def test_differentiable_in_w_alone() -> None:
-    control = LatentControl(StandIn()).double()
+@pytest.mark.parametrize("kind", [LatentControl, CentredLatentControl, PublishedLatentControl])
+def test_differentiable_in_w_alone(kind: type[LatentControl]) -> None:
+    control = kind(StandIn()).double()
     w = torch.randn(control.shape, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(control, (w,))
     # A minimisation in float64 with a decoder in float32 keeps working.
-    single = LatentControl(StandIn())
+    single = kind(StandIn())
     assert single(torch.randn(single.shape, dtype=torch.float64)).dtype == torch.float32
 
 
@@ -103,10 +112,10 @@ def test_analysis_with_a_decoder() -> None:
     variational = VariationalAssimilator(LatentControl(StandIn()))
     drawn = variational(background, one_wind(6.0))
     assert drawn.diagnostics["j_b"] + drawn.diagnostics["j_o"] < drawn.diagnostics["j_o_initial"]
-    # An observation that agrees with the background leaves it as it is: centring at work.
+    # An observation that agrees with the background leaves it as it is.
     agreed = variational(background, one_wind(4.0))
     torch.testing.assert_close(agreed.state.values, background.values, rtol=0, atol=1e-4)
-    published = VariationalAssimilator(LatentControl(StandIn(), centred=False))
+    published = VariationalAssimilator(PublishedLatentControl(StandIn()))
     assert (published(background, one_wind(4.0)).state.values - background.values).abs().max() > 1
 
 
@@ -127,7 +136,7 @@ def test_from_a_checkpoint(checkpoint: Path) -> None:
     vae = VAE.load(checkpoint)
     w = torch.randn(control.shape)
     with torch.no_grad():
-        expected = vae.error_std * (vae.decode(w[None]) - vae.decode(torch.zeros_like(w)[None]))[0]
+        expected = vae.error_std * (vae.generate(w[None]) - vae.generate(-w[None]))[0] / 2
         torch.testing.assert_close(control(w), expected)
     assert control.spec == vae.spec
     assert control.grid == vae.grid

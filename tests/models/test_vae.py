@@ -102,7 +102,7 @@ def test_every_parameter_takes_part(vae: VAE) -> None:
     assert [name for name, p in vae.named_parameters() if p.grad is None] == []
 
 
-def test_samples_are_centred_and_the_decoder_has_the_gradient_of_its_values(vae: VAE) -> None:
+def test_samples_are_odd_and_the_decoder_has_the_gradient_of_its_values(vae: VAE) -> None:
     double = VAE(**SMALL).double().eval()
     w = torch.randn(1, *double.latent_shape, dtype=torch.float64, requires_grad=True)
     direction = torch.randn_like(w)
@@ -116,7 +116,7 @@ def test_samples_are_centred_and_the_decoder_has_the_gradient_of_its_values(vae:
     with torch.no_grad():
         samples = vae.sample(3, torch.Generator().manual_seed(0))
         w = torch.randn(3, *vae.latent_shape, generator=torch.Generator().manual_seed(0))
-        torch.testing.assert_close(samples, vae.decode(w) - vae.decode(torch.zeros(1, *vae.latent_shape)))
+        torch.testing.assert_close(samples, (vae.decode(w) - vae.decode(-w)) / 2)
 
 
 class _Errors(L.LightningDataModule):
@@ -150,22 +150,44 @@ def _fit(model: VAE, data: L.LightningDataModule, tmp_path: Path, **kwargs) -> L
 def test_fit_learns_and_both_kinds_of_checkpoint_load(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, data = VAE(**SMALL, sigma=0.1, learning_rate=1e-2, warmup_steps=1), _Errors()
-    trainer = _fit(model, data, tmp_path, max_epochs=15, precision="bf16-mixed", check_val_every_n_epoch=15)
-    assert trainer.callback_metrics["val/explained_variance"] > 0.5
+    trainer = _fit(model, data, tmp_path, max_epochs=25, precision="bf16-mixed", check_val_every_n_epoch=25)
+    assert trainer.callback_metrics["val/explained_variance"] > 0.35
     assert 0 < trainer.callback_metrics["val/active_units"] <= 5 * 4 * 8
     full, slim = tmp_path / "full.ckpt", tmp_path / "slim.ckpt"
     trainer.save_checkpoint(full)
-    model.save_weights(slim, {"command": "a test", "epochs": 15})
-    assert slim.stat().st_size < 0.6 * full.stat().st_size
+    model.save_weights(slim, {"command": "a test", "epochs": 25})
+    assert slim.stat().st_size < 0.4 * full.stat().st_size
     x = data.fields[:2]
     expected = model.eval()(x)
-    for path in (full, slim):
+    for path, tolerance in ((full, 1e-5), (slim, 1e-2)):  # half precision in the slim one
         loaded = VAE.load(path)
-        torch.testing.assert_close(loaded(x), expected)
+        torch.testing.assert_close(loaded(x), expected, atol=tolerance, rtol=tolerance)
         assert loaded.error_std.tolist() == data.error_std.tolist()
         assert loaded.spec == data.spec
         assert loaded.grid == data.grid
     assert torch.load(slim, weights_only=True)["provenance"]["command"] == "a test"
+
+
+def test_start_from_takes_the_networks_of_an_earlier_fit(tmp_path: Path) -> None:
+    earlier = VAE(**SMALL)
+    earlier.save_weights(tmp_path / "earlier.ckpt", {})
+    later = VAE(**SMALL, start_from=str(tmp_path / "earlier.ckpt"), sigma=3.0)
+    x = torch.randn(1, len(later.spec), *later.grid.shape)
+    torch.testing.assert_close(later(x), earlier(x), atol=1e-2, rtol=1e-2)
+    with pytest.raises(UserError, match="of other sizes"):
+        VAE(**SMALL | {"latent_channels": 7}, start_from=str(tmp_path / "earlier.ckpt"))
+
+
+def test_the_prior_is_fitted_to_both_signs_and_kept(tmp_path: Path, vae: VAE) -> None:
+    errors = 3 * torch.randn(1, len(vae.spec), *vae.grid.shape) * torch.randn(20, 1, 1, 1)
+    vae.fit_prior(errors.split(5))
+    v = torch.randn(2, *vae.latent_shape)
+    assert not torch.allclose(vae.prior(v), v, atol=0.1)
+    vae.save_weights(tmp_path / "vae.ckpt", {})
+    with torch.no_grad():
+        torch.testing.assert_close(
+            VAE.load(tmp_path / "vae.ckpt").prior(v), vae.prior(v), atol=1e-2, rtol=1e-2
+        )
 
 
 def test_errors_of_other_channels_are_refused(tmp_path: Path) -> None:

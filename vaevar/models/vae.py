@@ -172,12 +172,12 @@ class VAE(L.LightningModule):
         return self.decode(self.prior(v))
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """D(v) − D(0) for v ~ N(0, I): ``count`` normalised errors [count, C, H, W].
+        """½ (D(v) − D(−v)) for v ~ N(0, I): ``count`` normalised errors [count, C, H, W].
 
-        Centred as in the analysis, where a decoder's output at v = 0 would be added in every cycle.
+        The odd part, as in the analysis (:class:`vaevar.assim.latent.LatentControl`).
         """
         v = torch.randn(count, *self.latent_shape, generator=generator).to(self.error_std.device)
-        return self.generate(v) - self.generate(torch.zeros_like(v[:1]))
+        return (self.generate(v) - self.generate(-v)) / 2
 
     def fit_prior(self, batches: Iterable[Tensor]) -> None:
         """Fit the prior to the codes of normalised errors [B, C, H, W], and of their opposites."""

@@ -1,4 +1,4 @@
-"""Do samples D(w) − D(0), w ~ N(0, I), look like the background errors that they imitate?
+"""Do samples of the decoder's odd part look like the background errors that they imitate?
 
 What an analysis spreads around an observation are the decoder's covariances. A VAE that reconstructs
 well but whose samples have too little variance, or the wrong scales, makes poor increments. After
