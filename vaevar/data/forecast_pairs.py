@@ -1,0 +1,266 @@
+"""Forecasts and their errors for DiffDA: a LightningDataModule, its store built on first need.
+
+The published training data (Huang et al., ICML 2024) are forecasts of one lead time, 48 h or 6 h, with
+the truth they were made for. float16 fields go to the device as they are, and become a normalised
+forecast and the residual r = (truth − forecast) / std there.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import torch
+import xarray as xr
+import zarr
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from vaevar.data.era5 import Source
+from vaevar.data.pair_store import build_forecast_pairs
+from vaevar.errors import UserError
+from vaevar.models.protocol import Forecaster
+from vaevar.sphere import Grid
+from vaevar.state import StateSpec
+
+_PER_CHANNEL = ("offset", "scale")
+_PER_LEAD = ("residual_scale", "forecast_mean", "forecast_std", "residual_std")
+
+
+class ForecastPairStore(Dataset[tuple[Tensor, Tensor]]):
+    """One lead time of a store made by :func:`vaevar.data.pair_store.build_forecast_pairs`.
+
+    Args:
+        path: the zarr store.
+        lead_hours: which lead time.
+        in_memory: read everything now; otherwise each sample when it is asked for.
+
+    Attributes:
+        names, grid: of the fields.
+        times: [N] datetime64[ns], initial times.
+        statistics: [C] float32 each, of that lead: ``offset``, ``scale``, ``residual_scale``,
+            ``forecast_mean``, ``forecast_std``, ``residual_std``.
+
+    Raises:
+        UserError: when it is missing, unreadable, no such store, or without that lead.
+    """
+
+    def __init__(self, path: str | Path, lead_hours: int, in_memory: bool = False) -> None:
+        self.path = str(path)
+        if not Path(path).is_dir():
+            raise UserError(f"{path}: no such store of forecasts and their errors")
+        try:
+            dataset = xr.open_zarr(path, chunks=None)
+        except Exception as error:  # zarr raises many kinds; each means "not readable"
+            raise UserError(f"{path}: cannot be opened as a zarr store ({error})") from None
+        needed = ("forecast", "residual", *_PER_CHANNEL, *_PER_LEAD, "channel", "time", "lead")
+        missing = [name for name in needed if name not in dataset.variables]
+        if missing:
+            raise UserError(f"{path}: lacks {', '.join(missing)}; it is no store of forecasts and errors")
+        leads = dataset["lead"].values.tolist()
+        if lead_hours not in leads:
+            raise UserError(f"{path}: holds leads of {leads} h, not {lead_hours} h")
+        self.lead = leads.index(lead_hours)
+        self.names = tuple(str(name) for name in dataset["channel"].values)
+        self.grid = Grid(dataset["latitude"].values, dataset["longitude"].values)
+        self.times = dataset["time"].values.astype("datetime64[ns]")
+        values = {name: dataset[name].values for name in _PER_CHANNEL}
+        values |= {name: dataset[name].values[self.lead] for name in _PER_LEAD}
+        self.statistics = {name: torch.from_numpy(value.astype(np.float32)) for name, value in values.items()}
+        for name, value in self.statistics.items():
+            if not bool(value.isfinite().all()) or (
+                name.endswith(("scale", "std")) and bool((value <= 0).any())
+            ):
+                raise UserError(
+                    f"{path}: {name} is not finite and positive; delete the store to make it anew"
+                )
+        self._arrays: tuple[zarr.Array, zarr.Array] | None = None
+        self._memory: tuple[Tensor, Tensor] | None = None
+        if in_memory:
+            forecast, residual = self._open()
+            self._memory = (
+                torch.from_numpy(np.asarray(forecast[:, self.lead])),
+                torch.from_numpy(np.asarray(residual[:, self.lead])),
+            )
+
+    def _open(self) -> tuple[zarr.Array, zarr.Array]:
+        # Opened in the process that reads: a handle must not cross a fork to a worker.
+        return (
+            zarr.open_array(f"{self.path}/forecast", mode="r"),
+            zarr.open_array(f"{self.path}/residual", mode="r"),
+        )
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        """Forecast and residual, [C, H, W] float16, in the store's scales."""
+        if self._memory is not None:
+            return self._memory[0][index], self._memory[1][index]
+        if self._arrays is None:
+            self._arrays = self._open()
+        forecast, residual = (np.asarray(array[index, self.lead]) for array in self._arrays)
+        return torch.from_numpy(forecast), torch.from_numpy(residual)
+
+
+class ForecastPairs(L.LightningDataModule):
+    """Batches of (normalised forecast, residual), each [B, C, H, W] float32.
+
+    Args:
+        source: the truth, and what forecasts start from.
+        forecaster: makes the forecasts; its channels and grid are those of the pairs.
+        path: where the store of all leads is, or will be built on first need.
+        start, end: first and last state used, such as ``2019-12-01T00``.
+        lead_hours: age of the forecasts of this training, one of ``leads``.
+        leads: ages of those in the store; one roll-out gives all.
+        every_hours: between initial times.
+        rollout_batch_size: initial times rolled out together while building.
+        validation_fraction: of the samples, kept for validation: one block at the end.
+        gap_hours: between the last training and the first validation sample.
+        batch_size: samples per batch (and per device).
+        workers: processes that read; 0 reads in the main process.
+        in_memory: hold all samples of the lead in memory (1.3 MB each on 48 × 96 with 69 channels).
+        seed: of the shuffling.
+
+    Attributes:
+        residual_std, forecast_mean, forecast_std: [C] float32, physical units (after ``setup``).
+
+    Raises:
+        UserError: for a setting out of range.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        forecaster: Forecaster,
+        path: str,
+        start: str,
+        end: str,
+        lead_hours: int = 48,
+        leads: tuple[int, ...] = (6, 48),
+        every_hours: int = 24,
+        rollout_batch_size: int = 8,
+        validation_fraction: float = 0.1,
+        gap_hours: int = 48,
+        batch_size: int = 8,
+        workers: int = 0,
+        in_memory: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if not 0 < validation_fraction < 1 or batch_size < 1 or workers < 0 or gap_hours < 0:
+            raise UserError(
+                f"validation_fraction {validation_fraction} must lie between 0 and 1, batch_size "
+                f"{batch_size} be positive, workers {workers} and gap_hours {gap_hours} not negative"
+            )
+        if lead_hours not in leads:
+            raise UserError(f"lead_hours {lead_hours} is not among leads {list(leads)}")
+        try:
+            self.start, self.end = np.datetime64(start, "h"), np.datetime64(end, "h")
+        except ValueError:
+            raise UserError(
+                f"start and end must be times such as 2019-12-01T00, got {start!r}, {end!r}"
+            ) from None
+        self.source, self.forecaster, self.path = source, forecaster, path
+        self.lead_hours, self.leads = lead_hours, tuple(leads)
+        self.every_hours, self.rollout_batch_size = every_hours, rollout_batch_size
+        self.validation_fraction, self.gap = validation_fraction, np.timedelta64(gap_hours, "h")
+        self.batch_size, self.workers, self.in_memory, self.seed = batch_size, workers, in_memory, seed
+        self.recipe: dict[str, str | int] = {}
+        self._store: ForecastPairStore | None = None
+
+    @property
+    def spec(self) -> StateSpec:
+        return self.forecaster.spec
+
+    @property
+    def grid(self) -> Grid:
+        return self.forecaster.grid
+
+    @property
+    def store(self) -> ForecastPairStore:
+        """The opened store.
+
+        Raises:
+            RuntimeError: before ``setup``.
+        """
+        if self._store is None:
+            raise RuntimeError("call setup() first")
+        return self._store
+
+    @property
+    def residual_std(self) -> Tensor:
+        return self.store.statistics["residual_std"]
+
+    @property
+    def forecast_mean(self) -> Tensor:
+        return self.store.statistics["forecast_mean"]
+
+    @property
+    def forecast_std(self) -> Tensor:
+        return self.store.statistics["forecast_std"]
+
+    def prepare_data(self) -> None:
+        """Build the store if it is not there (once per machine, with a progress bar)."""
+        self.recipe = build_forecast_pairs(
+            self.path, self.source, self.forecaster, self.start, self.end, self.leads, self.every_hours,
+            self.rollout_batch_size,
+        )  # fmt: skip
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open and check the store, and part it.
+
+        Raises:
+            UserError: when channels or grid are not the forecaster's, or a part would be empty.
+        """
+        if self._store is not None:
+            return
+        store = ForecastPairStore(self.path, self.lead_hours, self.in_memory)
+        if store.names != self.spec.names:
+            raise UserError(f"{self.path}: holds the channels {', '.join(store.names)}; expected {self.spec}")
+        if store.grid != self.grid:
+            raise UserError(f"{self.path}: is on {store.grid}, but the forecaster on {self.grid}")
+        first = len(store) - round(self.validation_fraction * len(store))
+        last = int(np.searchsorted(store.times, store.times[min(first, len(store) - 1)] - self.gap, "right"))
+        last = min(last, first)
+        if last < 1 or first >= len(store):
+            raise UserError(
+                f"{self.path}: {len(store)} samples leave {max(last, 0)} for training and "
+                f"{len(store) - first} for validation; lengthen the period or change validation_fraction"
+            )
+        self.training = Subset(store, range(last))
+        self.validation = Subset(store, range(first, len(store)))
+        self._store = store
+
+    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        return self._loader(self.training, torch.Generator().manual_seed(self.seed))
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
+        return self._loader(self.validation, None)
+
+    def _loader(
+        self, samples: Subset[tuple[Tensor, Tensor]], generator: torch.Generator | None
+    ) -> DataLoader[tuple[Tensor, Tensor]]:
+        """Shuffled with a generator, in order without."""
+        return DataLoader(
+            samples,
+            self.batch_size,
+            shuffle=generator is not None,
+            generator=generator,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            drop_last=generator is not None and len(samples) >= self.batch_size,
+        )
+
+    def on_after_batch_transfer(
+        self, batch: tuple[Tensor, Tensor], dataloader_idx: int
+    ) -> tuple[Tensor, Tensor]:
+        """Stored values to (forecast − mean)/std and (truth − forecast)/std, on the device."""
+        known = {
+            name: value.to(batch[0].device)[:, None, None] for name, value in self.store.statistics.items()
+        }
+        forecast = batch[0].float() * (known["scale"] / known["forecast_std"])
+        forecast = forecast + (known["offset"] - known["forecast_mean"]) / known["forecast_std"]
+        return forecast, batch[1].float() * (known["residual_scale"] / known["residual_std"])

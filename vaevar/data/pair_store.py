@@ -1,0 +1,250 @@
+"""A store of forecasts and of how far the truth was from them, at several lead times.
+
+One roll-out per initial time gives all leads. The zarr store holds, in float16, ``forecast`` and
+``residual`` [time, lead, channel, latitude, longitude], one field set per chunk: ``forecast`` · scale +
+offset is physical, and ``residual`` · residual_scale is truth − forecast. Of all samples there are, in
+physical units and weighted by area, ``forecast_mean``, ``forecast_std`` and ``residual_std``
+[lead, channel].
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+import zarr
+from filelock import FileLock
+from numcodecs import Blosc
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vaevar.data.era5 import TIME_UNITS, Source
+from vaevar.errors import UserError
+from vaevar.models.protocol import Forecaster, rollout
+
+_HOUR = np.timedelta64(1, "h")
+_TINY = 1e-30
+
+
+def build_forecast_pairs(
+    path: str | Path,
+    source: Source,
+    forecaster: Forecaster,
+    start: np.datetime64,
+    end: np.datetime64,
+    leads: Sequence[int] = (6, 48),
+    every_hours: int = 24,
+    batch_size: int = 8,
+) -> dict[str, str | int]:
+    """Make the store at ``path``, or go on where a killed process left off.
+
+    It is built beside its place and moved there when complete; a lock keeps a second process out
+    until then. A store that is there already is left alone if it was made the same way.
+
+    Args:
+        path: the zarr store to be.
+        source: the truth; also what the forecasts start from.
+        forecaster: rolled out as far as the longest lead.
+        start, end: first and last state to be read.
+        leads: hours, ascending multiples of the forecaster's step.
+        every_hours: between initial times.
+        batch_size: initial times rolled out together.
+
+    Returns:
+        the recipe: what the store was made of.
+
+    Raises:
+        UserError: when the settings do not fit each other, the store there was made otherwise, or a
+            forecast is not finite.
+    """
+    path = Path(path)
+    build = _Build(path, source, forecaster, start, end, tuple(leads), every_hours, batch_size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(path.name + ".lock")):
+        if path.is_dir():
+            build.check(path)
+        else:
+            build.run()
+    return build.recipe
+
+
+class _Build:
+    """One store in the making."""
+
+    def __init__(
+        self, path: Path, source: Source, forecaster: Forecaster, start: np.datetime64, end: np.datetime64,
+        leads: tuple[int, ...], every_hours: int, batch_size: int,
+    ) -> None:  # fmt: skip
+        step = forecaster.step_hours
+        if (
+            not leads
+            or any(lead < step or lead % step for lead in leads)
+            or list(leads) != sorted(set(leads))
+        ):
+            raise UserError(f"leads must ascend in multiples of the forecaster's {step} h, got {list(leads)}")
+        if every_hours < 1 or batch_size < 1:
+            raise UserError(f"every_hours {every_hours} and batch_size {batch_size} must be positive")
+        self.path, self.source, self.forecaster, self.leads = path, source, forecaster, leads
+        self.start, self.end, self.batch_size = start, end, batch_size
+        self.spec, self.grid = forecaster.spec, forecaster.grid
+        first, last = start + (forecaster.history - 1) * step * _HOUR, end - leads[-1] * _HOUR
+        if first > last:
+            raise UserError(f"{start} to {end} is too short for a forecast of {leads[-1]} h")
+        self.initial = np.arange(first, last + _HOUR, every_hours * _HOUR).astype("datetime64[h]")
+        self.recipe: dict[str, str | int] = {
+            "source": source.description,
+            "forecaster": str(getattr(forecaster, "description", type(forecaster).__name__)),
+            "start": str(start),
+            "end": str(end),
+            "every_hours": every_hours,
+            "leads": ", ".join(map(str, leads)),
+            "channels": ", ".join(self.spec.names),
+        }
+
+    def check(self, path: Path) -> None:
+        """Refuse a store made in another way, rather than train on it unawares."""
+        found = dict(zarr.open_group(path, mode="r").attrs)
+        for key, wanted in self.recipe.items():
+            if found.get(key) != wanted:
+                raise UserError(
+                    f"{path}: was made with {key} = {found.get(key)!r}, but the config now says "
+                    f"{wanted!r}; delete it to make it anew, or give another path"
+                )
+
+    def run(self) -> None:
+        partial = self.path.with_name(self.path.name + ".partial")
+        progress_file = partial / "progress.json"
+        if progress_file.is_file():
+            self.check(partial)
+            done = int(json.loads(progress_file.read_text())["samples"])
+        else:
+            shutil.rmtree(partial, ignore_errors=True)
+            self._lay_out(partial)
+            done = 0
+        group = zarr.open_group(partial, mode="r+")
+
+        def array(name: str) -> zarr.Array:
+            found = group[name]
+            assert isinstance(found, zarr.Array)
+            return found
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns) as progress:
+            title = f"forecasts and their errors ({self.leads[-1]} h roll-outs)"
+            task = progress.add_task(title, total=len(self.initial), completed=done)
+            for sample, forecast, residual in self._samples(done):
+                self._check_finite(np.isfinite(forecast), sample)
+                if sample == 0:
+                    # The first sample's own scales bring all of them within float16's range.
+                    array("offset")[:] = forecast[-1].mean((1, 2))
+                    array("scale")[:] = np.maximum(forecast[-1].std((1, 2)), _TINY)
+                    array("residual_scale")[:] = np.maximum(np.sqrt(np.square(residual).mean((2, 3))), _TINY)
+                offset, scale = np.asarray(array("offset")[:]), np.asarray(array("scale")[:])
+                scaled = (forecast - offset[:, None, None]) / scale[:, None, None]
+                unit = residual / np.asarray(array("residual_scale")[:])[..., None, None]
+                array("forecast")[sample] = self._to_float16(scaled, sample)
+                array("residual")[sample] = self._to_float16(unit, sample)
+                # Samples come in order, so their number says all; it is written after the fields.
+                beside = progress_file.with_suffix(".new")
+                beside.write_text(json.dumps({"samples": sample + 1}))
+                beside.replace(progress_file)
+                progress.update(task, completed=sample + 1)
+        self._write_statistics(array)
+        progress_file.unlink()
+        partial.rename(self.path)
+
+    def _samples(self, done: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Number, forecasts and truth − forecasts [lead, C, H, W] float64, physical units, from ``done``."""
+        self.source.prepare(self.start, self.end)
+        store = self.source.open(self.spec)
+        if store.grid != self.grid:
+            raise UserError(f"the forecaster runs on {self.grid}, but {store.path} is on {store.grid}")
+        history, step = self.forecaster.history, self.forecaster.step_hours
+        before = np.arange(history - 1, -1, -1) * np.timedelta64(step, "h")
+        # Batches begin at multiples of their size, also after a resume, since a network's last bits may
+        # depend on what shares its batch.
+        for begin in range(done // self.batch_size * self.batch_size, self.initial.size, self.batch_size):
+            initial = self.initial[begin : begin + self.batch_size]
+            states = torch.from_numpy(store.read((initial[:, None] - before).reshape(-1)))
+            states = states.reshape(initial.size, history, *states.shape[1:])
+            with torch.no_grad():
+                steps = rollout(self.forecaster, states, self.leads[-1] // step)
+                kept = [x.cpu().double().numpy() for n, x in enumerate(steps, 1) if n * step in self.leads]
+            truth = [store.read(initial + lead * _HOUR).astype(np.float64) for lead in self.leads]
+            forecasts, truths = np.stack(kept, 1), np.stack(truth, 1)
+            for number in range(max(begin, done), begin + initial.size):
+                forecast = forecasts[number - begin]
+                yield number, forecast, truths[number - begin] - forecast
+
+    def _to_float16(self, values: np.ndarray, sample: int) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            small = values.astype(np.float16)
+        self._check_finite(np.isfinite(small), sample)
+        return small
+
+    def _check_finite(self, finite: np.ndarray, sample: int) -> None:
+        """[lead, C, H, W] bool."""
+        if not finite.all():
+            bad = [name for number, name in enumerate(self.spec.names) if not finite[:, number].all()]
+            raise UserError(
+                f"the forecast from {self.initial[sample]} is not finite, or 65 000 times its usual size, in "
+                f"{', '.join(bad)}; check the forecaster and its mean and std files"
+            )
+
+    def _write_statistics(self, array: object) -> None:
+        """Means and stds over all that is stored, in physical units."""
+        assert callable(array)
+        weights = self.grid.area_weights.numpy()[:, None]
+        total = np.zeros((3, len(self.leads), len(self.spec)))
+        for sample in range(len(self.initial)):
+            forecast = np.asarray(array("forecast")[sample]).astype(np.float64)
+            residual = np.asarray(array("residual")[sample]).astype(np.float64)
+            fields = (forecast, np.square(forecast), np.square(residual))
+            total += np.stack([(field * weights).mean((2, 3)) for field in fields])
+        mean, square, error = total / len(self.initial)
+        offset, scale = np.asarray(array("offset")[:]), np.asarray(array("scale")[:])
+        array("forecast_mean")[:] = offset + scale * mean
+        array("forecast_std")[:] = scale * np.sqrt(np.maximum(square - mean**2, 1e-12))
+        array("residual_std")[:] = np.asarray(array("residual_scale")[:]) * np.sqrt(np.maximum(error, 1e-12))
+
+    def _lay_out(self, partial: Path) -> None:
+        import dask.array as da
+
+        channels, leads, points = len(self.spec), len(self.leads), self.grid.shape
+        shape, chunk = (len(self.initial), leads, channels, *points), (1, 1, channels, *points)
+        dims = ("time", "lead", "channel", "latitude", "longitude")
+        by_lead = np.full((leads, channels), np.nan)
+        names = {"forecast": "(forecast − offset) / scale", "residual": "(truth − forecast) / residual_scale"}
+        dataset = xr.Dataset(
+            {
+                name: (dims, da.empty(shape, chunks=chunk, dtype=np.float16), {"long_name": text})
+                for name, text in names.items()
+            }
+            | {name: ("channel", by_lead[0].copy()) for name in ("offset", "scale")}
+            | {
+                name: (("lead", "channel"), by_lead.copy(), {"long_name": "physical units"})
+                for name in ("residual_scale", "forecast_mean", "forecast_std", "residual_std")
+            },
+            coords={
+                "time": ("time", self.initial.astype("datetime64[ns]"), {"long_name": "initial time"}),
+                "lead": ("lead", np.array(self.leads), {"long_name": "hours"}),
+                "channel": ("channel", np.array(self.spec.names)),
+                "latitude": ("latitude", self.grid.latitude, {"units": "degrees_north"}),
+                "longitude": ("longitude", self.grid.longitude, {"units": "degrees_east"}),
+            },
+            attrs={"title": "Forecasts and their errors", **self.recipe},
+        )
+        compressed = {
+            "chunks": chunk,
+            "compressors": (Blosc("zstd", clevel=1, shuffle=Blosc.BITSHUFFLE),),
+        }
+        encoding = {
+            "forecast": compressed,
+            "residual": compressed,
+            "time": {"units": TIME_UNITS, "dtype": "int64", "chunks": (len(self.initial),)},
+        }
+        dataset.to_zarr(partial, compute=False, encoding=encoding, consolidated=True, zarr_format=2)
