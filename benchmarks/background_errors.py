@@ -43,13 +43,13 @@ from vaevar.assim.covariance_report import (
 )
 from vaevar.assim.latent import LatentControl
 from vaevar.data.background_errors import BackgroundErrorStore
+from vaevar.data.stored_samples import split_in_time
 from vaevar.errors import UserError
 from vaevar.state import StateSpec
 
 VERTICAL = ("z", "u", "t", "q")
 SPECTRA = ("z500", "t850", "u500", "v500", "q700", "u250", "t2m", "msl")
 BATCH = 8
-GAP_SAMPLES = 2  # between training and held-out part, as in configs/covariance.yaml
 
 
 def main(
@@ -58,6 +58,7 @@ def main(
     vae: str | None = "weights/vae.ckpt",
     samples: int = 400,
     validation_fraction: float = 0.1,
+    gap_hours: int = 48,
     results: str = "benchmarks/results",
     seed: int = 0,
 ) -> None:
@@ -69,16 +70,17 @@ def main(
         vae: checkpoint of the VAE.
         samples: drawn from B and from the VAE.
         validation_fraction: of the NMC samples, at their end, that were held out.
+        gap_hours: between training and held-out samples; both as in configs/covariance.yaml.
         results: where the page is written.
         seed: of w.
     """
     store, spec = BackgroundErrorStore(errors), StateSpec()
     if store.names != spec.names:
         raise UserError(f"{errors}: holds the channels {', '.join(store.names)}; expected {spec}")
-    first = len(store) - round(validation_fraction * len(store))
+    training, held_out = split_in_time(store.times, validation_fraction, gap_hours)
     streams: dict[str, tuple[int, Iterator[Tensor]]] = {
-        "NMC, training": (first - GAP_SAMPLES, stored(store, 0, first - GAP_SAMPLES)),
-        "NMC, held out": (len(store) - first, stored(store, first, len(store))),
+        "NMC, training": (len(training), stored(store, training)),
+        "NMC, held out": (len(held_out), stored(store, held_out)),
     }
     if covariance is not None:
         streams["3DVar"] = samples, drawn(CovarianceControl(covariance), samples, seed)
@@ -92,10 +94,10 @@ def main(
     write_page(sources, Path(results))
 
 
-def stored(store: BackgroundErrorStore, first: int, last: int) -> Iterator[Tensor]:
-    """Samples first to last − 1 in batches [B, C, H, W], physical units."""
-    for start in range(first, last, BATCH):
-        batch = torch.stack([store[i] for i in range(start, min(start + BATCH, last))])
+def stored(store: BackgroundErrorStore, numbers: range) -> Iterator[Tensor]:
+    """Samples of a store in batches [B, C, H, W], physical units."""
+    for start in range(0, len(numbers), BATCH):
+        batch = torch.stack([store[i] for i in numbers[start : start + BATCH]])
         yield batch.float() * store.scale[:, None, None]
 
 

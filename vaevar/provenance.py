@@ -6,10 +6,13 @@ import hashlib
 import json
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import lightning as L
 
 PACKAGES = (
     "vaevar",
@@ -35,6 +38,15 @@ def provenance(config: dict[str, Any]) -> dict[str, Any]:
         "python": platform.python_version(),
         "commit": _commit(),
         "files": {path: sha256(Path(path)) for path in sorted(set(_files(config)))},
+    }
+
+
+def fit_record(trainer: L.Trainer) -> dict[str, Any]:
+    """Command, epochs and last scores of a fit, to keep with what it made."""
+    return {
+        "command": " ".join(sys.argv),
+        "epochs": trainer.current_epoch,
+        "scores": {name: float(value) for name, value in trainer.callback_metrics.items()},
     }
 
 

@@ -18,7 +18,7 @@ from vaevar.assim.covariance_diagnostics import (
 )
 
 Sources = Mapping[str, ErrorMoments]
-# What issue 3 asks of 3DVar's B: greatest |ratio − 1|.
+# What 3DVar's B should keep to: greatest |ratio − 1|.
 GLOBAL_LIMIT, BAND_LIMIT, SPECTRUM_LIMIT = 0.05, 0.15, 0.10
 WAVE_BANDS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 25))
 

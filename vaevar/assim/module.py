@@ -55,19 +55,14 @@ class AssimilationModule(L.LightningModule):
         Raises:
             UserError: when the trainer has no logger to name it.
         """
-        # Once, here: asking is a collective operation, and later the ranks go their own ways.
-        directory = self.trainer.log_dir
-        if directory is None:
-            raise UserError("predict writes into its logger's directory: keep `trainer.logger` in the config")
-        self.directory = Path(directory)
+        self.directory = run_directory(self.trainer)
 
     def local_arms(self) -> list[str]:
         """The arms of this rank; ranks share them out in turn."""
         return list(self.arms)[self.global_rank :: self.trainer.world_size]
 
     def on_predict_start(self) -> None:
-        if torch.is_inference_mode_enabled():
-            raise UserError("variational analyses need gradients: set `trainer.inference_mode: false`")
+        require_gradients()
 
     def predict_step(self, batch: AnalysisTime, batch_idx: int) -> dict[str, ArmResult]:
         """Analyse one time with every arm of this rank that has not done so in an earlier run."""
@@ -79,6 +74,28 @@ class AssimilationModule(L.LightningModule):
             self.arms[name].at(batch.index)
             results[name] = ArmResult(background, self.arms[name](background, batch.observations))
         return results
+
+
+def run_directory(trainer: L.Trainer) -> Path:
+    """The logger's directory; for ``setup``, where all ranks are: asking is a collective operation.
+
+    Raises:
+        UserError: when the trainer has no logger to name it.
+    """
+    directory = trainer.log_dir
+    if directory is None:
+        raise UserError("predict writes into its logger's directory: keep `trainer.logger` in the config")
+    return Path(directory)
+
+
+def require_gradients() -> None:
+    """Check that a trainer lets analyses have gradients.
+
+    Raises:
+        UserError: in inference mode.
+    """
+    if torch.is_inference_mode_enabled():
+        raise UserError("variational analyses need gradients: set `trainer.inference_mode: false`")
 
 
 def check_arms(arms: dict[str, Assimilator]) -> None:

@@ -8,12 +8,11 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from vaevar.assim.module import check_arms
+from vaevar.assim.module import check_arms, require_gradients
 from vaevar.assim.observation_operator import ObservationOperator
 from vaevar.assim.variational import Assimilator, VariationalAssimilator
 from vaevar.data.observations import Points
 from vaevar.data.single_observation import SingleObservation
-from vaevar.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,7 @@ class SingleObservationModule(L.LightningModule):
         self._modules_of_arms = nn.ModuleList(arms.values())
 
     def on_predict_start(self) -> None:
-        if torch.is_inference_mode_enabled():
-            raise UserError("variational analyses need gradients: set `trainer.inference_mode: false`")
+        require_gradients()
 
     def predict_step(self, batch: SingleObservation, batch_idx: int) -> dict[str, Response]:
         """The response of every arm."""

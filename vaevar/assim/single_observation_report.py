@@ -14,6 +14,7 @@ from matplotlib.image import imread
 from rich.console import Console
 from rich.table import Table
 
+from vaevar.assim.module import run_directory
 from vaevar.assim.scores import to_markdown
 from vaevar.assim.single_observation import Response, SingleObservationModule
 from vaevar.assim.single_observation_figures import (
@@ -54,11 +55,7 @@ class SingleObservationReport(L.Callback):
         self._directory: Path | None = None
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # Here, by all ranks: asking for the directory is a collective operation.
-        directory = trainer.log_dir
-        if directory is None:
-            raise UserError("predict writes into its logger's directory: keep `trainer.logger` in the config")
-        self._directory = Path(directory)
+        self._directory = run_directory(trainer)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         data = data_of(trainer, pl_module)

@@ -9,23 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import lightning as L
 import numpy as np
 import torch
 import xarray as xr
 import zarr
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
 
 from vaevar.data.era5 import Source
 from vaevar.data.nmc import build_background_errors
+from vaevar.data.stored_samples import SampleStore, StoredSamples
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
 from vaevar.sphere import Grid
-from vaevar.state import StateSpec
 
 
-class BackgroundErrorStore(Dataset[Tensor]):
+class BackgroundErrorStore(SampleStore[Tensor]):
     """The samples of a store made by :func:`vaevar.data.nmc.build_background_errors`.
 
     Args:
@@ -79,9 +77,6 @@ class BackgroundErrorStore(Dataset[Tensor]):
         array = zarr.open_array(f"{self.path}/background_error", mode="r")
         return array
 
-    def __len__(self) -> int:
-        return len(self.times)
-
     def __getitem__(self, index: int) -> Tensor:
         """[C, H, W] float16, in units of ``scale``."""
         if self._memory is not None:
@@ -91,7 +86,7 @@ class BackgroundErrorStore(Dataset[Tensor]):
         return torch.from_numpy(np.asarray(self._array[index]))
 
 
-class BackgroundErrors(L.LightningDataModule):
+class BackgroundErrors(StoredSamples[BackgroundErrorStore]):
     """Background errors by the NMC method, normalised, in shuffled batches [B, C, H, W].
 
     Args:
@@ -140,48 +135,16 @@ class BackgroundErrors(L.LightningDataModule):
         zonal_floor: float = 0.3,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if not 0 < validation_fraction < 1:
-            raise UserError(f"validation_fraction must lie between 0 and 1, got {validation_fraction}")
-        if batch_size < 1 or workers < 0 or gap_hours < 0 or roll_longitude < 0:
-            raise UserError(
-                "batch_size must be positive, and workers, gap_hours and roll_longitude not negative; got "
-                f"{batch_size}, {workers}, {gap_hours} and {roll_longitude}"
-            )
+        super().__init__(
+            source, forecaster, path, start, end, validation_fraction, gap_hours, batch_size, workers, seed
+        )
+        if roll_longitude < 0:
+            raise UserError(f"roll_longitude must not be negative, got {roll_longitude}")
         if not zonal_floor > 0:
             raise UserError(f"zonal_floor must be positive, got {zonal_floor}")
-        self.zonal_floor = zonal_floor
-        try:
-            self.start, self.end = np.datetime64(start, "h"), np.datetime64(end, "h")
-        except ValueError:
-            raise UserError(
-                f"start and end must be times such as 2019-12-01T00, got {start!r}, {end!r}"
-            ) from None
-        self.source, self.forecaster, self.path = source, forecaster, path
         self.every_hours, self.rollout_batch_size = every_hours, rollout_batch_size
-        self.validation_fraction, self.gap = validation_fraction, np.timedelta64(gap_hours, "h")
-        self.batch_size, self.workers, self.in_memory = batch_size, workers, in_memory
-        self.flip_sign, self.roll_longitude, self.seed = flip_sign, roll_longitude, seed
-        self._store: BackgroundErrorStore | None = None
-
-    @property
-    def spec(self) -> StateSpec:
-        return self.forecaster.spec
-
-    @property
-    def grid(self) -> Grid:
-        return self.forecaster.grid
-
-    @property
-    def store(self) -> BackgroundErrorStore:
-        """The opened store.
-
-        Raises:
-            RuntimeError: before ``setup``.
-        """
-        if self._store is None:
-            raise RuntimeError("call setup() first")
-        return self._store
+        self.in_memory, self.zonal_floor = in_memory, zonal_floor
+        self.flip_sign, self.roll_longitude = flip_sign, roll_longitude
 
     @property
     def error_std(self) -> Tensor:
@@ -202,56 +165,12 @@ class BackgroundErrors(L.LightningDataModule):
             self.rollout_batch_size,
         )
 
-    def setup(self, stage: str | None = None) -> None:
-        """Open and check the store.
-
-        Raises:
-            UserError: when channels or grid are not the forecaster's, or a part would be empty.
-        """
-        if self._store is not None:
-            return
-        store = BackgroundErrorStore(self.path, self.in_memory)
-        if store.names != self.spec.names:
-            raise UserError(f"{self.path}: holds the channels {', '.join(store.names)}; expected {self.spec}")
-        if store.grid != self.grid:
-            raise UserError(f"{self.path}: is on {store.grid}, but the forecaster on {self.grid}")
-        first = len(store) - round(self.validation_fraction * len(store))
-        last = int(np.searchsorted(store.times, store.times[min(first, len(store) - 1)] - self.gap, "right"))
-        last = min(last, first)
-        if last < 1 or first >= len(store):
-            raise UserError(
-                f"{self.path}: {len(store)} samples leave {max(last, 0)} for training and "
-                f"{len(store) - first} for validation; lengthen the period or change validation_fraction"
-            )
-        self.training = Subset(store, range(last))
-        self.validation = Subset(store, range(first, len(store)))
-        self._store = store
-
-    def train_dataloader(self) -> DataLoader[Tensor]:
-        generator = torch.Generator().manual_seed(self.seed)
-        return self._loader(self.training, shuffle=True, generator=generator)
+    def open_store(self) -> BackgroundErrorStore:
+        return BackgroundErrorStore(self.path, self.in_memory)
 
     def training_in_order(self) -> Iterator[Tensor]:
         """The training samples once, normalised and not augmented, [B, C, H, W] on the host."""
-        return map(self.normalise, self._loader(self.training, shuffle=False, generator=None))
-
-    def val_dataloader(self) -> DataLoader[Tensor]:
-        return self._loader(self.validation, shuffle=False, generator=None)
-
-    def _loader(
-        self, samples: Subset[Tensor], shuffle: bool, generator: torch.Generator | None
-    ) -> DataLoader[Tensor]:
-        return DataLoader(
-            samples,
-            self.batch_size,
-            shuffle=shuffle,
-            generator=generator,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            # A last batch of one or two would weigh as much as a full one in Adam's averages.
-            drop_last=shuffle and len(samples) >= self.batch_size,
-        )
+        return map(self.normalise, self.loader(self.training))
 
     def normalise(self, batch: Tensor) -> Tensor:
         """Stored values [B, C, H, W] float16 -> float32 in units of the error's standard deviation."""

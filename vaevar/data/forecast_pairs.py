@@ -9,26 +9,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import lightning as L
 import numpy as np
 import torch
 import xarray as xr
 import zarr
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
 
 from vaevar.data.era5 import Source
 from vaevar.data.pair_store import build_forecast_pairs
+from vaevar.data.stored_samples import SampleStore, StoredSamples
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
 from vaevar.sphere import Grid
-from vaevar.state import StateSpec
 
 _PER_CHANNEL = ("offset", "scale")
 _PER_LEAD = ("residual_scale", "forecast_mean", "forecast_std", "residual_std")
 
 
-class ForecastPairStore(Dataset[tuple[Tensor, Tensor]]):
+class ForecastPairStore(SampleStore[tuple[Tensor, Tensor]]):
     """One lead time of a store made by :func:`vaevar.data.pair_store.build_forecast_pairs`.
 
     Args:
@@ -91,9 +89,6 @@ class ForecastPairStore(Dataset[tuple[Tensor, Tensor]]):
             zarr.open_array(f"{self.path}/residual", mode="r"),
         )
 
-    def __len__(self) -> int:
-        return len(self.times)
-
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Forecast and residual, [C, H, W] float16, in the store's scales."""
         if self._memory is not None:
@@ -104,7 +99,7 @@ class ForecastPairStore(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(forecast), torch.from_numpy(residual)
 
 
-class ForecastPairs(L.LightningDataModule):
+class ForecastPairs(StoredSamples[ForecastPairStore]):
     """Batches of (normalised forecast, residual), each [B, C, H, W] float32.
 
     Args:
@@ -148,46 +143,15 @@ class ForecastPairs(L.LightningDataModule):
         in_memory: bool = True,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        if not 0 < validation_fraction < 1 or batch_size < 1 or workers < 0 or gap_hours < 0:
-            raise UserError(
-                f"validation_fraction {validation_fraction} must lie between 0 and 1, batch_size "
-                f"{batch_size} be positive, workers {workers} and gap_hours {gap_hours} not negative"
-            )
+        super().__init__(
+            source, forecaster, path, start, end, validation_fraction, gap_hours, batch_size, workers, seed
+        )
         if lead_hours not in leads:
             raise UserError(f"lead_hours {lead_hours} is not among leads {list(leads)}")
-        try:
-            self.start, self.end = np.datetime64(start, "h"), np.datetime64(end, "h")
-        except ValueError:
-            raise UserError(
-                f"start and end must be times such as 2019-12-01T00, got {start!r}, {end!r}"
-            ) from None
-        self.source, self.forecaster, self.path = source, forecaster, path
         self.lead_hours, self.leads = lead_hours, tuple(leads)
         self.every_hours, self.rollout_batch_size = every_hours, rollout_batch_size
-        self.validation_fraction, self.gap = validation_fraction, np.timedelta64(gap_hours, "h")
-        self.batch_size, self.workers, self.in_memory, self.seed = batch_size, workers, in_memory, seed
+        self.in_memory = in_memory
         self.recipe: dict[str, str | int] = {}
-        self._store: ForecastPairStore | None = None
-
-    @property
-    def spec(self) -> StateSpec:
-        return self.forecaster.spec
-
-    @property
-    def grid(self) -> Grid:
-        return self.forecaster.grid
-
-    @property
-    def store(self) -> ForecastPairStore:
-        """The opened store.
-
-        Raises:
-            RuntimeError: before ``setup``.
-        """
-        if self._store is None:
-            raise RuntimeError("call setup() first")
-        return self._store
 
     @property
     def residual_std(self) -> Tensor:
@@ -208,51 +172,8 @@ class ForecastPairs(L.LightningDataModule):
             self.rollout_batch_size,
         )  # fmt: skip
 
-    def setup(self, stage: str | None = None) -> None:
-        """Open and check the store, and part it.
-
-        Raises:
-            UserError: when channels or grid are not the forecaster's, or a part would be empty.
-        """
-        if self._store is not None:
-            return
-        store = ForecastPairStore(self.path, self.lead_hours, self.in_memory)
-        if store.names != self.spec.names:
-            raise UserError(f"{self.path}: holds the channels {', '.join(store.names)}; expected {self.spec}")
-        if store.grid != self.grid:
-            raise UserError(f"{self.path}: is on {store.grid}, but the forecaster on {self.grid}")
-        first = len(store) - round(self.validation_fraction * len(store))
-        last = int(np.searchsorted(store.times, store.times[min(first, len(store) - 1)] - self.gap, "right"))
-        last = min(last, first)
-        if last < 1 or first >= len(store):
-            raise UserError(
-                f"{self.path}: {len(store)} samples leave {max(last, 0)} for training and "
-                f"{len(store) - first} for validation; lengthen the period or change validation_fraction"
-            )
-        self.training = Subset(store, range(last))
-        self.validation = Subset(store, range(first, len(store)))
-        self._store = store
-
-    def train_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        return self._loader(self.training, torch.Generator().manual_seed(self.seed))
-
-    def val_dataloader(self) -> DataLoader[tuple[Tensor, Tensor]]:
-        return self._loader(self.validation, None)
-
-    def _loader(
-        self, samples: Subset[tuple[Tensor, Tensor]], generator: torch.Generator | None
-    ) -> DataLoader[tuple[Tensor, Tensor]]:
-        """Shuffled with a generator, in order without."""
-        return DataLoader(
-            samples,
-            self.batch_size,
-            shuffle=generator is not None,
-            generator=generator,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
-            pin_memory=torch.cuda.is_available(),
-            drop_last=generator is not None and len(samples) >= self.batch_size,
-        )
+    def open_store(self) -> ForecastPairStore:
+        return ForecastPairStore(self.path, self.lead_hours, self.in_memory)
 
     def on_after_batch_transfer(
         self, batch: tuple[Tensor, Tensor], dataloader_idx: int

@@ -14,21 +14,18 @@ range), so values are divided by ``scale`` [channel], a power of two near the er
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
 import zarr
-from filelock import FileLock
 from numcodecs import Blosc
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from vaevar.data.era5 import TIME_UNITS, Source
+from vaevar.data.resumable_store import ResumableStore
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster, rollout
 
@@ -46,8 +43,7 @@ def build_background_errors(
 ) -> None:
     """Make the store at ``path``, or go on where a killed process left off.
 
-    It is built beside its place and moved there when complete; a lock keeps a second process out
-    until then. A store that is there already is left alone if it was made the same way.
+    How, and what happens to a store that is there: :class:`vaevar.data.resumable_store.ResumableStore`.
 
     Args:
         path: the zarr store to be.
@@ -61,18 +57,13 @@ def build_background_errors(
         UserError: when the settings do not fit each other, the store there was made otherwise, or
             the forecaster's output is not finite.
     """
-    path = Path(path)
-    build = _Build(path, source, forecaster, start, end, every_hours, batch_size)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(path.name + ".lock")):
-        if path.is_dir():
-            build.check(path)
-        else:
-            build.run()
+    _BackgroundErrors(Path(path), source, forecaster, start, end, every_hours, batch_size).make()
 
 
-class _Build:
-    """One store in the making."""
+class _BackgroundErrors(ResumableStore):
+    """The store in the making."""
+
+    title = "background errors (48 h roll-outs)"
 
     def __init__(
         self,
@@ -93,9 +84,7 @@ class _Build:
             raise UserError(f"the forecaster steps {step} h, which does not divide {SHORT_HOURS} h")
         if batch_size < 1:
             raise UserError(f"batch_size of the roll-outs must be positive, got {batch_size}")
-        self.path, self.source, self.forecaster = path, source, forecaster
-        self.start, self.end, self.batch_size = start, end, batch_size
-        self.spec, self.grid = forecaster.spec, forecaster.grid
+        super().__init__(path, source, forecaster, start, end, batch_size)
         self.lag = SHORT_HOURS // every_hours
         hours = np.timedelta64(1, "h")
         first = start + (forecaster.history - 1) * step * hours
@@ -106,87 +95,36 @@ class _Build:
                 f"{SHORT_HOURS} h apart"
             )
         self.times = self.initial[: -self.lag] + LONG_HOURS * hours
-        self.recipe = {
-            "source": source.description,
-            "forecaster": str(getattr(forecaster, "description", type(forecaster).__name__)),
-            "start": str(start),
-            "end": str(end),
-            "every_hours": every_hours,
-            "channels": ", ".join(self.spec.names),
-        }
+        self.recipe = self.recipe_with(every_hours=every_hours)
+        self.moments = _Moments(self.grid.area_weights.numpy())
 
-    def check(self, path: Path) -> None:
-        """Refuse a store made in another way, rather than train on it unawares."""
-        found = dict(zarr.open_group(path, mode="r").attrs)
-        for key, wanted in self.recipe.items():
-            if found.get(key) != wanted:
-                raise UserError(
-                    f"{path}: was made with {key} = {found.get(key)!r}, but the config now says "
-                    f"{wanted!r}; delete it to make it anew, or give another path"
-                )
+    @property
+    def samples(self) -> int:
+        return len(self.times)
 
-    def run(self) -> None:
-        partial = self.path.with_name(self.path.name + ".partial")
-        progress_file = partial / "progress.json"
-        if progress_file.is_file():
-            self.check(partial)
-            done = int(json.loads(progress_file.read_text())["samples"])
-        else:
-            shutil.rmtree(partial, ignore_errors=True)
-            self._lay_out(partial)
-            done = 0
-        group = zarr.open_group(partial, mode="r+")
-        errors, scales = group["background_error"], group["scale"]
-        assert isinstance(errors, zarr.Array)
-        assert isinstance(scales, zarr.Array)
-        moments = _Moments(self.grid.area_weights.numpy())
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns) as progress:
-            task = progress.add_task("background errors (48 h roll-outs)", total=len(self.times))
-            for sample in range(done):
-                moments.add(np.asarray(errors[sample]))
-            progress.update(task, completed=done)
-            for sample, values in self._samples(done):
-                if sample == 0:
-                    scales[:] = _power_of_two(values)
-                scaled = self._to_float16(values, np.asarray(scales[:]), sample)
-                errors[sample] = scaled
-                moments.add(scaled)
-                # Samples come in order, so their number says all; it is written after the fields.
-                beside = progress_file.with_suffix(".new")
-                beside.write_text(json.dumps({"samples": sample + 1}))
-                beside.replace(progress_file)
-                progress.update(task, completed=sample + 1)
-        scale = np.asarray(scales[:])
-        statistics = {
-            "error_mean": moments.mean * scale,
-            "error_std": moments.std * scale,
-            "zonal_error_std": moments.zonal_std * scale[:, None],
-        }
-        for name, value in statistics.items():
-            array = group[name]
-            assert isinstance(array, zarr.Array)
-            array[:] = value
-        progress_file.unlink()
-        partial.rename(self.path)
+    def write_samples(self, array: Callable[[str], zarr.Array], done: int) -> Iterator[int]:
+        errors, scales = array("background_error"), array("scale")
+        for sample in range(done):
+            self.moments.add(np.asarray(errors[sample]))
+        for sample, values in self._samples(done):
+            if sample == 0:
+                scales[:] = _power_of_two(values)
+            scaled = self._to_float16(values, np.asarray(scales[:]), sample)
+            errors[sample] = scaled
+            self.moments.add(scaled)
+            yield sample + 1
+
+    def finish(self, array: Callable[[str], zarr.Array]) -> None:
+        scale = np.asarray(array("scale")[:])
+        array("error_mean")[:] = self.moments.mean * scale
+        array("error_std")[:] = self.moments.std * scale
+        array("zonal_error_std")[:] = self.moments.zonal_std * scale[:, None]
 
     def _samples(self, done: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Numbers and fields [C, H, W], physical units, of the samples from ``done`` on.
-
-        Batches always begin at multiples of their size, also after a resume, since a network's last
-        bits may depend on what shares its batch.
-        """
-        self.source.prepare(self.start, self.end)
-        store = self.source.open(self.spec)
-        if store.grid != self.grid:
-            raise UserError(f"the forecaster runs on {self.grid}, but {store.path} is on {store.grid}")
-        history, step = self.forecaster.history, self.forecaster.step_hours
-        before = np.arange(history - 1, -1, -1) * np.timedelta64(step, "h")
+        """Numbers and fields [C, H, W], physical units, of the samples from ``done`` on."""
+        step = self.forecaster.step_hours
         waiting: dict[int, Tensor] = {}
-        for begin in range(done // self.batch_size * self.batch_size, self.initial.size, self.batch_size):
-            initial = self.initial[begin : begin + self.batch_size]
-            states = torch.from_numpy(store.read((initial[:, None] - before).reshape(-1)))
-            states = states.reshape(initial.size, history, *states.shape[1:])
+        for begin, initial, states in self.initial_states(self.open_source(), done):
             with torch.no_grad():
                 forecasts = [
                     forecast.cpu().float()
@@ -213,7 +151,7 @@ class _Build:
             )
         return scaled
 
-    def _lay_out(self, partial: Path) -> None:
+    def lay_out(self, partial: Path) -> None:
         import dask.array as da
 
         channels, (rows, columns) = len(self.spec), self.grid.shape

@@ -9,20 +9,17 @@ physical units and weighted by area, ``forecast_mean``, ``forecast_std`` and ``r
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 import xarray as xr
 import zarr
-from filelock import FileLock
 from numcodecs import Blosc
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vaevar.data.era5 import TIME_UNITS, Source
+from vaevar.data.resumable_store import ResumableStore
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster, rollout
 
@@ -42,8 +39,7 @@ def build_forecast_pairs(
 ) -> dict[str, str | int]:
     """Make the store at ``path``, or go on where a killed process left off.
 
-    It is built beside its place and moved there when complete; a lock keeps a second process out
-    until then. A store that is there already is left alone if it was made the same way.
+    How, and what happens to a store that is there: :class:`vaevar.data.resumable_store.ResumableStore`.
 
     Args:
         path: the zarr store to be.
@@ -61,19 +57,13 @@ def build_forecast_pairs(
         UserError: when the settings do not fit each other, the store there was made otherwise, or a
             forecast is not finite.
     """
-    path = Path(path)
-    build = _Build(path, source, forecaster, start, end, tuple(leads), every_hours, batch_size)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(path.name + ".lock")):
-        if path.is_dir():
-            build.check(path)
-        else:
-            build.run()
+    build = _ForecastPairs(Path(path), source, forecaster, start, end, tuple(leads), every_hours, batch_size)
+    build.make()
     return build.recipe
 
 
-class _Build:
-    """One store in the making."""
+class _ForecastPairs(ResumableStore):
+    """The store in the making."""
 
     def __init__(
         self, path: Path, source: Source, forecaster: Forecaster, start: np.datetime64, end: np.datetime64,
@@ -88,89 +78,37 @@ class _Build:
             raise UserError(f"leads must ascend in multiples of the forecaster's {step} h, got {list(leads)}")
         if every_hours < 1 or batch_size < 1:
             raise UserError(f"every_hours {every_hours} and batch_size {batch_size} must be positive")
-        self.path, self.source, self.forecaster, self.leads = path, source, forecaster, leads
-        self.start, self.end, self.batch_size = start, end, batch_size
-        self.spec, self.grid = forecaster.spec, forecaster.grid
+        super().__init__(path, source, forecaster, start, end, batch_size)
+        self.leads, self.title = leads, f"forecasts and their errors ({leads[-1]} h roll-outs)"
         first, last = start + (forecaster.history - 1) * step * _HOUR, end - leads[-1] * _HOUR
         if first > last:
             raise UserError(f"{start} to {end} is too short for a forecast of {leads[-1]} h")
         self.initial = np.arange(first, last + _HOUR, every_hours * _HOUR).astype("datetime64[h]")
-        self.recipe: dict[str, str | int] = {
-            "source": source.description,
-            "forecaster": str(getattr(forecaster, "description", type(forecaster).__name__)),
-            "start": str(start),
-            "end": str(end),
-            "every_hours": every_hours,
-            "leads": ", ".join(map(str, leads)),
-            "channels": ", ".join(self.spec.names),
-        }
+        self.recipe = self.recipe_with(every_hours=every_hours, leads=", ".join(map(str, leads)))
 
-    def check(self, path: Path) -> None:
-        """Refuse a store made in another way, rather than train on it unawares."""
-        found = dict(zarr.open_group(path, mode="r").attrs)
-        for key, wanted in self.recipe.items():
-            if found.get(key) != wanted:
-                raise UserError(
-                    f"{path}: was made with {key} = {found.get(key)!r}, but the config now says "
-                    f"{wanted!r}; delete it to make it anew, or give another path"
-                )
+    @property
+    def samples(self) -> int:
+        return len(self.initial)
 
-    def run(self) -> None:
-        partial = self.path.with_name(self.path.name + ".partial")
-        progress_file = partial / "progress.json"
-        if progress_file.is_file():
-            self.check(partial)
-            done = int(json.loads(progress_file.read_text())["samples"])
-        else:
-            shutil.rmtree(partial, ignore_errors=True)
-            self._lay_out(partial)
-            done = 0
-        group = zarr.open_group(partial, mode="r+")
-
-        def array(name: str) -> zarr.Array:
-            found = group[name]
-            assert isinstance(found, zarr.Array)
-            return found
-
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns) as progress:
-            title = f"forecasts and their errors ({self.leads[-1]} h roll-outs)"
-            task = progress.add_task(title, total=len(self.initial), completed=done)
-            for sample, forecast, residual in self._samples(done):
-                self._check_finite(np.isfinite(forecast), sample)
-                if sample == 0:
-                    # The first sample's own scales bring all of them within float16's range.
-                    array("offset")[:] = forecast[-1].mean((1, 2))
-                    array("scale")[:] = np.maximum(forecast[-1].std((1, 2)), _TINY)
-                    array("residual_scale")[:] = np.maximum(np.sqrt(np.square(residual).mean((2, 3))), _TINY)
-                offset, scale = np.asarray(array("offset")[:]), np.asarray(array("scale")[:])
-                scaled = (forecast - offset[:, None, None]) / scale[:, None, None]
-                unit = residual / np.asarray(array("residual_scale")[:])[..., None, None]
-                array("forecast")[sample] = self._to_float16(scaled, sample)
-                array("residual")[sample] = self._to_float16(unit, sample)
-                # Samples come in order, so their number says all; it is written after the fields.
-                beside = progress_file.with_suffix(".new")
-                beside.write_text(json.dumps({"samples": sample + 1}))
-                beside.replace(progress_file)
-                progress.update(task, completed=sample + 1)
-        self._write_statistics(array)
-        progress_file.unlink()
-        partial.rename(self.path)
+    def write_samples(self, array: Callable[[str], zarr.Array], done: int) -> Iterator[int]:
+        for sample, forecast, residual in self._samples(done):
+            self._check_finite(np.isfinite(forecast), sample)
+            if sample == 0:
+                # The first sample's own scales bring all of them within float16's range.
+                array("offset")[:] = forecast[-1].mean((1, 2))
+                array("scale")[:] = np.maximum(forecast[-1].std((1, 2)), _TINY)
+                array("residual_scale")[:] = np.maximum(np.sqrt(np.square(residual).mean((2, 3))), _TINY)
+            offset, scale = np.asarray(array("offset")[:]), np.asarray(array("scale")[:])
+            scaled = (forecast - offset[:, None, None]) / scale[:, None, None]
+            unit = residual / np.asarray(array("residual_scale")[:])[..., None, None]
+            array("forecast")[sample] = self._to_float16(scaled, sample)
+            array("residual")[sample] = self._to_float16(unit, sample)
+            yield sample + 1
 
     def _samples(self, done: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """Number, forecasts and truth − forecasts [lead, C, H, W] float64, physical units, from ``done``."""
-        self.source.prepare(self.start, self.end)
-        store = self.source.open(self.spec)
-        if store.grid != self.grid:
-            raise UserError(f"the forecaster runs on {self.grid}, but {store.path} is on {store.grid}")
-        history, step = self.forecaster.history, self.forecaster.step_hours
-        before = np.arange(history - 1, -1, -1) * np.timedelta64(step, "h")
-        # Batches begin at multiples of their size, also after a resume, since a network's last bits may
-        # depend on what shares its batch.
-        for begin in range(done // self.batch_size * self.batch_size, self.initial.size, self.batch_size):
-            initial = self.initial[begin : begin + self.batch_size]
-            states = torch.from_numpy(store.read((initial[:, None] - before).reshape(-1)))
-            states = states.reshape(initial.size, history, *states.shape[1:])
+        store, step = self.open_source(), self.forecaster.step_hours
+        for begin, initial, states in self.initial_states(store, done):
             with torch.no_grad():
                 steps = rollout(self.forecaster, states, self.leads[-1] // step)
                 kept = [x.cpu().double().numpy() for n, x in enumerate(steps, 1) if n * step in self.leads]
@@ -195,9 +133,8 @@ class _Build:
                 f"{', '.join(bad)}; check the forecaster and its mean and std files"
             )
 
-    def _write_statistics(self, array: object) -> None:
+    def finish(self, array: Callable[[str], zarr.Array]) -> None:
         """Means and stds over all that is stored, in physical units."""
-        assert callable(array)
         weights = self.grid.area_weights.numpy()[:, None]
         total = np.zeros((3, len(self.leads), len(self.spec)))
         for sample in range(len(self.initial)):
@@ -211,7 +148,7 @@ class _Build:
         array("forecast_std")[:] = scale * np.sqrt(np.maximum(square - mean**2, 1e-12))
         array("residual_std")[:] = np.asarray(array("residual_scale")[:]) * np.sqrt(np.maximum(error, 1e-12))
 
-    def _lay_out(self, partial: Path) -> None:
+    def lay_out(self, partial: Path) -> None:
         import dask.array as da
 
         channels, leads, points = len(self.spec), len(self.leads), self.grid.shape

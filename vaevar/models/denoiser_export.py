@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import lightning as L
 
 from vaevar.data.forecast_pairs import ForecastPairs
 from vaevar.models.denoiser import Denoiser
+from vaevar.provenance import fit_record
 
 
 class ExportDenoiser(L.Callback):
@@ -28,11 +28,7 @@ class ExportDenoiser(L.Callback):
             raise TypeError(f"ExportDenoiser exports a Denoiser, not {type(pl_module).__name__}")
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         denoiser = Denoiser.load(best) if best else pl_module
-        provenance = {
-            "command": " ".join(sys.argv),
-            "epochs": trainer.current_epoch,
-            "scores": {name: float(value) for name, value in trainer.callback_metrics.items()},
-        }
+        provenance = fit_record(trainer)
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, ForecastPairs):
             provenance["data"] = {**data.recipe, "lead_hours": data.lead_hours, "samples": len(data.training)}

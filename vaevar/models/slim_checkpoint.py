@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
+from torch import Tensor
 
 from vaevar.errors import UserError
 
 
-def save_slim(path: str | Path, module: L.LightningModule, kind: str, provenance: Mapping[str, Any]) -> None:
+def save_slim(
+    path: str | Path,
+    module: L.LightningModule,
+    kind: str,
+    provenance: Mapping[str, Any],
+    stored: Callable[[str, Tensor], Tensor] = lambda name, values: values,
+) -> None:
     """Write a module's weights; the file appears whole or not at all.
 
     Args:
         path: the file.
         module: with ``hparams`` from which its class can be made again.
-        kind: what :func:`load_slim` must find in the file.
+        kind: what :func:`read_slim` must find in the file.
         provenance: plain values (command, data, scores) to keep with the weights.
+        stored: what is kept of each entry of the state, such as a lower precision.
     """
     path = Path(path)
     content = {
         "format": kind,
         "hyper_parameters": _plain(dict(module.hparams)),
-        "state_dict": {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()},
+        "state_dict": {
+            name: stored(name, values.detach().cpu()).contiguous()
+            for name, values in module.state_dict().items()
+        },
         "provenance": _plain(provenance),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

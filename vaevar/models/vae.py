@@ -25,11 +25,13 @@ from torch import Tensor
 
 from vaevar.errors import UserError
 from vaevar.models.latent_prior import LatentPrior
+from vaevar.models.slim_checkpoint import read_slim, save_slim
 from vaevar.models.vae_network import Decoder, Encoder, VAEShape
 from vaevar.sphere import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
 
 WEIGHTS_FORMAT = "vaevar-vae-1"
+_HINT = "train one with `python main.py fit --config configs/vae.yaml`"
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -295,17 +297,7 @@ class VAE(L.LightningModule):
             path: the file.
             provenance: plain values (command, data, scores) to keep with the weights.
         """
-        path = Path(path)
-        content = {
-            "format": WEIGHTS_FORMAT,
-            "hyper_parameters": _plain(dict(self.hparams)),
-            "state_dict": {k: _slim(k, v.detach().cpu()).contiguous() for k, v in self.state_dict().items()},
-            "provenance": _plain(dict(provenance)),
-        }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        torch.save(content, partial)
-        partial.replace(path)
+        save_slim(path, self, WEIGHTS_FORMAT, provenance, stored=_slim)
 
     @classmethod
     def load(cls, path: str | Path) -> VAE:
@@ -314,22 +306,9 @@ class VAE(L.LightningModule):
         Raises:
             UserError: when the file is missing, damaged, or of another model.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise UserError(
-                f"{path}: no such VAE checkpoint; train one with "
-                "`python main.py fit --config configs/vae.yaml`"
-            )
+        content = read_slim(path, WEIGHTS_FORMAT, _HINT)
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # unpickling raises many kinds; each means "not a checkpoint"
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise UserError(f"{path}: cannot be read as a VAE checkpoint ({reason})") from None
-        if not isinstance(content, dict) or not {"hyper_parameters", "state_dict"} <= content.keys():
-            raise UserError(f"{path}: not a VAE checkpoint; expected hyper_parameters and state_dict in it")
-        settings = {k: v for k, v in content["hyper_parameters"].items() if not k.startswith("_")}
-        try:
-            model = cls(**settings)
+            model = cls(**content["hyper_parameters"])
             model.load_state_dict(content["state_dict"])
         except (TypeError, RuntimeError) as error:
             raise UserError(f"{path}: not a checkpoint of this VAE ({str(error).splitlines()[0]})") from None
@@ -339,12 +318,3 @@ class VAE(L.LightningModule):
 def _slim(name: str, values: Tensor) -> Tensor:
     """Weights of the networks and patterns of the prior in half precision; the scale stays as it is."""
     return values if name == "error_std" else values.half()
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Tuples as lists, and no keys that only the command line adds."""
-    return {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in values.items()
-        if not key.startswith("_")
-    }

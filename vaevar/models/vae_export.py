@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import lightning as L
 
 from vaevar.data.background_errors import BackgroundErrors
 from vaevar.models.vae import VAE
+from vaevar.provenance import fit_record
 
 
 class ExportVAE(L.Callback):
@@ -28,15 +28,10 @@ class ExportVAE(L.Callback):
             raise TypeError(f"ExportVAE exports a VAE, not {type(pl_module).__name__}")
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         vae = VAE.load(best).to(pl_module.device) if best else pl_module
+        provenance = fit_record(trainer)
         data = trainer.datamodule  # type: ignore[attr-defined]
         if isinstance(data, BackgroundErrors):
             vae.fit_prior(data.training_in_order())
-        provenance = {
-            "command": " ".join(sys.argv),
-            "epochs": trainer.current_epoch,
-            "scores": {name: float(value) for name, value in trainer.callback_metrics.items()},
-        }
-        if isinstance(data, BackgroundErrors):
             provenance["data"] = {
                 "source": data.source.description,
                 "forecaster": str(getattr(data.forecaster, "description", type(data.forecaster).__name__)),

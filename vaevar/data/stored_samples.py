@@ -1,0 +1,183 @@
+"""The base of data modules whose samples lie in a store that is built on first need."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
+
+import lightning as L
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from vaevar.data.era5 import Source
+from vaevar.errors import UserError
+from vaevar.models.protocol import Forecaster
+from vaevar.sphere import Grid
+from vaevar.state import StateSpec
+
+Sample_co = TypeVar("Sample_co", covariant=True)
+
+
+class SampleStore(Dataset[Sample_co], ABC):
+    """An opened store: a dataset in the order of time.
+
+    Attributes:
+        names: channel names, in order.
+        grid: the H × W points.
+        times: [N] datetime64[ns].
+    """
+
+    names: tuple[str, ...]
+    grid: Grid
+    times: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+Store = TypeVar("Store", bound=SampleStore)
+
+
+class StoredSamples(L.LightningDataModule, Generic[Store]):
+    """Samples of a store, the last stretch of them for validation, in shuffled batches.
+
+    Args:
+        source: states that forecasts start from.
+        forecaster: makes the forecasts; its channels and grid are those of the samples.
+        path: where the store is, or will be built on first need.
+        start, end: first and last state used, such as ``2019-12-01T00``.
+        validation_fraction: of the samples, kept for validation: one block at the end, never a
+            random choice, since neighbours in time are alike.
+        gap_hours: between the last training and the first validation sample.
+        batch_size: samples per batch (and per device).
+        workers: processes that read; 0 reads in the main process.
+        seed: of the shuffling.
+
+    Attributes:
+        training, validation: the two parts of the store (after ``setup``).
+
+    Raises:
+        UserError: for a setting out of range.
+    """
+
+    training: Subset
+    validation: Subset
+
+    def __init__(
+        self,
+        source: Source,
+        forecaster: Forecaster,
+        path: str,
+        start: str,
+        end: str,
+        validation_fraction: float,
+        gap_hours: int,
+        batch_size: int,
+        workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        if not 0 < validation_fraction < 1:
+            raise UserError(f"validation_fraction must lie between 0 and 1, got {validation_fraction}")
+        if batch_size < 1 or workers < 0 or gap_hours < 0:
+            raise UserError(
+                "batch_size must be positive, and workers and gap_hours not negative; got "
+                f"{batch_size}, {workers} and {gap_hours}"
+            )
+        try:
+            self.start, self.end = np.datetime64(start, "h"), np.datetime64(end, "h")
+        except ValueError:
+            raise UserError(
+                f"start and end must be times such as 2019-12-01T00, got {start!r}, {end!r}"
+            ) from None
+        self.source, self.forecaster, self.path = source, forecaster, path
+        self.validation_fraction, self.gap_hours = validation_fraction, gap_hours
+        self.batch_size, self.workers, self.seed = batch_size, workers, seed
+        self._store: Store | None = None
+
+    @property
+    def spec(self) -> StateSpec:
+        return self.forecaster.spec
+
+    @property
+    def grid(self) -> Grid:
+        return self.forecaster.grid
+
+    @property
+    def store(self) -> Store:
+        """The opened store.
+
+        Raises:
+            RuntimeError: before ``setup``.
+        """
+        if self._store is None:
+            raise RuntimeError("call setup() first")
+        return self._store
+
+    @abstractmethod
+    def open_store(self) -> Store:
+        """Open what ``prepare_data`` has built."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open and check the store, and part it.
+
+        Raises:
+            UserError: when channels or grid are not the forecaster's, or a part would be empty.
+        """
+        if self._store is not None:
+            return
+        store = self.open_store()
+        if store.names != self.spec.names:
+            raise UserError(f"{self.path}: holds the channels {', '.join(store.names)}; expected {self.spec}")
+        if store.grid != self.grid:
+            raise UserError(f"{self.path}: is on {store.grid}, but the forecaster on {self.grid}")
+        try:
+            training, validation = split_in_time(store.times, self.validation_fraction, self.gap_hours)
+        except ValueError as error:
+            raise UserError(f"{self.path}: {error}") from None
+        self.training, self.validation = Subset(store, training), Subset(store, validation)
+        self._store = store
+
+    def train_dataloader(self) -> DataLoader:
+        return self.loader(self.training, torch.Generator().manual_seed(self.seed))
+
+    def val_dataloader(self) -> DataLoader:
+        return self.loader(self.validation)
+
+    def loader(self, samples: Subset, shuffling: torch.Generator | None = None) -> DataLoader:
+        """Batches of stored values, shuffled by a generator, else in order and all of them."""
+        return DataLoader(
+            samples,
+            self.batch_size,
+            shuffle=shuffling is not None,
+            generator=shuffling,
+            num_workers=self.workers,
+            persistent_workers=self.workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            # A last batch of one or two would weigh as much as a full one in Adam's averages.
+            drop_last=shuffling is not None and len(samples) >= self.batch_size,
+        )
+
+
+def split_in_time(times: np.ndarray, validation_fraction: float, gap_hours: int) -> tuple[range, range]:
+    """Numbers of the training and of the validation samples, a gap apart.
+
+    Args:
+        times: [N] datetime64, ascending.
+        validation_fraction: of the samples, at the end.
+        gap_hours: between the last training and the first validation sample.
+
+    Raises:
+        ValueError: when a part would be empty.
+    """
+    count = len(times)
+    first = count - round(validation_fraction * count)
+    before_gap = times[min(first, count - 1)] - np.timedelta64(gap_hours, "h")
+    last = min(int(np.searchsorted(times, before_gap, "right")), first)
+    if last < 1 or first >= count:
+        raise ValueError(
+            f"{count} samples leave {max(last, 0)} for training and {count - first} for validation; "
+            "lengthen the period or change validation_fraction"
+        )
+    return range(last), range(first, count)
