@@ -29,7 +29,7 @@ from vaevar.state import State
 
 def main(
     columns: list[int],
-    config: str = "configs/cycle_sparse.yaml",
+    config: list[str],
     period: str = "test",
     arms: list[str] | None = None,
     lambda_: float | None = None,
@@ -40,7 +40,7 @@ def main(
 
     Args:
         columns: sizes of the networks; their positions change from case to case.
-        config: of a cycle; its arms, forecaster and observation errors are taken.
+        config: of a cycle, later files winning; its arms, forecaster and observation errors are taken.
         period: of the embedded world.
         arms: only these.
         lambda_: for every variational arm; otherwise each its own.
@@ -57,7 +57,8 @@ def main(
     world, forecaster = SpeedyWorld(period), model.forecaster
     history, step = forecaster.history, forecaster.step_hours
     first = PERIODS[period].times[0] + (lead_hours + (history - 1) * step) * HOUR
-    last = PERIODS[period].times[-1] if period == "train" else PERIODS[period].times[179]
+    # As much of a period as every one has, so that no more of the world need be generated.
+    last = PERIODS[period].times[min(len(known.times) for known in PERIODS.values()) - 1]
     times = first + np.linspace(0, (last - first) // (step * HOUR), cases).astype(int) * step * HOUR
     world.prepare(PERIODS[period].times[0], last)
     store = world.open(data.spec)
@@ -86,13 +87,17 @@ def main(
         print(f"{name} {count} {ratio:.3f}   # {seconds[name, count]:.1f} s per analysis", flush=True)
 
 
-def read_config(path: str) -> tuple[AssimilationModule, AnalysisTimes]:
-    """The model and data sections of a cycle's config, as objects."""
+def read_config(paths: list[str]) -> tuple[AssimilationModule, AnalysisTimes]:
+    """The model and data sections of a cycle's configs, as objects."""
     parser = ArgumentParser()
     parser.add_subclass_arguments(AssimilationModule, "model")
     parser.add_subclass_arguments(AnalysisTimes, "data")
-    content = yaml.safe_load(Path(path).read_text())
-    objects = parser.instantiate(parser.parse_object({key: content[key] for key in ("model", "data")}))
+    settings = parser.get_defaults()
+    for path in paths:
+        content = yaml.safe_load(Path(path).read_text())
+        sections = {key: content[key] for key in ("model", "data") if key in content}
+        settings = parser.parse_object(sections, namespace=settings)
+    objects = parser.instantiate(settings)
     return objects.model, objects.data
 
 
@@ -101,6 +106,12 @@ if __name__ == "__main__":
     parser.add_argument(
         "--columns", type=int, nargs="+", default=[115, 460, 1000], help="sizes of the networks"
     )
-    parser.add_function_arguments(main, skip={"columns"})
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        default=["configs/cycle_sparse.yaml"],
+        help="of a cycle, later files winning; its arms, forecaster and observation errors are taken",
+    )
+    parser.add_function_arguments(main, skip={"columns", "config"})
     arguments = parser.parse_args()
     main(**parser.instantiate(arguments))

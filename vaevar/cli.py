@@ -77,6 +77,8 @@ class VaevarCLI(LightningCLI):
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*not supported by the model summary.*")
+        # A calibration is a fit without an optimiser.
+        warnings.filterwarnings("ignore", message=".*configure_optimizers` returned `None`.*")
 
     def after_instantiate_classes(self) -> None:
         if self.config[self.config.subcommand].get("restart"):

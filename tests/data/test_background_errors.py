@@ -10,71 +10,21 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from torch import Tensor
 from torch.utils.data import DistributedSampler
 
+from tests.data.toys import ADDED, GAINED, GRID, SPEC, START, ToyForecaster, ToySource
 from vaevar.data.background_errors import BackgroundErrors, BackgroundErrorStore
 from vaevar.data.nmc import build_background_errors
 from vaevar.errors import UserError
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
 
-SPEC = StateSpec(surface=("u10",), upper=("q", "z"), levels=(500,))
-GRID = Grid.gaussian(8)
-START, END = np.datetime64("2020-01-01T00", "h"), np.datetime64("2020-01-05T18", "h")
-# Per step of 6 h: what the forecaster adds, and what the truth gains, by channel.
-ADDED = torch.tensor([0.5, 1e-6, 300.0])[:, None, None]
-GAINED = torch.tensor([0.25, 3e-7, 70.0])[:, None, None]
-
-
-class ToyStore:
-    """Truth that grows linearly in time, from a pattern that differs from point to point."""
-
-    path = "toy"
-
-    def __init__(self) -> None:
-        self.spec, self.grid = SPEC, GRID
-        self.times = np.arange(START, END + np.timedelta64(1, "h"), np.timedelta64(6, "h"))
-        self.pattern = torch.randn(3, *GRID.shape, generator=torch.Generator().manual_seed(0)) * GAINED
-
-    def read(self, times: np.ndarray) -> np.ndarray:
-        steps = (np.asarray(times) - START) / np.timedelta64(6, "h")
-        assert steps.min() >= 0
-        assert steps.max() < len(self.times)
-        return torch.stack([self.pattern + s * GAINED for s in steps.tolist()]).float().numpy()
-
-
-class ToySource:
-    description = "a toy"
-
-    def prepare(self, start: np.datetime64, end: np.datetime64) -> None:
-        assert (start, end) == (START, END)
-
-    def open(self, spec: StateSpec) -> Any:
-        assert spec == SPEC
-        return ToyStore()
-
-
-class ToyForecaster:
-    """Adds a known constant per step, whatever the truth does."""
-
-    history, step_hours, spec, grid = 2, 6, SPEC, GRID
-
-    def __init__(self, noise: float = 0.0, stop_after: int | None = None) -> None:
-        self.noise, self.left = noise, stop_after
-
-    def step(self, states: Tensor) -> Tensor:
-        if self.left is not None:
-            if self.left == 0:
-                raise KeyboardInterrupt
-            self.left -= 1
-        # A term that depends on the state, so that samples differ from each other.
-        return states[:, -1] + ADDED + self.noise * torch.sin(states[:, -1] / GAINED) * ADDED
+END = np.datetime64("2020-01-05T18", "h")
 
 
 def _build(path: Path, forecaster: ToyForecaster, **changes: Any) -> None:
     settings = {"start": START, "end": END, "every_hours": 6, "batch_size": 3} | changes
-    build_background_errors(path, ToySource(), forecaster, **settings)
+    build_background_errors(path, ToySource(END), forecaster, **settings)
 
 
 def _physical(path: Path) -> np.ndarray:
@@ -176,7 +126,7 @@ def _module(path: Path, **changes: Any) -> BackgroundErrors:
         "gap_hours": 12,
         "batch_size": 2,
     }
-    return BackgroundErrors(ToySource(), ToyForecaster(noise=0.3), str(path), **settings | changes)
+    return BackgroundErrors(ToySource(END), ToyForecaster(noise=0.3), str(path), **settings | changes)
 
 
 @pytest.fixture(scope="module")

@@ -9,65 +9,18 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from torch import Tensor
 
+from tests.data.toys import ADDED, GAINED, GRID, START, ToyForecaster, ToySource, ToyStore
 from vaevar.data.forecast_pairs import ForecastPairs, ForecastPairStore
 from vaevar.data.pair_store import build_forecast_pairs
 from vaevar.errors import UserError
-from vaevar.sphere import Grid
-from vaevar.state import StateSpec
 
-SPEC = StateSpec(surface=("u10",), upper=("q", "z"), levels=(500,))
-GRID = Grid.gaussian(8)
-START, END = np.datetime64("2020-01-01T00", "h"), np.datetime64("2020-01-06T18", "h")
-# Per step of 6 h: what the forecaster adds, and what the truth gains, by channel.
-ADDED = torch.tensor([0.5, 1e-6, 300.0])[:, None, None]
-GAINED = torch.tensor([0.25, 3e-7, 70.0])[:, None, None]
-
-
-class ToyStore:
-    """Truth that grows linearly in time, from a pattern that differs from point to point."""
-
-    path, spec, grid = "toy", SPEC, GRID
-
-    def read(self, times: np.ndarray) -> np.ndarray:
-        steps = (np.asarray(times) - START) / np.timedelta64(6, "h")
-        assert steps.min() >= 0
-        assert steps.max() <= (END - START) / np.timedelta64(6, "h")
-        pattern = torch.randn(3, *GRID.shape, generator=torch.Generator().manual_seed(0)) * GAINED
-        return torch.stack([pattern + s * GAINED for s in steps.tolist()]).float().numpy()
-
-
-class ToySource:
-    description = "a toy"
-
-    def prepare(self, start: np.datetime64, end: np.datetime64) -> None:
-        assert (start, end) == (START, END)
-
-    def open(self, spec: StateSpec) -> Any:
-        assert spec == SPEC
-        return ToyStore()
-
-
-class ToyForecaster:
-    """Adds a known constant per step, whatever the truth does."""
-
-    history, step_hours, spec, grid = 2, 6, SPEC, GRID
-
-    def __init__(self, stop_after: int | None = None, factor: float = 1.0) -> None:
-        self.left, self.factor = stop_after, factor
-
-    def step(self, states: Tensor) -> Tensor:
-        if self.left is not None:
-            if self.left == 0:
-                raise KeyboardInterrupt
-            self.left -= 1
-        return (states[:, -1] + ADDED) * self.factor
+END = np.datetime64("2020-01-06T18", "h")
 
 
 def build(path: Path, forecaster: ToyForecaster | None = None, **changes: Any) -> None:
     settings = {"start": START, "end": END, "every_hours": 6, "batch_size": 3} | changes
-    build_forecast_pairs(path, ToySource(), forecaster or ToyForecaster(), **settings)
+    build_forecast_pairs(path, ToySource(END), forecaster or ToyForecaster(), **settings)
 
 
 def test_both_leads_come_from_one_rollout(tmp_path: Path) -> None:
@@ -79,7 +32,7 @@ def test_both_leads_come_from_one_rollout(tmp_path: Path) -> None:
     assert dataset["time"].values[-1] + np.timedelta64(48, "h") <= END.astype("datetime64[ns]")
     forecast = dataset["forecast"].astype(np.float64) * dataset["scale"] + dataset["offset"]
     residual = dataset["residual"].astype(np.float64) * dataset["residual_scale"]
-    initial = ToyStore().read(dataset["time"].values.astype("datetime64[h]")).astype(np.float64)
+    initial = ToyStore(END).read(dataset["time"].values.astype("datetime64[h]")).astype(np.float64)
     for number, steps in enumerate((1, 8)):
         made = forecast.isel(lead=number).transpose("time", "channel", "latitude", "longitude").values
         scale = dataset["scale"].values[:, None, None]
@@ -128,7 +81,7 @@ def module(path: Path, **changes: Any) -> ForecastPairs:
     settings = {"every_hours": 6, "rollout_batch_size": 3, "validation_fraction": 0.25, "gap_hours": 12,
                 "batch_size": 2} | changes  # fmt: skip
     return ForecastPairs(
-        ToySource(), ToyForecaster(), str(path), "2020-01-01T00", "2020-01-06T18", **settings
+        ToySource(END), ToyForecaster(), str(path), "2020-01-01T00", "2020-01-06T18", **settings
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from vaevar.assim.dashboards import Dashboards
 from vaevar.cli import main
 from vaevar.data.era5 import create_store, write_states
 from vaevar.sphere import Grid, SphericalHarmonics
@@ -175,3 +176,24 @@ def ready(configs: dict[str, Path], trained: dict[str, Path]) -> dict[str, Path]
         main(["fit", "--config", str(configs["fit"])])
         shutil.copy(target, trained["checkpoint"])
     return configs
+
+
+@pytest.fixture
+def killed_in_the_third_analysis(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+    """Runs something that cycles, and kills it there."""
+
+    def kill(run: Callable[[], None]) -> None:
+        real, calls = Dashboards.on_predict_batch_end, []
+
+        def dies(self: Dashboards, *args: Any, **kwargs: Any) -> None:
+            calls.append(1)
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            real(self, *args, **kwargs)
+
+        monkeypatch.setattr(Dashboards, "on_predict_batch_end", dies)
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            run()
+        monkeypatch.setattr(Dashboards, "on_predict_batch_end", real)
+
+    return kill

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,26 +63,12 @@ def test_fit_then_predict(ready: dict[str, Path], world: Path, capsys: pytest.Ca
 
 
 def test_killed_run_resumes_to_the_same_numbers(
-    ready: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    ready: dict[str, Path], killed_in_the_third_analysis: Callable[[Callable[[], None]], None]
 ) -> None:
     predict(ready)
     whole = pd.read_csv("runs/cycle/scores.csv")
     shutil.rmtree("runs/cycle")
-
-    from vaevar.assim.dashboards import Dashboards
-
-    real, calls = Dashboards.on_predict_batch_end, []
-
-    def dies(self: Dashboards, *args: Any, **kwargs: Any) -> None:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        real(self, *args, **kwargs)
-
-    monkeypatch.setattr(Dashboards, "on_predict_batch_end", dies)
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        predict(ready)
-    monkeypatch.setattr(Dashboards, "on_predict_batch_end", real)
+    killed_in_the_third_analysis(lambda: predict(ready))
     predict(ready)
     pd.testing.assert_frame_equal(pd.read_csv("runs/cycle/scores.csv"), whole)
     analysis = xr.open_zarr("runs/cycle/vaevar/analysis.zarr", chunks=None)

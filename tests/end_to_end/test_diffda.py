@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,9 @@ def callbacks(name: str) -> list[dict[str, Any]]:
     ]
 
 
-def test_fit_both_leads_then_cycle(diffda: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fit_both_leads_then_cycle(
+    diffda: dict[str, Path], killed_in_the_third_analysis: Callable[[Callable[[], None]], None]
+) -> None:
     main(["fit", "--config", str(diffda["fit_48h"])])
     main(["fit", "--config", str(diffda["fit_48h"]), "--config", str(diffda["fit_6h"])])
     for lead in (48, 6):
@@ -100,19 +103,6 @@ def test_fit_both_leads_then_cycle(diffda: dict[str, Path], monkeypatch: pytest.
 
     # Killed in the third analysis, the cycle goes on with the 6 h denoiser and to the same numbers.
     shutil.rmtree("runs/cycle")
-    from vaevar.assim.dashboards import Dashboards
-
-    real, calls = Dashboards.on_predict_batch_end, []
-
-    def dies(self: Dashboards, *args: Any, **kwargs: Any) -> None:
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        real(self, *args, **kwargs)
-
-    monkeypatch.setattr(Dashboards, "on_predict_batch_end", dies)
-    with pytest.raises((KeyboardInterrupt, SystemExit)):
-        main(cycle)
-    monkeypatch.setattr(Dashboards, "on_predict_batch_end", real)
+    killed_in_the_third_analysis(lambda: main(cycle))
     main(cycle)
     pd.testing.assert_frame_equal(pd.read_csv("runs/cycle/scores.csv"), whole)

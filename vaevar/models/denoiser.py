@@ -25,6 +25,7 @@ from torch import Tensor
 from vaevar.errors import UserError
 from vaevar.models.denoiser_network import DenoiserNetwork
 from vaevar.models.diffusion import NoiseSchedule
+from vaevar.models.optimisation import adamw
 from vaevar.models.slim_checkpoint import read_slim, save_slim
 from vaevar.sphere import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
@@ -202,22 +203,13 @@ class Denoiser(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then a cosine down to 0."""
         settings = self.hparams
-        groups: list[dict[str, Any]] = [
-            {
-                "params": [p for p in self.parameters() if p.ndim > 1],
-                "weight_decay": settings["weight_decay"],
-            },
-            {"params": [p for p in self.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=settings["learning_rate"], betas=(0.9, 0.95), fused=True)
         total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
 
         def factor(step: int) -> float:
             rise = min(1.0, (step + 1) / max(warmup, 1))
             return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
 
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return adamw(self, settings["learning_rate"], settings["weight_decay"], factor, betas=(0.9, 0.95))
 
     # ---- files --------------------------------------------------------------------------------
 

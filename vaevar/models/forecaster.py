@@ -21,6 +21,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vaevar.errors import UserError
 from vaevar.models.blocks import ConvNeXtBlock, Downsample, Upsample
+from vaevar.models.optimisation import adamw
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
 
@@ -238,13 +239,6 @@ class ForecasterModule(L.LightningModule):
                     self.log(f"val/rmse_{name}_{6 * (step + 1)}h", rmse, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        decayed = [p for p in self.parameters() if p.ndim > 1 and p is not self.network.ground]
-        plain = [p for p in self.parameters() if p.ndim <= 1 or p is self.network.ground]
-        optimizer = torch.optim.AdamW(
-            [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}],
-            lr=self.learning_rate,
-            betas=(0.9, 0.95),
-        )
         total = max(int(self.trainer.estimated_stepping_batches), 1)
 
         def factor(step: int) -> float:
@@ -252,8 +246,14 @@ class ForecasterModule(L.LightningModule):
                 return (step + 1) / self.warmup_steps
             return 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
 
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return adamw(
+            self,
+            self.learning_rate,
+            self.weight_decay,
+            factor,
+            betas=(0.9, 0.95),
+            undecayed=[self.network.ground],
+        )
 
 
 def network_weights(path: str | Path) -> dict[str, Tensor]:

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from vaevar.errors import UserError
 from vaevar.models.latent_prior import LatentPrior
+from vaevar.models.optimisation import adamw
 from vaevar.models.slim_checkpoint import read_slim, save_slim
 from vaevar.models.vae_network import Decoder, Encoder, VAEShape
 from vaevar.sphere import Grid
@@ -270,14 +271,6 @@ class VAE(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then constant or a cosine down to 0."""
         settings = self.hparams
-        # Decay pulls on weights that mix features, not on biases, norms and scales.
-        features = [p for p in self.parameters() if p.ndim > 1]
-        rest = [p for p in self.parameters() if p.ndim <= 1]
-        groups: list[dict[str, Any]] = [
-            {"params": features, "weight_decay": settings["weight_decay"]},
-            {"params": rest, "weight_decay": 0.0},
-        ]
-        optimizer = torch.optim.AdamW(groups, lr=settings["learning_rate"], fused=True)
         total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
 
         def factor(step: int) -> float:
@@ -285,8 +278,7 @@ class VAE(L.LightningModule):
             progress = min(1.0, max(0.0, (step - warmup) / max(total - warmup, 1)))
             return rise * (0.5 * (1 + math.cos(math.pi * progress)) if settings["cosine"] else 1.0)
 
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return adamw(self, settings["learning_rate"], settings["weight_decay"], factor)
 
     # ---- files --------------------------------------------------------------------------------
 
