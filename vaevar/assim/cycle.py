@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.module import ArmResult, AssimilationModule
+from vaevar.data.coverage import after, no_coverage
 from vaevar.data.cycles import AnalysisTime, AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.models.protocol import rollout
@@ -51,9 +52,10 @@ class Cycle(L.Callback):
             if restart is None:
                 if first is None:
                     first = self._first_trajectory(module, data)
-                restart = 0, first.clone()
-            module.next_index[name], trajectory = restart
+                restart = 0, first.clone(), no_coverage(data.store.grid)
+            module.next_index[name], trajectory, coverage = restart
             module.trajectories[name] = trajectory.to(module.device)
+            module.coverage[name] = coverage.to(module.device)
 
     def _first_trajectory(self, module: AssimilationModule, data: AnalysisTimes) -> Tensor:
         """The last states of the forecast that ends in the first background, [history, C, H, W]."""
@@ -63,12 +65,12 @@ class Cycle(L.Callback):
         states += [state[0] for state in rollout(module.forecaster, torch.stack(states)[None], steps)]
         return torch.stack(states[-history:])
 
-    def _read(self, path: Path) -> tuple[int, Tensor] | None:
+    def _read(self, path: Path) -> tuple[int, Tensor, Tensor] | None:
         if not path.is_file():
             return None
         try:
             content = torch.load(path, weights_only=True, map_location="cpu")
-            return int(content["next_index"]), content["trajectory"]
+            return int(content["next_index"]), content["trajectory"], content["coverage"]
         except Exception as error:  # unpickling raises many kinds; each means "not a restart"
             raise UserError(f"{path}: not a restart file of a cycle ({error}); delete it") from None
 
@@ -81,7 +83,7 @@ class Cycle(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        module, _ = parts_of(trainer, pl_module)
+        module, data = parts_of(trainer, pl_module)
         time: AnalysisTime = batch
         results: dict[str, ArmResult] = outputs
         for name, result in results.items():
@@ -89,6 +91,7 @@ class Cycle(L.Callback):
             past = torch.cat([module.trajectories[name][:-1], analysis[None]])
             following = module.forecaster.step(past[None])[0]
             module.trajectories[name] = torch.cat([past, following[None]])[-module.forecaster.history :]
+            module.coverage[name] = after(module.coverage[name], time.observations, data.store.grid)
             module.next_index[name] = time.index + 1
         self._unsaved = list(results)
 
@@ -113,7 +116,11 @@ class Cycle(L.Callback):
             path = module.directory / name / "restart.pt"
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(f".{os.getpid()}.partial")
-            content = {"next_index": module.next_index[name], "trajectory": module.trajectories[name].cpu()}
+            content = {
+                "next_index": module.next_index[name],
+                "trajectory": module.trajectories[name].cpu(),
+                "coverage": module.coverage[name].cpu(),
+            }
             torch.save(content, partial)
             partial.replace(path)
         self._unsaved = []

@@ -28,8 +28,9 @@ class AssimilationModule(L.LightningModule):
     """Experiment arms side by side: each a named assimilator with its own cycle.
 
     ``trajectories`` holds what an arm of this rank knows: its last ``forecaster.history`` states,
-    the last of them the background of analysis number ``next_index``.
-    :class:`vaevar.assim.cycle.Cycle` fills and advances both.
+    the last of them the background of analysis number ``next_index``; ``coverage`` is where it was
+    observed before (:mod:`vaevar.data.coverage`). :class:`vaevar.assim.cycle.Cycle` fills and advances
+    them.
 
     Args:
         forecaster: makes the backgrounds.
@@ -47,6 +48,7 @@ class AssimilationModule(L.LightningModule):
         self._modules_of_arms = nn.ModuleList(arms.values())
         self.trajectories: dict[str, Tensor] = {}
         self.next_index: dict[str, int] = {}
+        self.coverage: dict[str, Tensor] = {}
         self.directory: Path
 
     def setup(self, stage: str) -> None:
@@ -72,6 +74,7 @@ class AssimilationModule(L.LightningModule):
                 continue
             background = State(trajectory[-1], batch.truth.spec, batch.truth.grid)
             self.arms[name].at(batch.index)
+            self.arms[name].observed_before(self.coverage[name])
             results[name] = ArmResult(background, self.arms[name](background, batch.observations))
         return results
 

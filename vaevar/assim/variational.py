@@ -58,6 +58,13 @@ class Assimilator(nn.Module, ABC):
     def at(self, index: int) -> None:
         """Told before each analysis of a cycle: its number, 0 for the first, also after a restart."""
 
+    def observed_before(self, coverage: Tensor) -> None:
+        """Told before each analysis of a cycle where earlier ones had observations.
+
+        Args:
+            coverage: [K, H, W], as :mod:`vaevar.data.coverage` has it; all zero at the first analysis.
+        """
+
     @abstractmethod
     def forward(self, background: State, observations: Observations) -> Analysis:
         """``background.values`` is [C, H, W]; it is not changed."""

@@ -9,7 +9,7 @@ physical units and weighted by area, ``forecast_mean``, ``forecast_std`` and ``r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +18,13 @@ import xarray as xr
 import zarr
 from numcodecs import Blosc
 
+from vaevar.data.coverage import MAPS
 from vaevar.data.era5 import TIME_UNITS, Source
 from vaevar.data.resumable_store import ResumableStore
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster, rollout
+from vaevar.sphere import Grid
+from vaevar.state import StateSpec
 
 _HOUR = np.timedelta64(1, "h")
 _TINY = 1e-30
@@ -92,17 +95,7 @@ class _ForecastPairs(ResumableStore):
 
     def write_samples(self, array: Callable[[str], zarr.Array], done: int) -> Iterator[int]:
         for sample, forecast, residual in self._samples(done):
-            self._check_finite(np.isfinite(forecast), sample)
-            if sample == 0:
-                # The first sample's own scales bring all of them within float16's range.
-                array("offset")[:] = forecast[-1].mean((1, 2))
-                array("scale")[:] = np.maximum(forecast[-1].std((1, 2)), _TINY)
-                array("residual_scale")[:] = np.maximum(np.sqrt(np.square(residual).mean((2, 3))), _TINY)
-            offset, scale = np.asarray(array("offset")[:]), np.asarray(array("scale")[:])
-            scaled = (forecast - offset[:, None, None]) / scale[:, None, None]
-            unit = residual / np.asarray(array("residual_scale")[:])[..., None, None]
-            array("forecast")[sample] = self._to_float16(scaled, sample)
-            array("residual")[sample] = self._to_float16(unit, sample)
+            write_pair(array, sample, forecast, residual, self.spec, self.initial[sample])
             yield sample + 1
 
     def _samples(self, done: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -118,70 +111,132 @@ class _ForecastPairs(ResumableStore):
                 forecast = forecasts[number - begin]
                 yield number, forecast, truths[number - begin] - forecast
 
-    def _to_float16(self, values: np.ndarray, sample: int) -> np.ndarray:
-        with np.errstate(over="ignore"):
-            small = values.astype(np.float16)
-        self._check_finite(np.isfinite(small), sample)
-        return small
-
-    def _check_finite(self, finite: np.ndarray, sample: int) -> None:
-        """[lead, C, H, W] bool."""
-        if not finite.all():
-            bad = [name for number, name in enumerate(self.spec.names) if not finite[:, number].all()]
-            raise UserError(
-                f"the forecast from {self.initial[sample]} is not finite, or 65 000 times its usual size, in "
-                f"{', '.join(bad)}; check the forecaster and its mean and std files"
-            )
-
     def finish(self, array: Callable[[str], zarr.Array]) -> None:
-        """Means and stds over all that is stored, in physical units."""
-        weights = self.grid.area_weights.numpy()[:, None]
-        total = np.zeros((3, len(self.leads), len(self.spec)))
-        for sample in range(len(self.initial)):
-            forecast = np.asarray(array("forecast")[sample]).astype(np.float64)
-            residual = np.asarray(array("residual")[sample]).astype(np.float64)
-            fields = (forecast, np.square(forecast), np.square(residual))
-            total += np.stack([(field * weights).mean((2, 3)) for field in fields])
-        mean, square, error = total / len(self.initial)
-        offset, scale = np.asarray(array("offset")[:]), np.asarray(array("scale")[:])
-        array("forecast_mean")[:] = offset + scale * mean
-        array("forecast_std")[:] = scale * np.sqrt(np.maximum(square - mean**2, 1e-12))
-        array("residual_std")[:] = np.asarray(array("residual_scale")[:]) * np.sqrt(np.maximum(error, 1e-12))
+        finish_pairs(array, self.grid)
 
     def lay_out(self, partial: Path) -> None:
-        import dask.array as da
+        lay_out_pairs(partial, self.initial, self.leads, self.spec, self.grid, self.recipe)
 
-        channels, leads, points = len(self.spec), len(self.leads), self.grid.shape
-        shape, chunk = (len(self.initial), leads, channels, *points), (1, 1, channels, *points)
-        dims = ("time", "lead", "channel", "latitude", "longitude")
-        by_lead = np.full((leads, channels), np.nan)
-        names = {"forecast": "(forecast − offset) / scale", "residual": "(truth − forecast) / residual_scale"}
-        dataset = xr.Dataset(
-            {
-                name: (dims, da.empty(shape, chunks=chunk, dtype=np.float16), {"long_name": text})
-                for name, text in names.items()
-            }
-            | {name: ("channel", by_lead[0].copy()) for name in ("offset", "scale")}
-            | {
-                name: (("lead", "channel"), by_lead.copy(), {"long_name": "physical units"})
-                for name in ("residual_scale", "forecast_mean", "forecast_std", "residual_std")
-            },
-            coords={
-                "time": ("time", self.initial.astype("datetime64[ns]"), {"long_name": "initial time"}),
-                "lead": ("lead", np.array(self.leads), {"long_name": "hours"}),
-                "channel": ("channel", np.array(self.spec.names)),
-                "latitude": ("latitude", self.grid.latitude, {"units": "degrees_north"}),
-                "longitude": ("longitude", self.grid.longitude, {"units": "degrees_east"}),
-            },
-            attrs={"title": "Forecasts and their errors", **self.recipe},
+
+def write_pair(
+    array: Callable[[str], zarr.Array],
+    sample: int,
+    forecast: np.ndarray,
+    residual: np.ndarray,
+    spec: StateSpec,
+    initial: np.datetime64,
+) -> None:
+    """Fill one sample of a store; the first one written gives all of them their scales.
+
+    Args:
+        array: the store's arrays by name.
+        sample: its number.
+        forecast, residual: [lead, C, H, W] float64, physical units.
+        spec, initial: channels and initial time, for messages.
+
+    Raises:
+        UserError: when a forecast is not finite, or out of all proportion.
+    """
+    if not np.isfinite(np.asarray(array("scale")[:])).all():
+        # One sample's own scales bring all of them within float16's range.
+        array("offset")[:] = forecast[-1].mean((1, 2))
+        array("residual_scale")[:] = np.maximum(np.sqrt(np.square(residual).mean((2, 3))), _TINY)
+        array("scale")[:] = np.maximum(forecast[-1].std((1, 2)), _TINY)
+    offset, scale = np.asarray(array("offset")[:]), np.asarray(array("scale")[:])
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = ((forecast - offset[:, None, None]) / scale[:, None, None]).astype(np.float16)
+        unit = (residual / np.asarray(array("residual_scale")[:])[..., None, None]).astype(np.float16)
+    finite = np.isfinite(scaled) & np.isfinite(unit)
+    if not finite.all():
+        bad = [name for number, name in enumerate(spec.names) if not finite[:, number].all()]
+        raise UserError(
+            f"the forecast from {initial} is not finite, or 65 000 times its usual size, in "
+            f"{', '.join(bad)}; check the forecaster and its mean and std files"
         )
-        compressed = {
-            "chunks": chunk,
-            "compressors": (Blosc("zstd", clevel=1, shuffle=Blosc.BITSHUFFLE),),
+    array("forecast")[sample], array("residual")[sample] = scaled, unit
+
+
+def finish_pairs(array: Callable[[str], zarr.Array], grid: Grid) -> None:
+    """Means and stds over all that is stored, in physical units."""
+    samples, leads, channels = array("forecast").shape[:3]
+    weights = grid.area_weights.numpy()[:, None]
+    total = np.zeros((3, leads, channels))
+    for sample in range(samples):
+        forecast = np.asarray(array("forecast")[sample]).astype(np.float64)
+        residual = np.asarray(array("residual")[sample]).astype(np.float64)
+        fields = (forecast, np.square(forecast), np.square(residual))
+        total += np.stack([(field * weights).mean((2, 3)) for field in fields])
+    mean, square, error = total / samples
+    offset, scale = np.asarray(array("offset")[:]), np.asarray(array("scale")[:])
+    array("forecast_mean")[:] = offset + scale * mean
+    array("forecast_std")[:] = scale * np.sqrt(np.maximum(square - mean**2, 1e-12))
+    array("residual_std")[:] = np.asarray(array("residual_scale")[:]) * np.sqrt(np.maximum(error, 1e-12))
+
+
+def lay_out_pairs(
+    partial: Path,
+    initial: np.ndarray,
+    leads: Sequence[int],
+    spec: StateSpec,
+    grid: Grid,
+    recipe: Mapping[str, str | int],
+) -> None:
+    """Write an empty store of pairs, to be filled by :func:`write_pair`.
+
+    Args:
+        partial: where.
+        initial: [N] datetime64, initial times.
+        leads: hours.
+        spec, grid: of the fields.
+        recipe: what the store is made of; its attributes.
+    """
+    import dask.array as da
+
+    channels, points = len(spec), grid.shape
+    shape, chunk = (len(initial), len(leads), channels, *points), (1, 1, channels, *points)
+    dims = ("time", "lead", "channel", "latitude", "longitude")
+    by_lead = np.full((len(leads), channels), np.nan)
+    names = {"forecast": "(forecast − offset) / scale", "residual": "(truth − forecast) / residual_scale"}
+    dataset = xr.Dataset(
+        {
+            name: (dims, da.empty(shape, chunks=chunk, dtype=np.float16), {"long_name": text})
+            for name, text in names.items()
         }
-        encoding = {
-            "forecast": compressed,
-            "residual": compressed,
-            "time": {"units": TIME_UNITS, "dtype": "int64", "chunks": (len(self.initial),)},
-        }
-        dataset.to_zarr(partial, compute=False, encoding=encoding, consolidated=True, zarr_format=2)
+        | {name: ("channel", by_lead[0].copy()) for name in ("offset", "scale")}
+        | {
+            name: (("lead", "channel"), by_lead.copy(), {"long_name": "physical units"})
+            for name in ("residual_scale", "forecast_mean", "forecast_std", "residual_std")
+        },
+        coords={
+            "time": ("time", initial.astype("datetime64[ns]"), {"long_name": "initial time"}),
+            "lead": ("lead", np.array(leads), {"long_name": "hours"}),
+            "channel": ("channel", np.array(spec.names)),
+            "latitude": ("latitude", grid.latitude, {"units": "degrees_north"}),
+            "longitude": ("longitude", grid.longitude, {"units": "degrees_east"}),
+        },
+        attrs={"title": "Forecasts and their errors", **recipe},
+    )
+    compressed = {
+        "chunks": chunk,
+        "compressors": (Blosc("zstd", clevel=1, shuffle=Blosc.BITSHUFFLE),),
+    }
+    encoding = {
+        "forecast": compressed,
+        "residual": compressed,
+        "time": {"units": TIME_UNITS, "dtype": "int64", "chunks": (len(initial),)},
+    }
+    dataset.to_zarr(partial, compute=False, encoding=encoding, consolidated=True, zarr_format=2)
+
+
+def lay_out_coverage(partial: Path, samples: int, grid: Grid) -> None:
+    """Add an empty ``coverage`` [time, map, latitude, longitude] to a store of pairs."""
+    shape = (samples, MAPS, *grid.shape)
+    empty = xr.DataArray(
+        np.zeros(shape, dtype=np.float16),
+        dims=("time", "map", "latitude", "longitude"),
+        attrs={"long_name": "where the cycle was observed before", "maps": "vaevar.data.coverage"},
+    )
+    encoding = {"coverage": {"chunks": (1, *shape[1:])}}
+    xr.Dataset({"coverage": empty}).to_zarr(
+        partial, mode="a", encoding=encoding, consolidated=True, zarr_format=2
+    )
