@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.sphere import Grid, InterpolationWeights, bilinear_weights
-from vaevar.state import StateSpec
+from vaevar.state import State, StateSpec
 
 
 class ControlTransform(nn.Module, ABC):
@@ -32,9 +32,21 @@ class ControlTransform(nn.Module, ABC):
     def shape(self) -> tuple[int, ...]:
         """Shape of w, which is standard normal a priori."""
 
+    def given(self, background: State, coverage: Tensor | None) -> None:
+        """Told before each analysis, for a D that depends on the day.
+
+        Args:
+            background: x_b.
+            coverage: [K, H, W], where earlier analyses had observations (:mod:`vaevar.data.coverage`); none
+                outside a cycle.
+        """
+
     @abstractmethod
     def forward(self, w: Tensor) -> Tensor:
-        """w of ``shape`` -> increment [C, H, W] in physical units, zero at w = 0, differentiable."""
+        """w of ``shape`` -> increment [C, H, W] in physical units, differentiable.
+
+        Zero at w = 0, unless the background is known to be wrong in the mean.
+        """
 
 
 class LinearControl(ControlTransform):

@@ -10,12 +10,14 @@ of its training samples (``configs/residual_covariance.yaml``), both are analyse
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from vaevar.assim.control import ControlTransform
 from vaevar.errors import UserError
+from vaevar.state import State
 
 
 class SummedControl(ControlTransform):
@@ -46,6 +48,10 @@ class SummedControl(ControlTransform):
         self.scales = [weight**-0.5 for weight in weights]
         self.spec, self.grid = parts[0].spec, parts[0].grid
         self._shapes = [tuple(part.shape) for part in parts]
+
+    def given(self, background: State, coverage: Tensor | None) -> None:
+        for part in self.parts:
+            cast(ControlTransform, part).given(background, coverage)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -259,6 +259,10 @@ class VariationalAssimilator(Assimilator):
         self.iterations, self.history, self.tolerance = iterations, history, tolerance
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.on_iteration: Callable[[int, float, float], None] | None = None
+        self._coverage: Tensor | None = None
+
+    def observed_before(self, coverage: Tensor) -> None:
+        self._coverage = coverage
 
     def forward(self, background: State, observations: Observations) -> Analysis:
         """Minimise J from w = 0 and add the increment to the background.
@@ -281,6 +285,7 @@ class VariationalAssimilator(Assimilator):
                 zeros = ("j_b", "j_o", "j_o_initial", "grad_norm", "initial_grad_norm")
                 counts = dict.fromkeys((*zeros, "iterations", "evaluations"), 0.0)
                 return Analysis(background, counts | {"chi2": math.nan, "seconds": 0.0})
+            self.control.given(background, self._coverage)
             minimum = self._minimise(background, observations)
             increment = self.control(minimum.final.w)
             increment = regrid(increment, background.spec, self.control.grid, background.grid)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vaevar.data.era5 import Source
 from vaevar.data.nmc import build_background_errors
-from vaevar.data.stored_samples import SampleStore, StoredSamples
+from vaevar.data.stored_samples import ForecastSamples, SampleStore
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
 from vaevar.sphere import Grid
@@ -86,7 +86,7 @@ class BackgroundErrorStore(SampleStore[Tensor]):
         return torch.from_numpy(np.asarray(self._array[index]))
 
 
-class BackgroundErrors(StoredSamples[BackgroundErrorStore]):
+class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
     """Background errors by the NMC method, normalised, in shuffled batches [B, C, H, W].
 
     Args:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vaevar.data.era5 import Source
 from vaevar.data.pair_store import build_forecast_pairs
-from vaevar.data.stored_samples import SampleStore, StoredSamples
+from vaevar.data.stored_samples import ForecastSamples, SampleStore
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
 from vaevar.sphere import Grid
@@ -99,7 +99,7 @@ class ForecastPairStore(SampleStore[tuple[Tensor, Tensor]]):
         return torch.from_numpy(forecast), torch.from_numpy(residual)
 
 
-class ForecastPairs(StoredSamples[ForecastPairStore]):
+class ForecastPairs(ForecastSamples[ForecastPairStore]):
     """Batches of (normalised forecast, residual), each [B, C, H, W] float32.
 
     Args:

@@ -43,10 +43,7 @@ class StoredSamples(L.LightningDataModule, Generic[Store]):
     """Samples of a store, the last stretch of them for validation, in shuffled batches.
 
     Args:
-        source: states that forecasts start from.
-        forecaster: makes the forecasts; its channels and grid are those of the samples.
-        path: where the store is, or will be built on first need.
-        start, end: first and last state used, such as ``2019-12-01T00``.
+        path: where the store is.
         validation_fraction: of the samples, kept for validation: one block at the end, never a
             random choice, since neighbours in time are alike.
         gap_hours: between the last training and the first validation sample.
@@ -55,27 +52,20 @@ class StoredSamples(L.LightningDataModule, Generic[Store]):
         seed: of the shuffling.
 
     Attributes:
+        spec, grid: the channels and points that the samples must have.
         training, validation: the two parts of the store (after ``setup``).
 
     Raises:
         UserError: for a setting out of range.
     """
 
+    spec: StateSpec
+    grid: Grid
     training: Subset
     validation: Subset
 
     def __init__(
-        self,
-        source: Source,
-        forecaster: Forecaster,
-        path: str,
-        start: str,
-        end: str,
-        validation_fraction: float,
-        gap_hours: int,
-        batch_size: int,
-        workers: int,
-        seed: int,
+        self, path: str, validation_fraction: float, gap_hours: int, batch_size: int, workers: int, seed: int
     ) -> None:
         super().__init__()
         if not 0 < validation_fraction < 1:
@@ -85,24 +75,10 @@ class StoredSamples(L.LightningDataModule, Generic[Store]):
                 "batch_size must be positive, and workers and gap_hours not negative; got "
                 f"{batch_size}, {workers} and {gap_hours}"
             )
-        try:
-            self.start, self.end = np.datetime64(start, "h"), np.datetime64(end, "h")
-        except ValueError:
-            raise UserError(
-                f"start and end must be times such as 2019-12-01T00, got {start!r}, {end!r}"
-            ) from None
-        self.source, self.forecaster, self.path = source, forecaster, path
+        self.path = path
         self.validation_fraction, self.gap_hours = validation_fraction, gap_hours
         self.batch_size, self.workers, self.seed = batch_size, workers, seed
         self._store: Store | None = None
-
-    @property
-    def spec(self) -> StateSpec:
-        return self.forecaster.spec
-
-    @property
-    def grid(self) -> Grid:
-        return self.forecaster.grid
 
     @property
     def store(self) -> Store:
@@ -123,7 +99,7 @@ class StoredSamples(L.LightningDataModule, Generic[Store]):
         """Open and check the store, and part it.
 
         Raises:
-            UserError: when channels or grid are not the forecaster's, or a part would be empty.
+            UserError: when channels or grid are others than expected, or a part would be empty.
         """
         if self._store is not None:
             return
@@ -131,7 +107,7 @@ class StoredSamples(L.LightningDataModule, Generic[Store]):
         if store.names != self.spec.names:
             raise UserError(f"{self.path}: holds the channels {', '.join(store.names)}; expected {self.spec}")
         if store.grid != self.grid:
-            raise UserError(f"{self.path}: is on {store.grid}, but the forecaster on {self.grid}")
+            raise UserError(f"{self.path}: is on {store.grid}; expected {self.grid}")
         try:
             training, validation = split_in_time(store.times, self.validation_fraction, self.gap_hours)
         except ValueError as error:
@@ -158,6 +134,44 @@ class StoredSamples(L.LightningDataModule, Generic[Store]):
             # A last batch of one or two would weigh as much as a full one in Adam's averages.
             drop_last=shuffling is not None and len(samples) >= self.batch_size,
         )
+
+
+class ForecastSamples(StoredSamples[Store]):
+    """Samples made of a forecaster's roll-outs, whose store is built on first need.
+
+    Args:
+        source: states that forecasts start from.
+        forecaster: makes the forecasts; its channels and grid are those of the samples.
+        path: where the store is, or will be built.
+        start, end: first and last state used, such as ``2019-12-01T00``.
+        validation_fraction, gap_hours, batch_size, workers, seed: as in :class:`StoredSamples`.
+
+    Raises:
+        UserError: for a setting out of range.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        forecaster: Forecaster,
+        path: str,
+        start: str,
+        end: str,
+        validation_fraction: float,
+        gap_hours: int,
+        batch_size: int,
+        workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__(path, validation_fraction, gap_hours, batch_size, workers, seed)
+        try:
+            self.start, self.end = np.datetime64(start, "h"), np.datetime64(end, "h")
+        except ValueError:
+            raise UserError(
+                f"start and end must be times such as 2019-12-01T00, got {start!r}, {end!r}"
+            ) from None
+        self.source, self.forecaster = source, forecaster
+        self.spec, self.grid = forecaster.spec, forecaster.grid
 
 
 def split_in_time(times: np.ndarray, validation_fraction: float, gap_hours: int) -> tuple[range, range]:

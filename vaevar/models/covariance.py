@@ -95,9 +95,20 @@ class CovarianceTransform(nn.Module):
     def forward(self, w: Tensor) -> Tensor:
         """U w: [..., n, (lmax + 1)²] -> [..., C, H, W] in physical units."""
         with torch.autocast(w.device.type, enabled=False):
-            coefficients = torch.einsum("lij,...jlmr->...ilmr", self.root, self.unpack(w.to(self.root.dtype)))
-            waves = self.balance(coefficients) * self.rescaling[..., None, None]
-            return self.balance.field(waves)
+            return self.balanced(self.coloured(w))
+
+    def coloured(self, w: Tensor) -> Tensor:
+        """U_v U_h w: [..., n, (lmax + 1)²] -> standardised variables in parts [..., n, L, M, 2]."""
+        return torch.einsum("lij,...jlmr->...ilmr", self.root, self.unpack(w.to(self.root.dtype)))
+
+    def balanced(self, coefficients: Tensor) -> Tensor:
+        """S U_p: standardised variables in parts [..., n, L, M, 2] -> [..., C, H, W] in physical units."""
+        return self.balance.field(self.balance(coefficients) * self.rescaling[..., None, None])
+
+    def standardised(self, x: Tensor) -> Tensor:
+        """An approximate inverse of :meth:`balanced`: [..., C, H, W] -> [..., n, L, M, 2]."""
+        waves = self.balance.waves(x.to(self.root.dtype)) / self.rescaling[..., None, None]
+        return self.balance.inverse(waves)
 
     def project(self, x: Tensor) -> Tensor:
         """An approximate left inverse of U: [..., C, H, W] physical -> w [..., n, (lmax + 1)²].
@@ -106,8 +117,7 @@ class CovarianceTransform(nn.Module):
         truncation, and along eigenvectors of almost no variance, is lost.
         """
         with torch.autocast(x.device.type, enabled=False):
-            waves = self.balance.waves(x.to(self.root.dtype)) / self.rescaling[..., None, None]
-            coefficients = self.balance.inverse(waves)
+            coefficients = self.standardised(x)
             return self.pack(torch.einsum("lij,...jlmr->...ilmr", self.inverse_root, coefficients))
 
     def unpack(self, w: Tensor) -> Tensor:

@@ -1,0 +1,66 @@
+"""The control transform of the conditional VAE: D(w; c), c the background and its coverage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from vaevar.assim.control import ControlTransform
+from vaevar.data.coverage import no_coverage
+from vaevar.errors import UserError
+from vaevar.models.conditional_vae import ConditionalVAE
+from vaevar.state import State
+
+
+class ConditionalControl(ControlTransform):
+    """D(w; c) of :class:`vaevar.models.conditional_vae.ConditionalVAE`: affine in w, another one each day.
+
+    At w = 0 it is not zero but the mean error m(c) that the VAE expects of the background.
+
+    Args:
+        checkpoint: path of a checkpoint, or a model already in memory.
+
+    Raises:
+        UserError: for a checkpoint that is missing or of another model.
+    """
+
+    def __init__(self, checkpoint: str | Path | ConditionalVAE) -> None:
+        super().__init__()
+        loaded = isinstance(checkpoint, ConditionalVAE)
+        model = checkpoint if isinstance(checkpoint, ConditionalVAE) else ConditionalVAE.load(checkpoint)
+        self.vae = model if loaded else model.requires_grad_(False)
+        self.spec, self.grid = model.spec, model.grid
+        self._heads: tuple[Tensor, Tensor, list[Tensor]] | None = None
+        self._mean = torch.zeros(())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.vae.latent_shape)
+
+    @torch.no_grad()
+    def given(self, background: State, coverage: Tensor | None) -> None:
+        """Compute what depends on the day: once per analysis.
+
+        Raises:
+            UserError: for a background on another grid than the VAE's.
+        """
+        if background.grid != self.grid:
+            raise UserError(
+                f"the conditional VAE was trained on {self.grid}, the background is on {background.grid}"
+            )
+        values = background.values.float()
+        coverage = no_coverage(self.grid).to(values) if coverage is None else coverage.to(values)
+        self._heads = self.vae.heads(values[None], coverage[None])
+        self._mean = self.vae.mean(self._heads)[0]
+
+    def forward(self, w: Tensor) -> Tensor:
+        """[n, (lmax + 1)²] -> [C, H, W] in physical units.
+
+        Raises:
+            RuntimeError: before :meth:`given`.
+        """
+        if self._heads is None:
+            raise RuntimeError("call given() with the background first")
+        return self._mean + self.vae.decode(w[None], self._heads)[0]

@@ -1,0 +1,123 @@
+"""Errors of a cycle's own backgrounds, as :class:`vaevar.assim.pair_recorder.PairRecorder` recorded them.
+
+They are truth − background, where the NMC method has differences of forecasts in their place.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+import zarr
+from torch import Tensor
+
+from vaevar.data.coverage import MAPS
+from vaevar.data.forecast_pairs import ForecastPairStore
+from vaevar.data.stored_samples import SampleStore, StoredSamples
+from vaevar.errors import UserError
+from vaevar.state import StateSpec
+
+_MAKE = "record one with configs/cycle_errors.yaml (its head says how)"
+Triple = tuple[Tensor, Tensor, Tensor]
+
+
+class CycleErrorStore(SampleStore[Triple]):
+    """Backgrounds, their errors, and where the cycle was observed before.
+
+    Args:
+        path: the zarr store.
+        step_hours: age of the backgrounds.
+
+    Attributes:
+        statistics: as in :class:`vaevar.data.forecast_pairs.ForecastPairStore`.
+
+    Raises:
+        UserError: when it is missing, unreadable, or no such store.
+    """
+
+    def __init__(self, path: str | Path, step_hours: int = 6) -> None:
+        if not Path(path).is_dir():
+            raise UserError(f"{path}: no such store of a cycle's errors; {_MAKE}")
+        self.pairs = ForecastPairStore(path, step_hours, in_memory=True)
+        self.names, self.grid, self.times = self.pairs.names, self.pairs.grid, self.pairs.times
+        self.statistics = self.pairs.statistics
+        try:
+            coverage = zarr.open_array(f"{path}/coverage", mode="r")
+        except Exception:  # zarr raises many kinds; each means "not there"
+            raise UserError(f"{path}: lacks coverage; it is no store of a cycle's errors: {_MAKE}") from None
+        if coverage.shape != (len(self.times), MAPS, *self.grid.shape):
+            raise UserError(f"{path}: coverage is {coverage.shape}, expected {MAPS} maps; {_MAKE}")
+        self.coverage = torch.from_numpy(np.asarray(coverage[:]))
+
+    def __getitem__(self, index: int) -> Triple:
+        """Background and error [C, H, W] in the store's scales, and coverage [K, H, W], float16."""
+        return (*self.pairs[index], self.coverage[index])
+
+
+class CycleErrors(StoredSamples[CycleErrorStore]):
+    """Batches of (background, truth − background, coverage): [B, C, H, W] twice, physical, and [B, K, H, W].
+
+    Args:
+        path: the store.
+        spec: channels; default FengWu's 69.
+        validation_fraction, gap_hours, batch_size, workers, seed: as in
+            :class:`vaevar.data.stored_samples.StoredSamples`.
+
+    Attributes:
+        background_mean, background_std: [C], physical units (after ``setup``).
+
+    Raises:
+        UserError: for a setting out of range, or a store that is missing or something else.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        spec: StateSpec | None = None,
+        validation_fraction: float = 0.1,
+        gap_hours: int = 120,
+        batch_size: int = 8,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(path, validation_fraction, gap_hours, batch_size, workers, seed)
+        self.spec = StateSpec() if spec is None else spec
+
+    def open_store(self) -> CycleErrorStore:
+        store = CycleErrorStore(self.path)
+        self.grid = store.grid
+        return store
+
+    @property
+    def background_mean(self) -> Tensor:
+        return self.store.statistics["forecast_mean"]
+
+    @property
+    def background_std(self) -> Tensor:
+        return self.store.statistics["forecast_std"]
+
+    def on_after_batch_transfer(self, batch: Triple, dataloader_idx: int) -> Triple:
+        """Stored values to physical units, on the device."""
+        known = {
+            name: value.to(batch[0].device)[:, None, None] for name, value in self.store.statistics.items()
+        }
+        background = batch[0].float() * known["scale"] + known["offset"]
+        return background, batch[1].float() * known["residual_scale"], batch[2].float()
+
+
+class CycleErrorFields(CycleErrors):
+    """The errors alone, divided by their standard deviation, [B, C, H, W], as
+    :class:`vaevar.data.background_errors.BackgroundErrors` yields those of the NMC method.
+
+    Attributes:
+        error_std: [C, 1, 1], physical units per unit of a batch (after ``setup``).
+    """
+
+    @property
+    def error_std(self) -> Tensor:
+        return self.store.statistics["residual_std"][:, None, None]
+
+    def on_after_batch_transfer(self, batch: Triple, dataloader_idx: int) -> Tensor:  # type: ignore[override]
+        errors = super().on_after_batch_transfer(batch, dataloader_idx)[1]
+        return errors / self.error_std.to(errors.device)
