@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from vaevar.assim.cycle import parts_of
 from vaevar.assim.module import ArmResult
 from vaevar.assim.verification import bias, rmse
-from vaevar.data.cycles import AnalysisTime
+from vaevar.data.cycles import AnalysisTime, AnalysisTimes
 from vaevar.errors import UserError
-from vaevar.state import StateSpec
+from vaevar.state import State, StateSpec
 
 SCORE_COLUMNS = ["time", "arm", "channel", "quantity", "rmse", "bias"]
 HEADLINE_CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
@@ -57,9 +58,9 @@ class Scores(L.Callback):
             directory = module.directory / name
             directory.mkdir(parents=True, exist_ok=True)
             rows = score_rows(time, name, result)
-            _append(directory / "scores.csv", rows, data.times[time.index])
-            diagnostics = pd.DataFrame([{"time": _text(time.time), **result.analysis.diagnostics}])
-            _append(directory / "diagnostics.csv", diagnostics, data.times[time.index])
+            append_rows(directory / "scores.csv", rows, data.times[time.index])
+            diagnostics = pd.DataFrame([{"time": time_text(time.time), **result.analysis.diagnostics}])
+            append_rows(directory / "diagnostics.csv", diagnostics, data.times[time.index])
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         trainer.strategy.barrier()
@@ -67,11 +68,9 @@ class Scores(L.Callback):
             return
         module, data = parts_of(trainer, pl_module)
         directory = module.directory
-        parts = [pd.read_csv(directory / name / "scores.csv") for name in module.arms]
-        scores = pd.concat(parts, ignore_index=True)
-        scores.sort_values("time", kind="stable").to_csv(directory / "scores.csv", index=False)
-        diagnostics = {name: pd.read_csv(directory / name / "diagnostics.csv") for name in module.arms}
-        table = summarise(scores, diagnostics, data.spec, data.climatological_std, self._skipped(data.times))
+        scores = gather_rows(directory, list(module.arms), "scores.csv")
+        scores.to_csv(directory / "scores.csv", index=False)
+        table = self.table(directory, list(module.arms), data)
         first = str(data.times[self._skipped(data.times)])
         note = (
             f"Analyses {first} to {data.times[-1]}, {data.times.size - self._skipped(data.times)} of "
@@ -80,6 +79,12 @@ class Scores(L.Callback):
         )
         (directory / "summary.md").write_text(f"# {directory.name}\n\n{note}\n\n{to_markdown(table)}\n")
         _print(table, directory)
+
+    def table(self, directory: Path, arms: list[str], data: AnalysisTimes) -> pd.DataFrame:
+        """The summary of some arms of a run, from the files that each keeps; see :func:`summarise`."""
+        scores = gather_rows(directory, arms, "scores.csv")
+        diagnostics = {name: pd.read_csv(directory / name / "diagnostics.csv") for name in arms}
+        return summarise(scores, diagnostics, data.spec, data.climatological_std, self._skipped(data.times))
 
     def _skipped(self, times: np.ndarray) -> int:
         # A run too short to settle is summarised whole.
@@ -91,20 +96,22 @@ def score_rows(time: AnalysisTime, arm: str, result: ArmResult) -> pd.DataFrame:
     states = {"background": result.background, "analysis": result.analysis.state}
     frames = []
     for quantity, state in states.items():
-        error = state.values.double() - time.truth.values.double()
-        frames.append(
-            pd.DataFrame(
-                {
-                    "time": _text(time.time),
-                    "arm": arm,
-                    "channel": state.spec.names,
-                    "quantity": quantity,
-                    "rmse": rmse(error, state.grid).cpu().numpy(),
-                    "bias": bias(error, state.grid).cpu().numpy(),
-                }
-            )
-        )
+        labels = {"time": time_text(time.time), "arm": arm, "quantity": quantity}
+        frames.append(error_rows(state.values, time.truth, labels))
     return pd.concat(frames, ignore_index=True)[SCORE_COLUMNS]
+
+
+def error_rows(values: Tensor, truth: State, labels: dict[str, Any]) -> pd.DataFrame:
+    """A row per channel: ``labels``, and ``rmse`` and ``bias`` of [C, H, W] fields in physical units."""
+    error = values.double() - truth.values.to(values.device).double()
+    return pd.DataFrame(
+        {
+            **labels,
+            "channel": truth.spec.names,
+            "rmse": rmse(error, truth.grid).cpu().numpy(),
+            "bias": bias(error, truth.grid).cpu().numpy(),
+        }
+    )
 
 
 def normalised_series(
@@ -112,6 +119,11 @@ def normalised_series(
 ) -> np.ndarray:
     """Mean over channels of RMSE over climatological std, at each time, [T]."""
     return (_matrix(scores, arm, quantity, spec) / std).mean(1)
+
+
+def time_mean_rmse(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec, skip: int) -> np.ndarray:
+    """RMSE over all analyses after the first ``skip``, its root taken after the mean over time, [C]."""
+    return np.sqrt((_matrix(scores, arm, quantity, spec)[skip:] ** 2).mean(0))
 
 
 def summarise(
@@ -130,10 +142,10 @@ def summarise(
     """
     rows = []
     for arm in diagnostics:
-        mean = {}
-        for quantity in ("analysis", "background"):
-            matrix = _matrix(scores, arm, quantity, spec)[skip:]
-            mean[quantity] = np.sqrt((matrix**2).mean(0))
+        mean = {
+            quantity: time_mean_rmse(scores, arm, quantity, spec, skip)
+            for quantity in ("analysis", "background")
+        }
         analysis = normalised_series(scores, arm, "analysis", spec, std)[skip:]
         background = normalised_series(scores, arm, "background", spec, std)[skip:]
         times = pd.to_datetime(scores["time"].drop_duplicates()).sort_values().to_numpy()[skip:]
@@ -168,17 +180,24 @@ def _matrix(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec) -> n
     return wide[list(spec.names)].to_numpy()
 
 
-def _append(path: Path, rows: pd.DataFrame, time: np.datetime64) -> None:
+def append_rows(path: Path, rows: pd.DataFrame, time: np.datetime64) -> None:
     """Put the rows of one analysis after those of earlier ones; what a killed run left is replaced."""
     if path.is_file():
         before = pd.read_csv(path)
-        rows = pd.concat([before[before["time"] < _text(time)], rows], ignore_index=True)
+        rows = pd.concat([before[before["time"] < time_text(time)], rows], ignore_index=True)
     partial = path.with_suffix(".partial")
     rows.to_csv(partial, index=False)
     partial.replace(path)
 
 
-def _text(time: np.datetime64) -> str:
+def gather_rows(directory: Path, arms: list[str], name: str) -> pd.DataFrame:
+    """The rows of a file that each arm of a run keeps, in order of time, then of ``arms``."""
+    parts = [pd.read_csv(directory / arm / name) for arm in arms]
+    return pd.concat(parts, ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
+
+
+def time_text(time: np.datetime64) -> str:
+    """As times stand in the files; texts sort as times do."""
     return str(time.astype("datetime64[s]"))
 
 
