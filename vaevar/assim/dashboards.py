@@ -1,4 +1,4 @@
-"""TensorBoard: the arms of a cycle overlaid on one chart per variable, and maps."""
+"""TensorBoard: the arms of a cycle overlaid on one chart per variable, maps, and the HParams tab."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from typing import Any
 
 import lightning as L
 import matplotlib
-import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 
+from vaevar.assim.consistency import departures, desroziers
 from vaevar.assim.cycle import parts_of
+from vaevar.assim.dashboards_hparams import final_scores, hyperparameters, write_hyperparameters
+from vaevar.assim.dashboards_maps import draw_map, error_maps, gather_fields
 from vaevar.assim.module import ArmResult
-from vaevar.assim.scores import HEADLINE_CHANNELS
+from vaevar.assim.observation_operator import ObservationOperator
+from vaevar.assim.scores import HEADLINE_CHANNELS, Scores
 from vaevar.assim.verification import rmse
 from vaevar.data.cycles import AnalysisTime
 from vaevar.errors import UserError
-from vaevar.sphere import Grid
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -25,10 +27,18 @@ from matplotlib.figure import Figure
 class Dashboards(L.Callback):
     """Writes TensorBoard events under ``<run>/<arm>``, so that arms share charts.
 
+    Charts: ``rmse_over_std/``, ``analysis_rmse/`` and ``background_rmse/`` by channel,
+    ``minimisation/`` (J_b, J_o, 2J/p ...), and by variable ``consistency/``, the Desroziers ratio
+    of R, 1 where B and R are consistent, and ``consistency_background/``, the background error
+    variance over R that the departures imply. Under ``<run>`` itself stand the error maps of all
+    arms side by side. The HParams tab has the arms' settings and, when
+    :class:`vaevar.assim.scores.Scores` runs too, their summary.
+
     Args:
         channels: RMSE charts for these, beside the mean over channels of RMSE over climatological
             std.
-        maps: channels mapped (truth, background error, increment, analysis error).
+        maps: channels mapped (truth, background error, increment, analysis error of each arm, and
+            the analysis errors of all arms).
         maps_every: analyses between maps; 0 for none.
 
     Raises:
@@ -47,6 +57,7 @@ class Dashboards(L.Callback):
         self.maps = ["z500", "u500", "t850"] if maps is None else maps
         self.maps_every = maps_every
         self._writers: dict[str, SummaryWriter] = {}
+        self._shared: SummaryWriter | None = None
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module, data = parts_of(trainer, pl_module)
@@ -58,6 +69,10 @@ class Dashboards(L.Callback):
             self._writers[name] = SummaryWriter(
                 str(module.directory / name), purge_step=module.next_index.get(name)
             )
+        if self.maps_every and trainer.is_global_zero:
+            self._shared = SummaryWriter(
+                str(module.directory), purge_step=min(module.next_index.values(), default=0)
+            )
 
     def on_predict_batch_end(
         self,
@@ -68,9 +83,10 @@ class Dashboards(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        _, data = parts_of(trainer, pl_module)
+        module, data = parts_of(trainer, pl_module)
         time: AnalysisTime = batch
         results: dict[str, ArmResult] = outputs
+        mapped = bool(self.maps_every) and time.index % self.maps_every == 0
         for name, result in results.items():
             writer = self._writers[name]
             states = {"analysis": result.analysis.state, "background": result.background}
@@ -83,14 +99,53 @@ class Dashboards(L.Callback):
                     writer.add_scalar(f"{quantity}_rmse/{channel}", value, time.index)
             for key, number in result.analysis.diagnostics.items():
                 writer.add_scalar(f"minimisation/{key}", number, time.index)
-            if self.maps_every and time.index % self.maps_every == 0:
+            if mapped:
                 for channel in self.maps:
                     writer.add_figure(f"maps/{channel}", analysis_maps(channel, time, result), time.index)
+        if results and len(time.observations):
+            self._write_consistency(time, results)
+        if mapped:
+            self._write_error_maps(list(module.arms), time, results)
+
+    def _write_consistency(self, time: AnalysisTime, results: dict[str, ArmResult]) -> None:
+        operator = ObservationOperator(time.truth.spec, time.truth.grid, time.observations)
+        for name, result in results.items():
+            before = departures(operator, result.background, time.observations)
+            after = departures(operator, result.analysis.state, time.observations)
+            for variable, ratio in desroziers(before, after, time.observations).items():
+                writer = self._writers[name]
+                writer.add_scalar(f"consistency/{variable}", ratio.observation, time.index)
+                writer.add_scalar(f"consistency_background/{variable}", ratio.background, time.index)
+
+    def _write_error_maps(self, arms: list[str], time: AnalysisTime, results: dict[str, ArmResult]) -> None:
+        # Every rank comes here at the same analyses, those with nothing left to do as well.
+        for channel in self.maps:
+            truth = time.truth.channel(channel)
+            fields = gather_fields(
+                {
+                    name: (result.analysis.state.channel(channel) - truth).cpu().numpy()
+                    for name, result in results.items()
+                }
+            )
+            errors = {name: fields[name] for name in arms if name in fields}
+            if self._shared is not None and errors:
+                self._shared.add_figure(f"errors/{channel}", error_maps(channel, time, errors), time.index)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        for writer in self._writers.values():
+        module, data = parts_of(trainer, pl_module)
+        settings = hyperparameters(module.directory / "config.yaml", list(module.arms))
+        scorers = [callback for callback in trainer.callbacks if isinstance(callback, Scores)]  # type: ignore[attr-defined]
+        scores = (
+            final_scores(scorers[0].table(module.directory, list(self._writers), data)) if scorers else {}
+        )
+        for name, writer in self._writers.items():
+            if name in settings:
+                write_hyperparameters(writer, name, settings, scores.get(name, {}), data.times.size)
             writer.close()
         self._writers.clear()
+        if self._shared is not None:
+            self._shared.close()
+            self._shared = None
 
 
 def analysis_maps(channel: str, time: AnalysisTime, result: ArmResult) -> Figure:
@@ -112,12 +167,3 @@ def analysis_maps(channel: str, time: AnalysisTime, result: ArmResult) -> Figure
             axis.plot(time.observations.longitude, time.observations.latitude, "k.", markersize=1)
     figure.suptitle(f"{channel} at {time.time.astype('datetime64[h]')}")
     return figure
-
-
-def draw_map(axis: Any, values: np.ndarray, grid: Grid, title: str, colours: str, **limits: float) -> None:
-    """One field [H, W] on plain latitude and longitude, with its colour bar."""
-    image = axis.pcolormesh(grid.longitude, grid.latitude, values, cmap=colours, shading="nearest", **limits)
-    axis.set_title(title)
-    axis.set_xlim(0, 360)
-    axis.set_ylim(-90, 90)
-    axis.figure.colorbar(image, ax=axis, shrink=0.8)
