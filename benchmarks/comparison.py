@@ -1,0 +1,141 @@
+"""The arms of the cycle over networks of many sizes, fixed and moving, and several seeds: table and figure.
+
+python benchmarks/comparison.py --processes 2
+
+A case is a network and a seed, for its positions and for the observation noise alike; each arm of a case is
+a `predict` run under runs/comparison. What is done stands in benchmarks/results/comparison, a small CSV for
+each case, and is not done again, in a fresh clone neither, unless an arm's settings or weights have changed.
+A killed run goes on where it was, and several of these commands may work side by side. Table and figure,
+benchmarks/results/comparison.md and .png, are of what is there; --table-only makes them from it without
+running anything.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+from jsonargparse import ArgumentParser
+
+from vaevar.assim.comparison import NETWORKS, Case, callback_settings, current, read
+from vaevar.assim.comparison_figure import comparison_figure
+from vaevar.assim.comparison_sweep import Sweep, execute, resolve
+from vaevar.assim.comparison_table import report, wide
+from vaevar.errors import UserError
+
+
+def main(
+    columns: list[int],
+    networks: list[str],
+    seeds: list[int],
+    config: list[str],
+    arms: list[str] | None = None,
+    processes: int = 1,
+    table_only: bool = False,
+    runs: str = "runs/comparison",
+    results: str = "benchmarks/results/comparison",
+) -> None:
+    """Run what is missing of the comparison, then make its table and figure.
+
+    Args:
+        columns: sizes of the networks.
+        networks: fixed, moving.
+        seeds: of network and noise.
+        config: of the cycle, later files winning.
+        arms: only these; otherwise all of the config.
+        processes: that share the work; the CPU's cores are shared out among them.
+        table_only: run nothing.
+        runs: directory of the run directories.
+        results: directory of the records; table and figure stand beside it.
+    """
+    resolved = resolve(config)
+    # Seeds outermost: a sweep that is stopped has whole rounds, whose table is of use.
+    cases = [Case(network, size, seed) for seed in seeds for size in columns for network in networks]
+    arms = arms or list(resolved["model"]["init_args"]["arms"])
+    sweep = Sweep(resolved, cases, arms, Path(runs), Path(results))
+    fine = table_only or execute(sweep, processes)
+    write_report(sweep)
+    if not fine:
+        raise SystemExit("some runs failed: see above")
+
+
+def write_report(sweep: Sweep) -> None:
+    """Table and figure of what the records hold.
+
+    Raises:
+        UserError: when they hold nothing of these settings.
+    """
+    wanted = sweep.wanted()
+    held, found = [], []
+    for case in sweep.cases:
+        rows = read(sweep.path(case))
+        held.append(rows[rows["arm"].isin(sweep.arms)])
+        found.append(current(rows, wanted))
+    results = pd.concat(found, ignore_index=True)
+    stale = count_runs(pd.concat(held)) - count_runs(results)
+    if results.empty:
+        raise UserError(f"{sweep.results}: no results of these cases, arms and settings; run the comparison")
+    table_path, figure_path = (sweep.results.with_suffix(suffix) for suffix in (".md", ".png"))
+    table = wide(results)
+    table_path.write_text(report(table, sweep.arms, note_on(sweep, results, stale)))
+    comparison_figure(table, sweep.arms).savefig(figure_path, dpi=110)
+    print(f"wrote {table_path} and {figure_path}")
+
+
+def note_on(sweep: Sweep, results: pd.DataFrame, stale: int) -> str:
+    """What the table says about itself."""
+    data = sweep.data(sweep.cases[0], sweep.arms[0])
+    skip = sweep.skip() if sweep.skip() < data.times.size else 0
+    arguments = [word for word in sys.argv[1:] if word != "--table-only"]
+    command = shlex.join(["python", "benchmarks/comparison.py", *arguments])
+    done, whole = count_runs(results), len(sweep.cases) * len(sweep.arms)
+    lacking = f" {done} of {whole} runs are in it." if done < whole else ""
+    lacking += f" {stale} of other settings or weights are left out." if stale else ""
+    every = callback_settings(sweep.config, "Forecasts")["every"]
+    return (
+        f"Command: `{command}`, {date.today()}.{lacking}\n\n"
+        f"Analyses {data.times[skip]} to {data.times[-1]}, the last {data.times.size - skip} of "
+        f"{data.times.size}; truth: {data.source.description}. Mean ± standard deviation over "
+        f"{results['seed'].nunique()} seeds of network and noise. RMSE is area-weighted, its root after "
+        "the mean over time; `rmse / std` is the mean over channels of RMSE / climatological std. Forecasts "
+        f"start from one analysis in {every}. `evaluations` are those of the cost and its gradient (of the "
+        "decoder or the linear transform), or of the denoiser. Differences are paired by seed, bold where "
+        "they exceed their spread over seeds; `both` is the mean over fixed and moving networks."
+    )
+
+
+def count_runs(results: pd.DataFrame) -> int:
+    """Arms of cases in rows of records."""
+    return len(results[["case", "arm"]].drop_duplicates())
+
+
+def command_line() -> None:
+    """Read the command line and run it; a user's mistake is one line and exit code 2."""
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--columns", type=int, nargs="+", default=[100, 250, 500, 1000], help="sizes")
+    parser.add_argument(
+        "--networks", nargs="+", choices=NETWORKS, default=list(NETWORKS), help="kinds of networks"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of network and noise")
+    parser.add_argument("--arms", type=str, nargs="+", default=None, help="only these arms of the config")
+    parser.add_argument(
+        "--config",
+        nargs="+",
+        default=["configs/cycle_sparse.yaml", "configs/comparison.yaml"],
+        help="of the cycle, later files winning",
+    )
+    parser.add_argument("--table-only", action="store_true", help="run nothing")
+    lists: set[str | int] = {"columns", "networks", "seeds", "arms", "config", "table_only"}
+    parser.add_function_arguments(main, skip=lists)
+    try:
+        main(**parser.instantiate(parser.parse_args()))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    command_line()

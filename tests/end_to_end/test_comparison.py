@@ -1,0 +1,188 @@
+"""``python benchmarks/comparison.py`` on a world small enough for seconds."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from filelock import FileLock
+
+from vaevar.assim.comparison import MEAN, fingerprints, read
+from vaevar.assim.comparison_sweep import resolve
+
+PROGRAM = Path(__file__).parents[2] / "benchmarks" / "comparison.py"
+RESULTS = Path("benchmarks/results/comparison")
+COMMAND = ["--config", "cycle.yaml", "comparison.yaml", "--columns", "20", "--networks", "fixed", "moving"]
+COMMAND += ["--seeds", "0"]
+
+
+@pytest.fixture
+def config(configs: dict[str, Path]) -> Path:
+    """A cycle with two arms, and the committed settings of the comparison as an overlay, made small."""
+    content = yaml.safe_load(configs["predict"].read_text())
+    content["model"]["init_args"]["arms"] = {
+        "free": {"class_path": "vaevar.assim.variational.FreeRun"},
+        "interpolation": {
+            "class_path": "vaevar.assim.interpolation.LinearInterpolation", "init_args": {"range_km": 3000.0}
+        },
+    }  # fmt: skip
+    content["data"]["init_args"]["start"] = "2021-01-15T00"  # the store reaches five days beyond the cycle
+    configs["predict"].write_text(yaml.safe_dump(content, sort_keys=False))
+    committed = yaml.safe_load((PROGRAM.parents[1] / "configs" / "comparison.yaml").read_text())
+    committed["data"]["init_args"]["analyses"] = 4
+    callbacks = {entry["class_path"].rpartition(".")[2]: entry for entry in committed["trainer"]["callbacks"]}
+    assert set(callbacks) == {"Cycle", "Scores", "Forecasts", "Dashboards"}
+    callbacks["Scores"]["init_args"]["skip"] = 1
+    callbacks["Forecasts"]["init_args"]["every"] = 2
+    callbacks["Dashboards"]["init_args"] |= {"channels": ["z500"], "maps": []}
+    Path("comparison.yaml").write_text(yaml.safe_dump(committed, sort_keys=False))
+    return configs["predict"]
+
+
+@pytest.fixture
+def compare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """The program's main, called with the words of a command line."""
+    spec = importlib.util.spec_from_file_location("comparison_program", PROGRAM)
+    assert spec is not None
+    assert spec.loader is not None
+    program = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(program)
+
+    def call(*words: str) -> None:
+        monkeypatch.setattr(sys, "argv", [str(PROGRAM), *COMMAND, *words])
+        program.command_line()
+
+    return call
+
+
+def runs(out: str) -> list[str]:
+    """Cases and arms that a command began, as it says itself."""
+    return [line.split(" ", 1)[1].removesuffix(": begins") for line in out.splitlines() if "begins" in line]
+
+
+def change(path: Path, edit: Callable[[dict], Any]) -> None:
+    content = yaml.safe_load(path.read_text())
+    edit(content)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def test_runs_what_is_missing_or_stale(
+    config: Path, compare: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare("--arms", "free")
+    assert runs(capsys.readouterr().out) == ["fixed_20_seed0 free", "moving_20_seed0 free"]
+    compare()
+    both = ["fixed_20_seed0 interpolation", "moving_20_seed0 interpolation"]
+    assert runs(capsys.readouterr().out) == both
+    table = read(RESULTS / "moving_20_seed0.csv")
+    assert set(table["arm"]) == {"free", "interpolation"}
+    assert set(table["network"]) == {"moving"}
+
+    # The numbers are those of the run: roots taken after the mean over the last three of four times.
+    chosen = table[(table["arm"] == "interpolation")].set_index(["quantity", "channel"])["value"]
+    (run,) = Path("runs/comparison/moving_20_seed0").glob("interpolation-*/scores.csv")
+    scores = pd.read_csv(run).query("channel == 'z500' and quantity == 'analysis'")["rmse"]
+    assert chosen["analysis", "z500"] == pytest.approx(np.sqrt((scores[1:] ** 2).mean()), rel=1e-5)
+    forecasts = pd.read_csv(run.with_name("forecasts.csv")).query("channel == 'z500' and lead_hours == 72")
+    assert len(forecasts) == 2
+    assert chosen["forecast_72h", "z500"] == pytest.approx(forecasts["rmse"].iloc[1], rel=1e-5)
+    assert chosen["seconds", ""] > 0
+    written = yaml.safe_load(run.with_name("config.yaml").read_text())["data"]["init_args"]
+    assert written["network"]["init_args"] == {"count": 20, "seed": 0, "moving": True}
+
+    text = RESULTS.with_suffix(".md").read_text()
+    assert "--columns 20" in text
+    assert f"| moving | 20 | interpolation | {chosen['analysis', MEAN]:.4g} |" in text
+    assert RESULTS.with_suffix(".png").stat().st_size > 10_000
+
+    # In a fresh clone, which has the records only, nothing is done again.
+    Path("runs/comparison").rename("runs/elsewhere")
+    compare()
+    assert runs(capsys.readouterr().out) == []
+    # An arm's settings change: it alone is stale. The table leaves it out until it has been run.
+    change(
+        config,
+        lambda c: c["model"]["init_args"]["arms"]["interpolation"]["init_args"].update(range_km=2000.0),
+    )
+    compare("--table-only")
+    assert "2 of other settings" in RESULTS.with_suffix(".md").read_text()
+    compare()
+    assert runs(capsys.readouterr().out) == both
+    assert "other settings" not in RESULTS.with_suffix(".md").read_text()
+    after = read(RESULTS / "moving_20_seed0.csv")
+    pd.testing.assert_frame_equal(after[after["arm"] == "free"], table[table["arm"] == "free"])
+    assert not after.equals(table)
+
+
+def test_killed_goes_on_from_its_restart(
+    config: Path,
+    compare: Callable[..., None],
+    killed_in_the_third_analysis: Callable[[Callable[[], None]], None],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    one = ["--networks", "fixed", "--arms", "interpolation"]
+    compare(*one)
+    whole = read(RESULTS / "fixed_20_seed0.csv")
+    Path("runs/comparison").rename("runs/elsewhere")
+    (RESULTS / "fixed_20_seed0.csv").unlink()
+    killed_in_the_third_analysis(lambda: compare(*one))
+    assert not (RESULTS / "fixed_20_seed0.csv").exists()
+    (arm,) = Path("runs/comparison/fixed_20_seed0").glob("interpolation-*/interpolation")
+    done = pd.read_csv(arm / "diagnostics.csv")
+    compare(*one)
+    again = read(RESULTS / "fixed_20_seed0.csv")
+    keep = whole["quantity"] != "seconds"
+    pd.testing.assert_frame_equal(again[keep], whole[keep])
+    # The first two analyses were not made again: their times of computation are the first ones.
+    assert pd.read_csv(arm / "diagnostics.csv")["seconds"].tolist()[:2] == done["seconds"].tolist()[:2]
+
+
+def test_failures_and_mistakes(
+    config: Path, compare: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        compare("--arms", "nobody")
+    assert "no arms nobody" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        compare("--table-only")
+    assert "no results" in capsys.readouterr().err
+    # What another process is at is left to it.
+    Path("runs/comparison/fixed_20_seed0").mkdir(parents=True)
+    of = fingerprints(resolve(["cycle.yaml", "comparison.yaml"]))["free"]
+    with FileLock(f"runs/comparison/fixed_20_seed0/free-{of}.lock"), pytest.raises(SystemExit):
+        compare("--networks", "fixed", "--arms", "free")
+    assert runs(capsys.readouterr().out) == []
+    # An arm that fails does not stop the others.
+    arm = {"class_path": "vaevar.assim.latent.LatentControl", "init_args": {"checkpoint": "nowhere.ckpt"}}
+    broken = {"class_path": "vaevar.assim.variational.VariationalAssimilator", "init_args": {"control": arm}}
+    change(config, lambda content: content["model"]["init_args"].update(
+        arms={"broken": broken, **content["model"]["init_args"]["arms"]}
+    ))  # fmt: skip
+    with pytest.raises(SystemExit) as stop:
+        compare("--networks", "fixed", "--arms", "broken", "free")
+    assert stop.value.code
+    assert "nowhere.ckpt" in capsys.readouterr().err
+    assert set(read(RESULTS / "fixed_20_seed0.csv")["arm"]) == {"free"}
+    assert "1 of 2 runs" in RESULTS.with_suffix(".md").read_text()
+
+
+@pytest.mark.slow
+def test_processes_share_the_work(config: Path) -> None:
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[1])}
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), *COMMAND, "--processes", "2"],
+        env=environment, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(runs(done.stdout)) == len(set(runs(done.stdout))) == 4
+    for network in ("fixed", "moving"):
+        assert set(read(RESULTS / f"{network}_20_seed0.csv")["arm"]) == {"free", "interpolation"}
