@@ -97,6 +97,7 @@ class StateSequences(L.LightningDataModule):
         self.grid: Grid
         self.normalizer: Normalizer
         self.change_std: Tensor
+        self.mean_state: Tensor  # [C, H, W], normalised
 
     def prepare_data(self) -> None:
         for name, times in self.periods.items():
@@ -113,6 +114,7 @@ class StateSequences(L.LightningDataModule):
         )
         mean, std, self.change_std = statistics(stores["train"], self.periods["train"])
         self.normalizer = Normalizer(mean, std)
+        self.mean_state = self.normalizer.normalize(mean_state(stores["train"], self.periods["train"]))
 
     def train_dataloader(self) -> DataLoader:
         return DataLoader(
@@ -140,6 +142,15 @@ def six_hourly(start: str, end: str) -> np.ndarray:
     if last < first:
         raise UserError(f"the period ends ({end}) before it starts ({start})")
     return np.arange(first, last + np.timedelta64(1, "h"), np.timedelta64(6, "h"))
+
+
+def mean_state(store: WeatherStore, times: np.ndarray) -> Tensor:
+    """The mean of some hundreds of states spread evenly over the period, [C, H, W] float32, physical units."""
+    chosen = times[:: max(1, times.size // STATISTICS_STATES)]
+    total = np.zeros((len(store.spec), *store.grid.shape))
+    for time in chosen:
+        total += store.read([time])[0]
+    return torch.from_numpy(total / len(chosen)).float()
 
 
 def statistics(store: WeatherStore, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, Tensor]:

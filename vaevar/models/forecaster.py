@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 from vaevar.errors import UserError
 from vaevar.models.blocks import ConvNeXtBlock, Downsample, Upsample
 from vaevar.models.optimisation import adamw
+from vaevar.models.resolved_scales import ResolvedScales
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
 
@@ -41,6 +42,7 @@ class ForecastNetwork(nn.Module):
         kernel_size: of the depthwise convolutions.
         patch: side of the squares of points that enter as one; a T31 spectral model on 48 × 96
             points has no more freedom than 24 × 48 of them.
+        resolved: keeps the forecast to the scales of the data; none leaves them to the network.
     """
 
     change_std: Tensor
@@ -55,6 +57,7 @@ class ForecastNetwork(nn.Module):
         depths: Sequence[int],
         kernel_size: int = 5,
         patch: int = 2,
+        resolved: ResolvedScales | None = None,
     ) -> None:
         super().__init__()
         if len(widths) != len(depths):
@@ -64,7 +67,7 @@ class ForecastNetwork(nn.Module):
                 f"{columns} longitudes are no multiple of patch × 2^(scales − 1) = "
                 f"{patch * 2 ** (len(widths) - 1)}"
             )
-        self.channels = channels
+        self.channels, self.resolved = channels, resolved
         self.register_buffer("change_std", torch.ones(channels, 1, 1))
         self.register_buffer("log_variance", torch.zeros(channels, 1, 1))
         self.stem = Downsample(2 * channels, widths[0], patch)
@@ -101,8 +104,14 @@ class ForecastNetwork(nn.Module):
             x = stage(merge(torch.cat([grow(x, skip.shape[-2]), skip], 1)))
         return self.head(x, states.shape[-2])
 
+    def following(self, states: Tensor, change: Tensor) -> Tensor:
+        """The next state [B, C, H, W], of the window [B, 2C, H, W] and the change out of it."""
+        current = states[:, self.channels :]
+        forecast = current + self.change_std * change
+        return forecast if self.resolved is None else self.resolved(forecast, current)
+
     def forward(self, states: Tensor) -> Tensor:
-        following = states[:, self.channels :] + self.change_std * self.change(states)
+        following = self.following(states, self.change(states))
         variance = torch.zeros_like(following) + self.log_variance
         return torch.cat([following, variance], 1)
 
@@ -121,6 +130,8 @@ class ForecasterModule(L.LightningModule):
         weight_decay: of AdamW.
         warmup_steps: optimiser steps.
         rollout_steps: steps of the roll-out that the loss sees; the data must supply as many.
+        resolved_lmax, memory: of :class:`vaevar.models.resolved_scales.ResolvedScales`, if the data are a
+            spectral model's; none otherwise.
         start_from: checkpoint of an earlier fit whose network is trained further.
 
     Raises:
@@ -147,6 +158,8 @@ class ForecasterModule(L.LightningModule):
         weight_decay: float = 0.02,
         warmup_steps: int = 200,
         rollout_steps: int = 1,
+        resolved_lmax: int | None = None,
+        memory: float = 0.9,
         start_from: str | None = None,
     ) -> None:
         super().__init__()
@@ -154,7 +167,14 @@ class ForecasterModule(L.LightningModule):
         self.spec = StateSpec(surface, upper, levels)
         family = Grid.gaussian if gaussian else Grid.equiangular
         self.grid = family(rows, columns)
-        self.network = ForecastNetwork(len(self.spec), rows, columns, widths, depths, kernel_size, patch)
+        count = len(self.spec)
+        try:
+            resolved = (
+                None if resolved_lmax is None else ResolvedScales(count, self.grid, resolved_lmax, memory)
+            )
+        except ValueError as error:
+            raise UserError(f"ForecasterModule: {error}") from None
+        self.network = ForecastNetwork(count, rows, columns, widths, depths, kernel_size, patch, resolved)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         self.warmup_steps, self.rollout_steps = warmup_steps, rollout_steps
         self.register_buffer("row_weights", self.grid.area_weights.float()[:, None], persistent=False)
@@ -179,6 +199,8 @@ class ForecasterModule(L.LightningModule):
                 "columns and gaussian to the data's"
             )
         self.network.change_std.copy_(datamodule.change_std.reshape(-1, 1, 1))
+        if self.network.resolved is not None:
+            self.network.resolved.set_mean(datamodule.mean_state)
         self.mean.copy_(datamodule.normalizer.mean.flatten())
         self.std.copy_(datamodule.normalizer.std.flatten())
 
@@ -195,7 +217,7 @@ class ForecasterModule(L.LightningModule):
             else:
                 change = self.network.change(window)
             current = window[:, len(self.spec) :]
-            following = current + self.network.change_std * change.float()
+            following = self.network.following(window, change.float())
             errors.append((following - states[:, 2 + step]) / self.network.change_std)
             window = torch.cat([current, following], 1)
         return torch.stack(errors, 1)
