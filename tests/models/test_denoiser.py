@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import pytest
@@ -43,10 +44,10 @@ class Pairs(L.LightningDataModule):
         return DataLoader(self.pairs[48:], 8)  # type: ignore[arg-type]
 
 
-def trainer(tmp_path: Path, epochs: int) -> L.Trainer:
+def trainer(tmp_path: Path, epochs: int, **settings: Any) -> L.Trainer:
     return L.Trainer(
         accelerator="cpu", max_epochs=epochs, logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path, **settings,
     )  # fmt: skip
 
 
@@ -66,10 +67,31 @@ def test_a_fit_reduces_the_loss_and_the_weights_come_back(tmp_path: Path) -> Non
     assert int(loaded.lead_hours) == 48
     assert loaded.residual_std.flatten().tolist() == [2.0] * 3
     x, forecast = torch.randn(2, 3, 16, 32), torch.randn(1, 3, 16, 32)
-    torch.testing.assert_close(loaded.clean(x, forecast, 300), model.eval().clean(x, forecast, 300))
+    # The network is stored in float16.
+    torch.testing.assert_close(
+        loaded.clean(x, forecast, 300), model.eval().clean(x, forecast, 300), atol=3e-3, rtol=0
+    )
     further = Denoiser(**SMALL, start_from=str(tmp_path / "denoiser.ckpt")).eval()
     torch.testing.assert_close(further.clean(x, forecast, 300), loaded.clean(x, forecast, 300))
     assert "start_from" not in further.hparams
+
+
+def test_gradients_are_clipped_in_mixed_bfloat16(tmp_path: Path) -> None:
+    """Clipped to far below Adam's epsilon, gradients move nothing; else a step is as long as the rate."""
+    moved = []
+    for limit in (1e-12, None):
+        torch.manual_seed(0)
+        model = Denoiser(**{**SMALL, "warmup_steps": 0}, weight_decay=0.0)
+        before = {name: value.clone() for name, value in model.named_parameters()}
+        trainer(tmp_path, 1, precision="bf16-mixed", gradient_clip_val=limit, limit_train_batches=1).fit(
+            model, Pairs()
+        )
+        moved.append(
+            max(
+                float((value.detach() - before[name]).abs().max()) for name, value in model.named_parameters()
+            )
+        )
+    assert moved[0] < 0.01 * moved[1]
 
 
 def test_weights_of_the_loss() -> None:

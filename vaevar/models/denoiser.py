@@ -211,11 +211,31 @@ class Denoiser(L.LightningModule):
 
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor, betas=(0.9, 0.95))
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm also in mixed bfloat16.
+
+        Lightning refuses fused optimisers under any mixed precision, since float16's gradients are scaled;
+        bfloat16's are not.
+        """
+        if (
+            self.trainer.precision == "bf16-mixed"
+            and gradient_clip_val
+            and gradient_clip_algorithm != "value"
+        ):
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     # ---- files --------------------------------------------------------------------------------
 
     def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
-        """Write a slim checkpoint: hyperparameters, weights, and where they come from."""
-        save_slim(path, self, WEIGHTS_FORMAT, provenance)
+        """Write a slim checkpoint: hyperparameters, weights in float16, and where they come from."""
+        save_slim(path, self, WEIGHTS_FORMAT, provenance, stored=_slim)
 
     @classmethod
     def load(cls, path: str | Path) -> Denoiser:
@@ -238,3 +258,8 @@ class Denoiser(L.LightningModule):
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{path}: not a checkpoint of this denoiser ({reason})") from None
+
+
+def _slim(name: str, values: Tensor) -> Tensor:
+    """The network in half precision; statistics of the data stay as they are."""
+    return values.half() if name.startswith("network.") else values
