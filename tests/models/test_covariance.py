@@ -294,7 +294,8 @@ def test_file_round_trip(spec: StateSpec, tmp_path: Path) -> None:
     after = CovarianceStatistics.load(tmp_path / "new" / "covariance.nc")
     assert after.spec == spec
     assert after.grid == before.grid
-    for name in ("std", "regression", "spectral", "rescaling", "channel_std", "balanced"):
+    names = ("std", "regression", "spectral", "windows", "local", "rescaling", "channel_std", "balanced")
+    for name in names:
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
     assert after.provenance["samples"] == 60
     assert after.provenance["data"] == "synthetic"

@@ -145,7 +145,7 @@ def six_hourly(start: str, end: str) -> np.ndarray:
 
 
 def mean_state(store: WeatherStore, times: np.ndarray) -> Tensor:
-    """The mean of some hundreds of states spread evenly over the period, [C, H, W] float32, physical units."""
+    """Mean of some hundreds of states spread evenly over the period, [C, H, W] float32, physical units."""
     chosen = times[:: max(1, times.size // STATISTICS_STATES)]
     total = np.zeros((len(store.spec), *store.grid.shape))
     for time in chosen:

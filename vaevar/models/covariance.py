@@ -1,11 +1,12 @@
 """U of 3DVar: from a spectral control vector with unit covariance to an increment; B = U Uᵀ.
 
-    U = S · U_p · U_h U_v:   w -> r_l = C_l^½ w_l -> standardised fields -> balance and σ -> S.
+    U = S · U_p · M · U_h U_v:   w -> r_l = C_l^½ w_l -> recoloured by latitude -> balance and σ -> S.
 
 Per total wavenumber l a full covariance C_l between all control variables holds the vertical, the
 cross-variable and the horizontal covariance at once (Bannister, 2008, section 3): U_v U_h is its
-symmetric square root, followed by synthesis. Balance U_p and σ are
-:class:`vaevar.models.balance.Balance`; S makes the implied variance of every channel the calibrated
+symmetric square root, followed by synthesis. M makes covariances depend on latitude
+(:class:`vaevar.models.local_covariance.LocalCovariance`), balance U_p and σ are
+:class:`vaevar.models.balance.Balance`, and S makes the implied variance of every channel the calibrated
 one.
 
 Packing of w, [n, (lmax + 1)²]: coefficient (l, m) of a real field in place l² + l + m, cosines at
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from vaevar.models.balance import Balance, to_latitudes
 from vaevar.models.covariance_statistics import CovarianceStatistics
+from vaevar.models.local_covariance import LocalCovariance
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
 
@@ -73,6 +75,7 @@ class CovarianceTransform(nn.Module):
             self.grid,
             dtype,
         )
+        self.local = LocalCovariance(statistics.windows, statistics.local, statistics.grid, dtype)
         values, vectors = statistics.eigen()
         damped = values + regularisation * values[:, -1:]
         inverse = np.divide(np.sqrt(values), damped, out=np.zeros_like(values), where=damped > 0)
@@ -98,22 +101,25 @@ class CovarianceTransform(nn.Module):
             return self.balanced(self.coloured(w))
 
     def coloured(self, w: Tensor) -> Tensor:
-        """U_v U_h w: [..., n, (lmax + 1)²] -> standardised variables in parts [..., n, L, M, 2]."""
+        """U_v U_h w: [..., n, (lmax + 1)²] -> r, homogeneous variables in parts [..., n, L, M, 2]."""
         return torch.einsum("lij,...jlmr->...ilmr", self.root, self.unpack(w.to(self.root.dtype)))
 
     def balanced(self, coefficients: Tensor) -> Tensor:
-        """S U_p: standardised variables in parts [..., n, L, M, 2] -> [..., C, H, W] in physical units."""
-        return self.balance.field(self.balance(coefficients) * self.rescaling[..., None, None])
+        """S U_p M: homogeneous variables in parts [..., n, L, M, 2] -> [..., C, H, W] in physical units."""
+        return self.balance.field(self._waves(coefficients))
+
+    def _waves(self, coefficients: Tensor) -> Tensor:
+        return self.balance(self.local(coefficients)) * self.rescaling[..., None, None]
 
     def standardised(self, x: Tensor) -> Tensor:
         """An approximate inverse of :meth:`balanced`: [..., C, H, W] -> [..., n, L, M, 2]."""
         waves = self.balance.waves(x.to(self.root.dtype)) / self.rescaling[..., None, None]
-        return self.balance.inverse(waves)
+        return self.local.inverse(self.balance.inverse(waves))
 
     def project(self, x: Tensor) -> Tensor:
         """An approximate left inverse of U: [..., C, H, W] physical -> w [..., n, (lmax + 1)²].
 
-        Wind to ψ and χ, less what is balanced, standardised, analysed, C_l^−½. What lies beyond the
+        Wind to ψ and χ, less what is balanced, standardised, analysed, M⁻¹, C_l^−½. What lies beyond the
         truncation, and along eigenvectors of almost no variance, is lost.
         """
         with torch.autocast(x.device.type, enabled=False):
@@ -135,28 +141,19 @@ class CovarianceTransform(nn.Module):
     def implied_variance(self) -> Tensor:
         """The diagonal of B, [C, H], exactly: U is homogeneous in longitude.
 
-        Other channels than winds follow from the covariance at a point, Σ_l (2l + 1) C_l. For winds
-        a column of a square root of C_l goes through U in all orders m at once, which stay apart as
-        zonal waves: of Σ_m z_m e^{imλ}, z_m linear in f_lm with E|f_lm|² = 1, the variance is
-        |z_0|² + 2 Σ |z_m|².
+        A column of a square root of C_l goes through U in all orders m at once, which stay apart as zonal
+        waves: of Σ_m z_m e^{imλ}, z_m linear in f_lm with E|f_lm|² = 1, the variance is |z_0|² + 2 Σ |z_m|².
         """
-        p, balance = self.balance.variables.psi_count, self.balance
-        covariance = self.root @ self.root.mT
-        numbers = 2 * torch.arange(self.lmax + 1).to(self.root) + 1
-        point = torch.einsum("l,lij->ij", numbers, covariance)
-        std, coupling = balance.std[2 * p :], balance.coupling[2 * p :]
-        others = std.square() * point.diagonal()[2 * p :, None]
-        others = others + 2 * std * torch.einsum("iph,pi->ih", coupling, point[:p, 2 * p :])
-        others = others + torch.einsum("iph,pq,iqh->ih", coupling, point[:p, :p], coupling)
-        winds = others.new_zeros(2 * p, self.grid.shape[0])
-        twice = torch.where(numbers > 1, 2.0, 1.0).to(self.root)
-        for degree in range(self.lmax + 1 if p else 0):
-            values, vectors = torch.linalg.eigh(covariance[degree, : 2 * p, : 2 * p])
-            columns = (vectors * values.clamp_min(0).sqrt()).T
-            real = columns[..., None, None] * balance.inner.synthesis_matrix[:, degree].T
-            waves = balance.winds(torch.stack([real, torch.zeros_like(real)], -1))
-            winds += torch.einsum("jchmr,m->ch", torch.cat(waves, 1).square(), twice)
-        return torch.cat([winds, others])[balance.order] * self.rescaling.square()
+        variance = self.root.new_zeros(len(self.spec), self.grid.shape[0])
+        twice = torch.where(torch.arange(self.lmax + 1) > 0, 2.0, 1.0).to(self.root)
+        for degree in range(self.lmax + 1):
+            values, vectors = torch.linalg.eigh(self.root[degree])
+            columns = (vectors * values.clamp_min(0)).T[values > 1e-5 * values[-1].clamp_min(1e-30)]
+            for some in columns.split(16):
+                parts = some.new_zeros(*some.shape, self.lmax + 1, self.lmax + 1, 2)
+                parts[:, :, degree, : degree + 1, 0] = some[..., None]
+                variance += torch.einsum("kchmr,m->ch", self._waves(parts).square(), twice)
+        return variance
 
 
 def _packing(lmax: int) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,8 @@ class CovarianceCalibration(L.LightningModule):
         path: the file to write.
         residual_of: checkpoint of a VAE; calibrate on what its reconstructions leave of the errors,
             for :class:`vaevar.assim.summed.SummedControl`.
-        lmax, smoothing_degrees, balance_degrees, eof_fraction, ridge, unbalanced, floor: see
+        lmax, smoothing_degrees, balance_degrees, eof_fraction, ridge, unbalanced, floor, band_centres,
+            local_degrees, local_fraction: of
             :class:`vaevar.models.covariance_estimation.EstimationSettings`.
 
     Attributes:
@@ -55,13 +56,17 @@ class CovarianceCalibration(L.LightningModule):
         ridge: float = 1e-3,
         unbalanced: Sequence[str] = ("q",),
         floor: float = 0.05,
+        band_centres: Sequence[int] = (1, 4, 8, 14, 24),
+        local_degrees: float = 6.0,
+        local_fraction: float = 0.999,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.path = Path(path)
         self.settings = EstimationSettings(
-            lmax, smoothing_degrees, balance_degrees, eof_fraction, ridge, tuple(unbalanced), floor
-        )
+            lmax, smoothing_degrees, balance_degrees, eof_fraction, ridge, tuple(unbalanced), floor,
+            tuple(band_centres), local_degrees, local_fraction,
+        )  # fmt: skip
         # Distributed strategies refuse a module without a parameter. Nothing is trained.
         self.unused = nn.Parameter(torch.zeros(()))
         self.statistics: CovarianceStatistics | None = None

@@ -2,7 +2,8 @@
 
 Pass 1 sums, at each latitude, the products of all variables (ψ, χ and the other channels), averaged
 along the circle: standard deviations, the regression on f ψ and the variance of what it leaves all
-follow from these. Pass 2 sums products of the standardised spectral coefficients. Moments are about
+follow from these. Pass 2 sums products of the standardised spectral coefficients, and of what bands of
+them are at each latitude. Moments are about
 zero and not about the mean: a bias of the background is an error that the analysis has to correct,
 and differences of forecasts have a mean near zero. Sums are float64; whatever yields the samples,
 and in however many processes, is the caller's affair.
@@ -22,8 +23,10 @@ from vaevar.errors import UserError
 from vaevar.models.balance import Balance, ControlVariables, coriolis_factor
 from vaevar.models.covariance import CovarianceTransform
 from vaevar.models.covariance_statistics import CovarianceStatistics
+from vaevar.models.local_covariance import band_windows, transport
 from vaevar.sphere import Grid, quadrature_weights
 from vaevar.state import StateSpec
+from vaevar.wind import to_waves
 
 PASSES = 2
 
@@ -40,6 +43,9 @@ class EstimationSettings:
         ridge: of the regression, as a fraction of the predictors' mean variance in the window.
         unbalanced: variables that balance leaves alone.
         floor: least σ, as a fraction of its root mean square over the globe.
+        band_centres, local_degrees, local_fraction: of :mod:`vaevar.models.local_covariance`: bands of
+            wavenumbers, the window in latitude that covariances are averaged with, and the variance that
+            the EOFs explain which they are changed in.
     """
 
     lmax: int = 31
@@ -49,9 +55,13 @@ class EstimationSettings:
     ridge: float = 1e-3
     unbalanced: tuple[str, ...] = ("q",)
     floor: float = 0.05
+    band_centres: tuple[int, ...] = (1, 4, 8, 14, 24)
+    local_degrees: float = 6.0
+    local_fraction: float = 0.999
 
     def __post_init__(self) -> None:
         positive = {"smoothing_degrees": self.smoothing_degrees, "balance_degrees": self.balance_degrees}
+        positive |= {"local_degrees": self.local_degrees, "local_fraction": self.local_fraction}
         for name, value in positive.items():
             if not value > 0:
                 raise UserError(f"covariance: {name} must be positive, got {value}")
@@ -89,10 +99,11 @@ class CovarianceEstimator:
         self._regression = np.zeros((n, self.variables.psi_count, rows))
         try:
             self._balance = self._new_balance()
+            self._windows = band_windows(self.settings.lmax, self.settings.band_centres)
         except ValueError as error:
             raise UserError(f"covariance: {error}; choose another lmax") from None
         self._sums = [torch.zeros(s, dtype=torch.float64) for s in ((), (n, rows), (rows, n, n))]
-        self._spectral_shape = (count, n, n)
+        self._second_pass = [(), (count, n, n), (len(self._windows), rows, n, n)]
         self.passes_done = 0
         weights = quadrature_weights(grid)
         self._weights = weights / weights.sum()
@@ -125,9 +136,14 @@ class CovarianceEstimator:
         return errors.double().square().sum((0, 3)) / columns, moments
 
     def _products(self, errors: Tensor) -> tuple[Tensor, ...]:
-        coefficients = self._balance.inverse(self._balance.waves(errors)).double()
+        coefficients = self._balance.inverse(self._balance.waves(errors))
         coefficients[..., 1:, :] *= 2**0.5  # orders m and −m
-        return (torch.einsum("bilmr,bjlmr->lij", coefficients, coefficients),)
+        synthesis, bands = self._balance.inner.synthesis_matrix, []
+        for window in torch.from_numpy(self._windows).to(coefficients):
+            waves = to_waves(synthesis, coefficients * window[:, None, None]).double()
+            bands.append(torch.einsum("bihmr,bjhmr->hij", waves, waves))
+        coefficients = coefficients.double()
+        return torch.einsum("bilmr,bjlmr->lij", coefficients, coefficients), torch.stack(bands)
 
     def end_pass(self, reduce: Callable[[Tensor], Tensor] = lambda total: total) -> None:
         """Draw the conclusions of a pass.
@@ -146,9 +162,9 @@ class CovarianceEstimator:
             self._channel_moments = sums[0] / count
             self._fit_balance(sums[1] / count)
             self._balance = self._new_balance()
-            self._sums = [torch.zeros(s, dtype=torch.float64) for s in ((), self._spectral_shape)]
+            self._sums = [torch.zeros(shape, dtype=torch.float64) for shape in self._second_pass]
         else:
-            self._spectral = sums[0] / count
+            self._spectral, self._bands = sums[0] / count, sums[1] / count
         self.passes_done += 1
 
     def _fit_balance(self, moments: np.ndarray) -> None:
@@ -219,6 +235,8 @@ class CovarianceEstimator:
             std=self._std,
             regression=self._regression,
             spectral=spectral,
+            windows=self._windows,
+            local=self._local(spectral),
             rescaling=np.ones_like(channel_std),
             channel_std=channel_std,
             balanced=self._balanced,
@@ -233,6 +251,16 @@ class CovarianceEstimator:
         )
         implied = CovarianceTransform(unscaled, dtype=torch.float64).implied_variance().numpy()
         return replace(unscaled, rescaling=channel_std / np.sqrt(implied))
+
+    def _local(self, spectral: np.ndarray) -> np.ndarray:
+        """M_b [b, H, n, n], from the moments of the bands and C_l."""
+        numbers = 2 * np.arange(self.settings.lmax + 1) + 1
+        window = self._window(self.settings.local_degrees)
+        means = np.einsum("bl,l,lij->bij", self._windows**2, numbers, spectral)
+        locals_ = np.einsum("gh,bhij->bgij", window, self._bands)
+        fraction = self.settings.local_fraction
+        made = [transport(mean, local, fraction) for mean, local in zip(means, locals_, strict=True)]
+        return np.stack(made).astype(np.float32).astype(np.float64)  # as the file holds them
 
     def _spectral_covariance(self) -> tuple[np.ndarray, np.ndarray]:
         """C_l [L, n, n], and the fraction [n] of standardised variance that the truncation carries.

@@ -16,7 +16,7 @@ from vaevar.models.balance import ControlVariables
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
 
-FORMAT = "vaevar-covariance-1"
+FORMAT = "vaevar-covariance-2"
 CALIBRATE = "`python main.py fit --config configs/covariance.yaml`"
 # An eigenvalue below minus this fraction of the greatest is no rounding error.
 ROUND_OFF = 1e-8
@@ -34,6 +34,8 @@ class CovarianceStatistics:
         regression: [n, P, H], A of :class:`vaevar.models.balance.Balance`.
         spectral: [L, n, n], covariance C_l of the standardised variables: of each of the 2l + 1
             real coefficients. Σ_l (2l + 1) C_l has a unit diagonal.
+        windows: [b, L], F_b of :mod:`vaevar.models.local_covariance`.
+        local: [b, H, n, n], M_b of the same.
         rescaling: [C, H], last factor of U, by which implied variances are the calibrated ones.
         channel_std: [C, H], the calibrated std of each channel, smoothed in latitude.
         balanced: [n], fraction of each control variable's variance that balance explains.
@@ -49,6 +51,8 @@ class CovarianceStatistics:
     std: np.ndarray
     regression: np.ndarray
     spectral: np.ndarray
+    windows: np.ndarray
+    local: np.ndarray
     rescaling: np.ndarray
     channel_std: np.ndarray
     balanced: np.ndarray
@@ -61,6 +65,8 @@ class CovarianceStatistics:
             "std": (n, rows),
             "regression": (n, p, rows),
             "spectral": (max(degrees, 1), n, n),
+            "windows": (max(len(self.windows), 1), degrees),
+            "local": (len(self.windows), rows, n, n),
             "rescaling": (n, rows),
             "channel_std": (n, rows),
             "balanced": (n,),
@@ -112,6 +118,12 @@ class CovarianceStatistics:
                 ("wavenumber", "variable", "variable_2"),
                 self.spectral,
                 _about("covariance of standardised coefficients at a total wavenumber", "1"),
+            ),
+            "band_window": (("band", "wavenumber"), self.windows, _about("window onto a band", "1")),
+            "recolouring": (
+                ("band", "latitude", "variable", "variable_2"),
+                self.local.astype(np.float32),
+                _about("of homogeneous standardised variables within a band", "1"),
             ),
             "rescaling": (("channel", "latitude"), self.rescaling, _about("last factor of U", "1")),
             "channel_std": (("channel", "latitude"), self.channel_std, _about("calibrated std, smoothed")),
@@ -184,6 +196,8 @@ class CovarianceStatistics:
         needed = [
             "standard_deviation",
             "spectral_covariance",
+            "band_window",
+            "recolouring",
             "rescaling",
             "channel_std",
             "balanced_fraction",
@@ -215,6 +229,8 @@ class CovarianceStatistics:
             if variables.psi_count
             else np.zeros((len(spec), 0, grid.shape[0])),
             spectral=values("spectral_covariance", "wavenumber", "variable", "variable_2"),
+            windows=values("band_window", "band", "wavenumber"),
+            local=values("recolouring", "band", "latitude", "variable", "variable_2"),
             rescaling=values("rescaling", "channel", "latitude"),
             channel_std=values("channel_std", "channel", "latitude"),
             balanced=values("balanced_fraction", "variable"),

@@ -22,7 +22,7 @@ from vaevar.sphere import Grid, SphericalHarmonics
 
 
 class Truncation(nn.Module):
-    """P: [..., H, W] -> the part of total wavenumbers up to lmax; matrix products alone, so that ONNX has them.
+    """P: [B, C, H, W] -> the part of total wavenumbers up to lmax; by matrix products, which ONNX has.
 
     Args:
         grid: Gaussian or equiangular with poles.
