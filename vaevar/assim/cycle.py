@@ -28,10 +28,17 @@ class Cycle(L.Callback):
     Args:
         resume: go on from the restart files in the run directory, if there are any; otherwise
             start again and overwrite.
+        afresh_every: analyses after which every arm begins anew with a forecast from the truth, as at the
+            first one; never by default. For recording the errors of many short cycles in one run.
+
+    Raises:
+        UserError: when ``afresh_every`` is not positive.
     """
 
-    def __init__(self, resume: bool = True) -> None:
-        self.resume = resume
+    def __init__(self, resume: bool = True, afresh_every: int | None = None) -> None:
+        if afresh_every is not None and afresh_every < 1:
+            raise UserError(f"Cycle: afresh_every is {afresh_every}, must be positive")
+        self.resume, self.afresh_every = resume, afresh_every
         self._unsaved: list[str] = []
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
@@ -51,16 +58,17 @@ class Cycle(L.Callback):
             restart = self._read(module.directory / name / "restart.pt") if self.resume else None
             if restart is None:
                 if first is None:
-                    first = self._first_trajectory(module, data)
+                    first = self._first_trajectory(module, data, 0)
                 restart = 0, first.clone(), no_coverage(data.store.grid)
             module.next_index[name], trajectory, coverage = restart
             module.trajectories[name] = trajectory.to(module.device)
             module.coverage[name] = coverage.to(module.device)
 
-    def _first_trajectory(self, module: AssimilationModule, data: AnalysisTimes) -> Tensor:
-        """The last states of the forecast that ends in the first background, [history, C, H, W]."""
+    def _first_trajectory(self, module: AssimilationModule, data: AnalysisTimes, index: int) -> Tensor:
+        """The last states of a forecast from the truth, [history, C, H, W]; it ends in the background of
+        analysis number ``index``."""
         history = module.forecaster.history
-        states = list(data.initial_states(history).to(module.device))
+        states = list(data.initial_states(history, index).to(module.device))
         steps = data.lead_hours // data.step_hours
         states += [state[0] for state in rollout(module.forecaster, torch.stack(states)[None], steps)]
         return torch.stack(states[-history:])
@@ -94,6 +102,16 @@ class Cycle(L.Callback):
             module.coverage[name] = after(module.coverage[name], time.observations, data.store.grid)
             module.next_index[name] = time.index + 1
         self._unsaved = list(results)
+        following_index = time.index + 1
+        if (
+            self.afresh_every
+            and following_index % self.afresh_every == 0
+            and following_index < len(data.times)
+        ):
+            first = self._first_trajectory(module, data, following_index)
+            for name in results:
+                module.trajectories[name] = first.clone()
+                module.coverage[name] = no_coverage(data.store.grid).to(module.device)
 
     # A restart is written when every other callback has finished with the analysis before it, so
     # that a kill at any moment loses no score and no state: the analysis is made again.

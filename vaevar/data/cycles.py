@@ -104,9 +104,12 @@ class AnalysisTimes(L.LightningDataModule):
     def setup(self, stage: str) -> None:
         self.store = self.source.open(self.spec)
 
-    def initial_states(self, history: int) -> torch.Tensor:
-        """The true states that the first background is forecast from, [history, C, H, W]."""
-        latest = self.start - self.lead_hours * HOUR
+    def initial_states(self, history: int, index: int = 0) -> torch.Tensor:
+        """The true states that a forecast for analysis number ``index`` starts from, [history, C, H, W].
+
+        It is ``lead_hours`` old then, as the first background is.
+        """
+        latest = self.times[index] - self.lead_hours * HOUR
         times = latest - self.step_hours * HOUR * np.arange(history)[::-1]
         return torch.from_numpy(self.store.read(times))
 
