@@ -1,0 +1,123 @@
+"""From a recorded cycle to the conditional VAE and back into a cycle, with the commands that users type."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import yaml
+
+from tests.end_to_end.conftest import SPEC
+from vaevar.cli import main
+from vaevar.data.coverage import after, no_coverage
+from vaevar.data.observations import ColumnNetwork
+from vaevar.sphere import Grid
+from vaevar.state import StateSpec
+
+GRID = Grid.gaussian(16)
+
+
+def edited(path: Path, edit: Callable[[dict[str, Any]], None], name: str) -> str:
+    content = yaml.safe_load(path.read_text())
+    edit(content)
+    target = path.with_name(name)
+    target.write_text(yaml.safe_dump(content, sort_keys=False))
+    return str(target)
+
+
+def recording(configs: dict[str, Path], analyses: int = 24) -> str:
+    def edit(content: dict[str, Any]) -> None:
+        content["model"]["init_args"]["arms"] = {
+            "oi": {
+                "class_path": "vaevar.assim.optimal_interpolation.OptimalInterpolation",
+                "init_args": {"length_km": 1500.0},
+            }
+        }
+        content["data"]["init_args"] |= {"start": "2021-01-02T00", "analyses": analyses}
+        content["trainer"]["logger"]["init_args"]["name"] = "recording"
+        content["trainer"]["callbacks"] = [
+            {"class_path": "vaevar.assim.cycle.Cycle", "init_args": {"afresh_every": 8}},
+            {
+                "class_path": "vaevar.assim.pair_recorder.PairRecorder",
+                "init_args": {"path": "data/cycle.zarr", "arm": "oi"},
+            },
+            content["trainer"]["callbacks"][3],
+        ]
+
+    return edited(configs["predict"], edit, "recording.yaml")
+
+
+def fit_config(configs: dict[str, Path], model: dict[str, Any], data: str, epochs: int, name: str) -> str:
+    def edit(content: dict[str, Any]) -> None:
+        content["model"] = model
+        content["data"] = {
+            "class_path": f"vaevar.data.cycle_errors.{data}",
+            "init_args": {"path": "data/cycle.zarr", "spec": SPEC, "gap_hours": 6, "batch_size": 4},
+        }
+        content["trainer"] |= {"max_epochs": epochs, "callbacks": [], "num_sanity_val_steps": 0}
+        content["trainer"]["logger"]["init_args"]["name"] = name
+        if name == "conditional":
+            export = "vaevar.models.conditional_vae_export.ExportConditionalVAE"
+            content["trainer"]["callbacks"] = [
+                {"class_path": export, "init_args": {"path": "weights/vae.ckpt"}}
+            ]
+
+    return edited(configs["fit"], edit, f"{name}.yaml")
+
+
+def test_from_a_recorded_cycle_to_an_arm(
+    configs: dict[str, Path], world: Path, killed_in_the_third_analysis: Callable, capsys: Any
+) -> None:
+    record = recording(configs)
+    killed_in_the_third_analysis(lambda: main(["predict", "--config", record]))
+    assert not Path("data/cycle.zarr").exists()
+    main(["predict", "--config", record])
+    pairs = xr.open_zarr("data/cycle.zarr", chunks=None)
+    assert pairs.sizes["time"] == 24
+    # Background + residual is the truth.
+    spec = StateSpec(**SPEC)
+    truth = xr.open_zarr(world / "truth.zarr", chunks=None)["2m_temperature"]
+    number, k = 13, spec.index("t2m")
+    forecast = pairs["forecast"][number, 0, k].astype(float) * pairs["scale"][k] + pairs["offset"][k]
+    residual = pairs["residual"][number, 0, k].astype(float) * pairs["residual_scale"][0, k]
+    valid = np.datetime64("2021-01-02T00", "ns") + np.timedelta64(6 * number, "h")
+    np.testing.assert_allclose(forecast + residual, truth.sel(time=valid).values, atol=0.1)
+    # Coverage: begun anew every 8 analyses, and one more network in it after each.
+    assert float(np.abs(pairs["coverage"].values[[0, 8, 16]]).max()) == 0
+    time = np.datetime64("2021-01-02T00", "h")
+    maps = after(no_coverage(GRID), ColumnNetwork(20).points(spec, time), GRID)
+    np.testing.assert_allclose(pairs["coverage"].values[1], maps.numpy(), atol=2e-3)
+
+    calibration = {
+        "class_path": "vaevar.models.covariance_calibration.CovarianceCalibration",
+        "init_args": {"path": "weights/cycle.nc", "lmax": 6},
+    }
+    main(["fit", "--config", fit_config(configs, calibration, "CycleErrorFields", 2, "calibration")])
+    model = {
+        "class_path": "vaevar.models.conditional_vae.ConditionalVAE",
+        "init_args": {
+            "covariance": "weights/cycle.nc", "widths": [8, 8], "maps": 2, "features": 4, "warmup_steps": 2
+        },
+    }  # fmt: skip
+    main(["fit", "--config", fit_config(configs, model, "CycleErrors", 2, "conditional")])
+    assert Path("weights/vae.ckpt").is_file()
+
+    def arms(content: dict[str, Any]) -> None:
+        content["model"]["init_args"]["arms"]["vaevar"]["init_args"]["control"] = {
+            "class_path": "vaevar.assim.conditional.ConditionalControl",
+            "init_args": {"checkpoint": "weights/vae.ckpt"},
+        }
+
+    main(["predict", "--config", edited(configs["predict"], arms, "arm.yaml")])
+    scores = pd.read_csv("runs/cycle/vaevar/scores.csv")
+    mean = scores.groupby("quantity")["rmse"].mean()
+    assert mean["analysis"] < mean["background"]
+    # Recording again, or going on unrecorded, is refused in a line.
+    with pytest.raises(SystemExit):
+        main(["predict", "--config", record, "--restart"])
+    assert "is there already" in capsys.readouterr().err
