@@ -25,7 +25,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ from vaevar.errors import UserError
 from vaevar.models.conditional_network import ContextNetwork, Heads, Modulation
 from vaevar.models.covariance import CovarianceTransform
 from vaevar.models.covariance_statistics import CovarianceStatistics
-from vaevar.models.optimisation import adamw
+from vaevar.models.optimisation import ClippedModule, adamw
 from vaevar.models.slim_checkpoint import read_slim, save_slim
 from vaevar.sphere import quadrature_weights
 from vaevar.wind import field_of, to_coefficients, to_waves, waves_of
@@ -44,7 +43,7 @@ WEIGHTS_FORMAT = "vaevar-conditional-vae-1"
 _HINT = "train one with `python main.py fit --config configs/conditional_vae.yaml`"
 
 
-class ConditionalVAE(L.LightningModule):
+class ConditionalVAE(ClippedModule):
     """p(truth − background | background, coverage).
 
     Args:

@@ -18,14 +18,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 
 from vaevar.errors import UserError
 from vaevar.models.denoiser_network import DenoiserNetwork
 from vaevar.models.diffusion import NoiseSchedule
-from vaevar.models.optimisation import adamw
+from vaevar.models.optimisation import ClippedModule, adamw
 from vaevar.models.slim_checkpoint import read_slim, save_slim
 from vaevar.sphere import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
@@ -34,7 +33,7 @@ WEIGHTS_FORMAT = "vaevar-denoiser-1"
 _HINT = "train one with `python main.py fit --config configs/diffda.yaml`"
 
 
-class Denoiser(L.LightningModule):
+class Denoiser(ClippedModule):
     """p(truth − forecast | forecast) for one lead time, as a denoiser.
 
     Args:
@@ -210,26 +209,6 @@ class Denoiser(L.LightningModule):
             return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
 
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor, betas=(0.9, 0.95))
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: torch.optim.Optimizer,
-        gradient_clip_val: int | float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clip the norm also in mixed bfloat16.
-
-        Lightning refuses fused optimisers under any mixed precision, since float16's gradients are scaled;
-        bfloat16's are not.
-        """
-        if (
-            self.trainer.precision == "bf16-mixed"
-            and gradient_clip_val
-            and gradient_clip_algorithm != "value"
-        ):
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     # ---- files --------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import lightning as L
 import torch
 from torch import Tensor, nn
 
@@ -35,3 +36,27 @@ def adamw(
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+class ClippedModule(L.LightningModule):
+    """A module whose gradients can be clipped in mixed bfloat16 too."""
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the norm also in mixed bfloat16.
+
+        Lightning refuses fused optimisers under any mixed precision, since float16's gradients are scaled;
+        bfloat16's are not.
+        """
+        if (
+            self.trainer.precision == "bf16-mixed"
+            and gradient_clip_val
+            and gradient_clip_algorithm != "value"
+        ):
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
