@@ -52,6 +52,8 @@ class RunRecord(SaveConfigCallback):
             if not cycles[0].resume:
                 shutil.rmtree(directory)
                 directory.mkdir(parents=True)
+                # The config was there already, and went with the rest.
+                self.parser.save(self.config, directory / self.config_filename, skip_none=False)
         content = provenance(config) | {"experiment": experiment, "command": sys.argv}
         record.write_text(json.dumps(content, indent=2) + "\n")
 

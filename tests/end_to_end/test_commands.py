@@ -85,6 +85,7 @@ def test_finished_run_is_not_repeated_and_another_experiment_is_refused(
     edited(ready["predict"], lambda config: config["data"]["init_args"].update(seed=7))
     assert "another experiment" in refused(ready["predict"], capsys)
     predict(ready, "--restart")
+    assert Path("runs/cycle/config.yaml").is_file()
     assert Path("runs/cycle/vaevar/diagnostics.csv").stat().st_mtime_ns > before
 
 

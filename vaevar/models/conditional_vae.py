@@ -51,7 +51,8 @@ class ConditionalVAE(ClippedModule):
         widths, depth, maps, dropout: of :class:`vaevar.models.conditional_network.ContextNetwork`.
         features, pairs: of :class:`vaevar.models.conditional_network.Modulation`.
         sigma: σ, in units of the standardised variables.
-        with_mean: learn m(c); otherwise m = 0.
+        with_mean: learn m(c); otherwise m = 0. In a cycle that the samples are not from, a learned mean feeds on
+            itself (docs/vaevar.md).
         learning_rate, weight_decay: of AdamW.
         warmup_steps: optimiser steps of a linear warm-up; a cosine to 0 follows.
 
@@ -80,7 +81,7 @@ class ConditionalVAE(ClippedModule):
         features: int = 64,
         pairs: int = 2,
         sigma: float = 0.2,
-        with_mean: bool = True,
+        with_mean: bool = False,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.05,
         warmup_steps: int = 100,

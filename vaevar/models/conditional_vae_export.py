@@ -17,7 +17,7 @@ class ExportConditionalVAE(L.Callback):
         path: the slim checkpoint.
     """
 
-    def __init__(self, path: str = "weights/conditional_vae.ckpt") -> None:
+    def __init__(self, path: str = "runs/conditional_vae/weights.ckpt") -> None:
         self.path = Path(path)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
