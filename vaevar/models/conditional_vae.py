@@ -51,8 +51,8 @@ class ConditionalVAE(ClippedModule):
         widths, depth, maps, dropout: of :class:`vaevar.models.conditional_network.ContextNetwork`.
         features, pairs: of :class:`vaevar.models.conditional_network.Modulation`.
         sigma: σ, in units of the standardised variables.
-        with_mean: learn m(c); otherwise m = 0. In a cycle that the samples are not from, a learned mean feeds on
-            itself (docs/vaevar.md).
+        with_mean: learn m(c); otherwise m = 0. In a cycle that the samples are not from, a learned mean
+            feeds on itself (docs/vaevar.md).
         learning_rate, weight_decay: of AdamW.
         warmup_steps: optimiser steps of a linear warm-up; a cosine to 0 follows.
 
