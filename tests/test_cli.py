@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from jsonargparse import ArgumentError
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from vaevar.cli import main, mistake_of
 from vaevar.errors import UserError
@@ -26,6 +27,7 @@ def test_the_innermost_mistake_is_told() -> None:
     assert str(found) == "data.zarr: no such store"
     assert mistake_of(ValueError("a programmer's mistake")) is None
     assert isinstance(mistake_of(ArgumentError(None, "unknown key")), ArgumentError)
+    assert str(mistake_of(MisconfigurationException("two progress bars"))) == "two progress bars"
 
 
 def test_fingerprint_follows_settings_and_file_contents(tmp_path: Path) -> None:

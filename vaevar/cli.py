@@ -13,6 +13,7 @@ from pathlib import Path
 import lightning as L
 import yaml
 from jsonargparse import ArgumentError
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from vaevar.assim.cycle import Cycle
@@ -109,16 +110,17 @@ def main(args: list[str] | None = None) -> None:
         raise SystemExit(2) from None
 
 
-def mistake_of(error: BaseException | None) -> UserError | ArgumentError | None:
+def mistake_of(error: BaseException | None) -> Exception | None:
     """The user's mistake behind an error, if that is what it was.
 
-    The parser wraps what a constructor raises in errors of its own; the innermost says it plainly.
+    The parser wraps what a constructor raises in errors of its own; the innermost says it plainly. What the
+    trainer calls a misconfiguration is a mistake in a config too.
     """
-    found: UserError | ArgumentError | None = None
+    found: Exception | None = None
     while error is not None:
         if isinstance(error, UserError):
             return error
-        if isinstance(error, ArgumentError):
+        if isinstance(error, ArgumentError | MisconfigurationException):
             found = error
         error = error.__cause__ or error.__context__
     return found

@@ -218,11 +218,11 @@ def test_stores_that_do_not_fit_are_refused(errors: Path, tmp_path: Path) -> Non
     with pytest.raises(UserError, match="lacks background_error"):
         BackgroundErrorStore(other)
     data = _module(errors)
-    data.forecaster.spec = StateSpec(surface=("v10",), upper=("q", "z"), levels=(500,))
+    data.spec = StateSpec(surface=("v10",), upper=("q", "z"), levels=(500,))
     with pytest.raises(UserError, match="holds the channels u10"):
         data.setup("fit")
-    data.forecaster.spec, data.forecaster.grid = SPEC, Grid.gaussian(10)
-    with pytest.raises(UserError, match="but the forecaster on"):
+    data.spec, data.grid = SPEC, Grid.gaussian(10)
+    with pytest.raises(UserError, match=r"is on .*; expected Grid\(10"):
         data.setup("fit")
     with pytest.raises(UserError, match="0 for validation"):
         _module(errors, validation_fraction=0.01).setup("fit")
