@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from vaevar.data.coverage import MAPS
 from vaevar.errors import UserError
 from vaevar.models.conditional_network import Coupling, Modulation
 from vaevar.models.conditional_vae import ConditionalVAE
+from vaevar.sphere import Grid, SphericalHarmonics
 
 SPEC = SPECS["surface and upper air"]
 SETTINGS = {"widths": (8, 12), "maps": 2, "features": 6, "dropout": 0.0}
@@ -114,8 +116,6 @@ def test_the_loss_is_that_of_the_gaussian_written_down(covariance: Path) -> None
 
 def test_the_volume_of_a_smooth_scale_is_its_mean() -> None:
     """log det of multiplying band-limited fields with e^s, s smooth, is near (lmax + 1)² ⟨s⟩."""
-    from vaevar.sphere import Grid, SphericalHarmonics
-
     lmax, grid = 15, Grid.gaussian(32)
     harmonics = SphericalHarmonics(grid, lmax, torch.float64)
     latitude = torch.from_numpy(np.radians(grid.latitude.copy()))[:, None]
@@ -177,8 +177,6 @@ def test_checkpoints(covariance: Path, tmp_path: Path) -> None:
     torch.save(content, path)
     with pytest.raises(UserError, match="not a checkpoint of this conditional VAE"):
         ConditionalVAE.load(path)
-    import dataclasses
-
     dataclasses.replace(statistics_of(SPEC), provenance={"other": 1}).save(other)
     with pytest.raises(UserError, match="other statistics"):
         ConditionalVAE.load(path)

@@ -10,6 +10,7 @@ from torch import Tensor
 from vaevar.assim.control import ControlTransform
 from vaevar.data.coverage import no_coverage
 from vaevar.errors import UserError
+from vaevar.models.conditional_network import Heads
 from vaevar.models.conditional_vae import ConditionalVAE
 from vaevar.state import State
 
@@ -28,11 +29,12 @@ class ConditionalControl(ControlTransform):
 
     def __init__(self, checkpoint: str | Path | ConditionalVAE) -> None:
         super().__init__()
-        loaded = isinstance(checkpoint, ConditionalVAE)
-        model = checkpoint if isinstance(checkpoint, ConditionalVAE) else ConditionalVAE.load(checkpoint)
-        self.vae = model if loaded else model.requires_grad_(False)
-        self.spec, self.grid = model.spec, model.grid
-        self._heads: tuple[Tensor, Tensor, list[Tensor]] | None = None
+        if isinstance(checkpoint, ConditionalVAE):
+            self.vae = checkpoint
+        else:
+            self.vae = ConditionalVAE.load(checkpoint).requires_grad_(False)
+        self.spec, self.grid = self.vae.spec, self.vae.grid
+        self._heads: Heads | None = None
         self._mean = torch.zeros(())
 
     @property

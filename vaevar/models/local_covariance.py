@@ -15,7 +15,7 @@ Gaussians (Dowson and Landau, 1982). Shapes as in :mod:`vaevar.models.balance`; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -60,14 +60,17 @@ def transport(mean: np.ndarray, local: np.ndarray, fraction: float) -> np.ndarra
     leading = int(np.searchsorted(np.cumsum(values) / values.sum(), fraction - 1e-12)) + 1
     vectors, size = vectors[:, :leading], np.sqrt(values[:leading])
     projected = np.einsum("ik,...ij,jl->...kl", vectors, local, vectors)
-    inner = _bounded(projected * size[:, None] * size, lambda eigenvalues: np.sqrt(eigenvalues.clip(0)))
-    within = _bounded(inner / size[:, None] / size, lambda eigenvalues: eigenvalues.clip(*LIMITS))
+    inner = _with_eigenvalues(
+        projected * size[:, None] * size, lambda eigenvalues: np.sqrt(eigenvalues.clip(0))
+    )
+    within = _with_eigenvalues(inner / size[:, None] / size, lambda eigenvalues: eigenvalues.clip(*LIMITS))
     return np.eye(len(mean)) + vectors @ (within - np.eye(leading)) @ vectors.T
 
 
-def _bounded(matrix: np.ndarray, change: object) -> np.ndarray:
+def _with_eigenvalues(matrix: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A symmetric matrix [..., n, n] with its eigenvalues changed."""
     values, vectors = np.linalg.eigh(matrix)
-    return (vectors * change(values)[..., None, :]) @ vectors.swapaxes(-1, -2)  # type: ignore[operator]
+    return (vectors * change(values)[..., None, :]) @ vectors.swapaxes(-1, -2)
 
 
 class LocalCovariance(nn.Module):
