@@ -176,6 +176,18 @@ def great_circle_km(lat1: np.ndarray, lon1: np.ndarray, lat2: np.ndarray, lon2: 
     return 2 * EARTH_RADIUS_KM * np.arcsin(np.sqrt(np.clip(a, 0.0, 1.0)))
 
 
+def unit_vectors(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
+    """[P] degrees -> [P, 3] float64 on the unit sphere."""
+    phi, lam = np.radians(latitude), np.radians(longitude)
+    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
+
+
+def grid_vectors(grid: Grid) -> np.ndarray:
+    """[H·W, 3] unit vectors of the grid's points, row by row."""
+    latitude, longitude = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
+    return unit_vectors(latitude.ravel(), longitude.ravel())
+
+
 def quadrature_weights(grid: Grid) -> np.ndarray:
     """[H] weights of ∫ f d(sin φ): Gauss-Legendre, or Clenshaw-Curtis on an equiangular grid.
 

@@ -6,13 +6,20 @@ import numpy as np
 import pytest
 import torch
 
-from vaevar.assim.interpolation import LinearInterpolation, grid_vectors
+from vaevar.assim.interpolation import LinearInterpolation
 from vaevar.assim.optimal_interpolation import OptimalInterpolation, fit_lengths_km
 from vaevar.assim.same_places import same_places
-from vaevar.assim.triangulation import barycentric, unit_vectors
+from vaevar.assim.triangulation import barycentric
 from vaevar.data.observations import ColumnNetwork, ObservationErrors, Observations, simulate
 from vaevar.errors import UserError
-from vaevar.sphere import EARTH_RADIUS_KM, Grid, SphericalHarmonics, great_circle_km
+from vaevar.sphere import (
+    EARTH_RADIUS_KM,
+    Grid,
+    SphericalHarmonics,
+    great_circle_km,
+    grid_vectors,
+    unit_vectors,
+)
 from vaevar.state import State, StateSpec
 
 SPEC = StateSpec(["t2m", "msl"], ["z", "u"], [500, 850])

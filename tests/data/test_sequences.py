@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from vaevar.data import sequences
 from vaevar.data.era5 import StoreSource, WeatherStore, create_store, write_states
-from vaevar.data.sequences import SequenceDataset, StateSequences, six_hourly, statistics
+from vaevar.data.sequences import LaneSampler, SequenceDataset, StateSequences, six_hourly, statistics
 from vaevar.errors import UserError
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
@@ -135,6 +136,38 @@ def test_statistics_of_a_long_period_use_pairs_spread_over_it(store, monkeypatch
 
 def store_positions(times) -> np.ndarray:
     return (np.asarray(times) - TIMES[0]) / np.timedelta64(6, "h")
+
+
+# --- lanes ----------------------------------------------------------------------------------------
+
+
+def test_lanes_are_consecutive_and_cover_the_period():
+    torch.manual_seed(0)
+    sampler = LaneSampler(17, 4)
+    epochs = [np.array(list(sampler)).reshape(4, 4) for _ in range(2)]
+    assert len(sampler) == 16
+    for epoch in epochs:
+        assert len(set(epoch.ravel())) == 16
+        assert ((epoch[1:] - epoch[:-1]) % 17 == 1).all()
+    assert not np.array_equal(*epochs)
+
+
+def test_batches_are_groups_of_lanes(path):
+    data = module(path, lanes=2, batch_size=2)
+    data.setup("fit")
+    torch.manual_seed(0)
+    batches = list(data.train_dataloader())
+    assert len(batches) == 3  # 7 windows in two lanes
+    followed = [
+        torch.equal(now[lane, 1], then[lane, 0]) for now, then in pairwise(batches) for lane in (0, 1)
+    ]
+    assert followed.count(False) <= 1  # but where the period begins again
+    with pytest.raises(UserError, match=r"lanes \(3\) must be a multiple of batch_size \(2\)"):
+        module(path, lanes=3)
+    crowded = module(path, lanes=20)
+    crowded.setup("fit")
+    with pytest.raises(UserError, match="lanes is 20; expected 1 to the period's 7 windows"):
+        crowded.train_dataloader()
 
 
 # --- the data module ------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import torch
 from vaevar.data.era5 import StoreSource, create_store, write_states
 from vaevar.data.sequences import StateSequences, six_hourly
 from vaevar.errors import UserError
+from vaevar.models.cheap_cycle import CheapCycle
 from vaevar.models.forecaster import ForecasterModule, ForecastNetwork
 from vaevar.models.onnx import OnnxForecaster
 from vaevar.models.onnx_export import export
@@ -298,6 +299,48 @@ def test_the_checkpoint_holds_what_a_forecast_needs(fitted, world):
     tuned = ForecasterModule(**SMALL, rollout_steps=4, start_from=str(directory / "last.ckpt"))
     with torch.no_grad():
         torch.testing.assert_close(tuned.network(states), loaded.network(states))
+
+
+def test_training_in_a_cheap_cycle(world, tmp_path):
+    torch.manual_seed(0)
+    module = ForecasterModule(**SMALL, learning_rate=1e-2, warmup_steps=5, cycled=True)
+    losses, starts = Losses(), []
+
+    class Starts(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            starts.append(len(pl_module._cycle.waiting))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run = trainer(tmp_path, losses, Starts(), max_epochs=30, check_val_every_n_epoch=30)
+        run.fit(module, datamodule=sequences(world, lanes=8, batch_size=4))
+    assert starts[:4] == [1, 2, 2, 2]  # two groups of lanes
+    assert np.mean(losses.values[-5:]) < 0.3 * losses.values[0]
+
+
+def test_a_cheap_cycle_needs_lanes_and_single_steps(world, tmp_path):
+    with pytest.raises(UserError, match="cycled trains single steps; set rollout_steps to 1"):
+        ForecasterModule(**SMALL, cycled=True, rollout_steps=2)
+    module = ForecasterModule(**SMALL, cycled=True)
+    with pytest.raises(UserError, match="needs data in lanes; set data's lanes"):
+        trainer(tmp_path, max_steps=1).fit(module, datamodule=sequences(world))
+
+
+def test_starts_with_errors_count_by_what_they_leave_possible():
+    module = ForecasterModule(**SMALL, cycled=True)
+    module._cycle = CheapCycle(GRID, groups=1, clean=0.0)
+    batch = torch.randn(2, 3, 2, 8, 16)
+    module._cycle.start(batch)
+    module._cycle.proceed(batch, batch[:, 1], batch[:, 2] + 1.0)
+    ((_, states, _, _),) = module._cycle.waiting
+    following = torch.stack([batch[:, 1], batch[:, 2], torch.randn(2, 2, 8, 16)], 1)
+    errors = module._cycled_errors(following)
+    # Untrained it persists, with unit change_std and log-variance 0.
+    start = ((states[:, 1] - following[:, 1]) ** 2).mean(1)
+    square = GRID.area_mean(start)
+    plain = states[:, 1] - following[:, 2]
+    expected = plain / (1 + square[:, None, None, None]).sqrt()
+    torch.testing.assert_close(errors[:, 0], expected)
 
 
 def test_checkpoints_that_are_none(tmp_path: Path):

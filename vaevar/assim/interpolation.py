@@ -17,22 +17,16 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.same_places import Places, same_places
-from vaevar.assim.triangulation import barycentric, nearest_km, unit_vectors
+from vaevar.assim.triangulation import barycentric, nearest_km
 from vaevar.assim.variational import Analysis, Assimilator
 from vaevar.data.observations import Observations
 from vaevar.errors import UserError
-from vaevar.sphere import Grid
+from vaevar.sphere import Grid, grid_vectors, unit_vectors
 from vaevar.state import State
 
 # Where nothing is observed within the range, these places (± each axis) hold the increment at zero,
 # so that the triangles cover the sphere also for a handful of observations.
 _ANCHORS = np.concatenate([np.eye(3), -np.eye(3)])
-
-
-def grid_vectors(grid: Grid) -> np.ndarray:
-    """[H·W, 3] unit vectors of the grid's points, row by row."""
-    latitude, longitude = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
-    return unit_vectors(latitude.ravel(), longitude.ravel())
 
 
 def taper(distance_km: np.ndarray, range_km: float) -> np.ndarray:

@@ -24,13 +24,12 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from vaevar.assim.interpolation import add_increment, grid_vectors
+from vaevar.assim.interpolation import add_increment
 from vaevar.assim.same_places import Places, same_places
-from vaevar.assim.triangulation import unit_vectors
 from vaevar.assim.variational import Analysis, Assimilator
 from vaevar.data.observations import Observations
 from vaevar.errors import UserError
-from vaevar.sphere import EARTH_RADIUS_KM
+from vaevar.sphere import EARTH_RADIUS_KM, grid_vectors, unit_vectors
 from vaevar.state import State, StateSpec
 
 Kind = Literal["soar", "gaussian"]

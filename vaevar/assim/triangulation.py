@@ -15,12 +15,6 @@ from vaevar.sphere import EARTH_RADIUS_KM
 _CHUNK = 512  # targets located at a time: bounds the memory at 0.25°
 
 
-def unit_vectors(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
-    """[P] degrees -> [P, 3] float64 on the unit sphere."""
-    phi, lam = np.radians(latitude), np.radians(longitude)
-    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=-1)
-
-
 def nearest_km(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Great-circle distance from each target [M, 3] to the nearest of the points [P, 3], [M] km."""
     chord, _ = cKDTree(points).query(targets)

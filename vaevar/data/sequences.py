@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from vaevar.data.era5 import Source, WeatherStore
 from vaevar.errors import UserError
@@ -50,6 +51,36 @@ class SequenceDataset(Dataset[Tensor]):
         return torch.from_numpy(self.store.read(self.times[window]))
 
 
+class LaneSampler(Sampler[int]):
+    """Windows of a period in lanes: those of all lanes in turn, then the next window of each.
+
+    Every window comes once in an epoch, but for a remainder of less than one window a lane; lanes start
+    elsewhere in every epoch, and run on from the period's end to its beginning.
+
+    Args:
+        windows: in the period.
+        lanes: consecutive stretches that it is cut into.
+
+    Raises:
+        UserError: for more lanes than windows.
+    """
+
+    def __init__(self, windows: int, lanes: int) -> None:
+        if not 1 <= lanes <= windows:
+            raise UserError(f"lanes is {lanes}; expected 1 to the period's {windows} windows")
+        self.windows, self.lanes = windows, lanes
+
+    def __len__(self) -> int:
+        return self.windows // self.lanes * self.lanes
+
+    def __iter__(self) -> Iterator[int]:
+        length = self.windows // self.lanes
+        first = int(torch.randint(self.windows, ()))
+        starts = (first + torch.randperm(self.lanes) * length).tolist()
+        for step in range(length):
+            yield from ((start + step) % self.windows for start in starts)
+
+
 class StateSequences(L.LightningDataModule):
     """Windows of the train period and of the validation period.
 
@@ -65,6 +96,8 @@ class StateSequences(L.LightningDataModule):
         batch_size: windows in a batch.
         workers: loader processes; 0 reads in the main process.
         in_memory: keep the periods in memory.
+        lanes: cut the train period into so many stretches, whose windows come in order (a multiple of the
+            batch size over all processes); without it windows come in random order.
         spec: channels; default FengWu's 69.
     """
 
@@ -82,6 +115,7 @@ class StateSequences(L.LightningDataModule):
         batch_size: int = 8,
         workers: int = 0,
         in_memory: bool = True,
+        lanes: int | None = None,
         spec: StateSpec | None = None,
     ) -> None:
         super().__init__()
@@ -92,7 +126,9 @@ class StateSequences(L.LightningDataModule):
         }
         self.rollout_steps, self.validation_steps = rollout_steps, validation_steps
         self.validation_every, self.batch_size = validation_every, batch_size
-        self.workers, self.in_memory = workers, in_memory
+        if lanes is not None and lanes % batch_size:
+            raise UserError(f"lanes ({lanes}) must be a multiple of batch_size ({batch_size})")
+        self.workers, self.in_memory, self.lanes = workers, in_memory, lanes
         self.spec = spec or StateSpec()
         self.grid: Grid
         self.normalizer: Normalizer
@@ -117,8 +153,14 @@ class StateSequences(L.LightningDataModule):
         self.mean_state = self.normalizer.normalize(mean_state(stores["train"], self.periods["train"]))
 
     def train_dataloader(self) -> DataLoader:
+        lanes = None if self.lanes is None else LaneSampler(len(self.train_set), self.lanes)
         return DataLoader(
-            self.train_set, self.batch_size, shuffle=True, num_workers=self.workers, drop_last=True
+            self.train_set,
+            self.batch_size,
+            shuffle=lanes is None,
+            sampler=lanes,
+            num_workers=self.workers,
+            drop_last=True,
         )
 
     def val_dataloader(self) -> DataLoader:

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vaevar.errors import UserError
 from vaevar.models.blocks import ConvNeXtBlock, Downsample, Upsample
-from vaevar.models.optimisation import adamw
+from vaevar.models.cheap_cycle import CheapCycle
+from vaevar.models.optimisation import ClippedModule, adamw
 from vaevar.models.resolved_scales import ResolvedScales
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
@@ -116,7 +116,7 @@ class ForecastNetwork(nn.Module):
         return torch.cat([following, variance], 1)
 
 
-class ForecasterModule(L.LightningModule):
+class ForecasterModule(ClippedModule):
     """Trains a :class:`ForecastNetwork`.
 
     Loss: the area-weighted mean square of the change's error, each channel divided by the std of
@@ -132,6 +132,9 @@ class ForecasterModule(L.LightningModule):
         rollout_steps: steps of the roll-out that the loss sees; the data must supply as many.
         resolved_lmax, memory: of :class:`vaevar.models.resolved_scales.ResolvedScales`, if the data are a
             spectral model's; none otherwise.
+        cycled: train on the states of cheap assimilation cycles (:mod:`vaevar.models.cheap_cycle`), for which
+            the data must come in ``lanes``; each sample's loss then counts by what its own start leaves
+            possible, c / (c + E), E its start's mean square error and c the forecaster's from true states.
         start_from: checkpoint of an earlier fit whose network is trained further.
 
     Raises:
@@ -160,6 +163,7 @@ class ForecasterModule(L.LightningModule):
         rollout_steps: int = 1,
         resolved_lmax: int | None = None,
         memory: float = 0.9,
+        cycled: bool = False,
         start_from: str | None = None,
     ) -> None:
         super().__init__()
@@ -176,7 +180,9 @@ class ForecasterModule(L.LightningModule):
             raise UserError(f"ForecasterModule: {error}") from None
         self.network = ForecastNetwork(count, rows, columns, widths, depths, kernel_size, patch, resolved)
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
-        self.warmup_steps, self.rollout_steps = warmup_steps, rollout_steps
+        if cycled and rollout_steps > 1:
+            raise UserError("ForecasterModule: cycled trains single steps; set rollout_steps to 1")
+        self.warmup_steps, self.rollout_steps, self.cycled = warmup_steps, rollout_steps, cycled
         self.register_buffer("row_weights", self.grid.area_weights.float()[:, None], persistent=False)
         # Kept for the export: the normalisation that the network was trained with.
         self.register_buffer("mean", torch.zeros(len(self.spec), dtype=torch.float64))
@@ -226,14 +232,38 @@ class ForecasterModule(L.LightningModule):
         """Area-weighted mean square by channel, [B, T, C, H, W] -> [T, C]."""
         return (errors.square() * self.row_weights).mean((0, 3, 4))
 
+    def mean_square_of_each(self, errors: Tensor) -> Tensor:
+        """Area-weighted mean square over all channels, [B, C, H, W] -> [B]."""
+        return (errors.square() * self.row_weights).mean((1, 2, 3))
+
     def training_step(self, batch: Tensor, _: int) -> Tensor:
-        square = self.mean_square(self.errors(batch, self.rollout_steps))
+        errors = self._cycled_errors(batch) if self.cycled else self.errors(batch, self.rollout_steps)
+        square = self.mean_square(errors)
         with torch.no_grad():
             log_variance = (square[0][:, None, None] * self.network.change_std**2).clamp_min(1e-12).log()
             self.network.log_variance.lerp_(log_variance, 0.01)
         loss = square.mean()
         self.log("train/loss", loss, prog_bar=True)
         return loss
+
+    def on_train_start(self) -> None:
+        if self.cycled:
+            datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            if datamodule.lanes is None:
+                raise UserError("a forecaster trained with cycled needs data in lanes; set data's lanes")
+            processes = datamodule.batch_size * self.trainer.world_size
+            self._cycle = CheapCycle(self.grid, datamodule.lanes // processes)
+
+    def _cycled_errors(self, batch: Tensor) -> Tensor:
+        """As ``errors`` of a step, from the states of the lanes' cycles, weighted by their starts."""
+        states = self._cycle.start(batch)
+        errors = self.errors(states, 1)
+        scale = self.network.change_std
+        self._cycle.proceed(batch, states[:, 1], batch[:, 2] + scale * errors[:, 0].detach())
+        start = self.mean_square_of_each((states[:, 1] - batch[:, 1]) / scale)
+        possible = (self.network.log_variance.exp() / scale.square()).mean()
+        weight = possible / (possible + start)
+        return errors * weight.sqrt()[:, None, None, None, None]
 
     def on_validation_epoch_start(self) -> None:
         self._squares: list[Tensor] = []
