@@ -1,6 +1,6 @@
 """A cheap assimilation cycle in the training of a forecaster, for states such as analyses are.
 
-A network trained on true states alone has not seen an analysis: small scales off the data's manifold, patterns
+A network trained on true states alone has not seen an analysis: small scales off its data, patterns
 that nothing observes. It passes them on, or feeds on them. FengWu's replay buffer trains on states of its own
 making; here these are corrected towards the truth at random columns besides, by one pass of successive
 corrections (Barnes, 1964),
