@@ -17,8 +17,8 @@ from vaevar.sphere import (
     quadrature_weights,
 )
 
-GRIDS = {"gaussian": Grid.gaussian(16), "equiangular": Grid.equiangular(19)}
-TRUNCATION = {"gaussian": 15, "equiangular": 9}
+GRIDS = {"gaussian": Grid.gaussian(16), "equiangular": Grid.equiangular(19), "cells": Grid.cells(20)}
+TRUNCATION = {"gaussian": 15, "equiangular": 9, "cells": 9}
 both_grids = pytest.mark.parametrize("family", GRIDS)
 
 
@@ -264,8 +264,15 @@ def test_distance_is_the_angle_between_unit_vectors(lat1, lon1, lat2, lon2):
 
 @pytest.mark.parametrize(
     ("grid", "exact_to"),
-    [(Grid.gaussian(8), 15), (Grid.equiangular(9), 8), (Grid.equiangular(10), 9), (Grid.equiangular(2), 1)],
-    ids=["gaussian 8", "equiangular 9", "equiangular 10", "equiangular 2"],
+    [
+        (Grid.gaussian(8), 15),
+        (Grid.equiangular(9), 8),
+        (Grid.equiangular(10), 9),
+        (Grid.equiangular(2), 1),
+        (Grid.cells(9), 8),
+        (Grid.cells(8), 7),
+    ],
+    ids=["gaussian 8", "equiangular 9", "equiangular 10", "equiangular 2", "cells 9", "cells 8"],
 )
 def test_quadrature_is_exact_for_polynomials(grid, exact_to):
     x, weights = np.sin(np.radians(grid.latitude)), quadrature_weights(grid)

@@ -1,8 +1,9 @@
 """Grids on the sphere, their area weights, interpolation weights and spherical harmonics.
 
-Latitudes run from north to south and longitudes eastward from 0, in degrees. Two families are
-known: equiangular grids that include both poles (721 × 1440, 0.25°) and Gaussian grids (48 × 96,
-the embedded world). Others work wherever no spectral transform is asked for.
+Latitudes run from north to south and longitudes eastward from 0, in degrees. Three families are
+known: equiangular grids that include both poles (721 × 1440, 0.25°), equiangular grids of cells
+(128 × 256, 1.40625°) and Gaussian grids (48 × 96, the embedded world). Others work wherever no
+spectral transform is asked for.
 """
 
 from __future__ import annotations
@@ -55,6 +56,12 @@ class Grid:
         return cls(np.linspace(90.0, -90.0, nlat), np.arange(nlon) * (360.0 / nlon))
 
     @classmethod
+    def cells(cls, nlat: int, nlon: int | None = None) -> Grid:
+        """Centres of ``nlat`` equal steps in latitude, no poles; ``2 nlat`` longitudes."""
+        nlon = 2 * nlat if nlon is None else nlon
+        return cls(90.0 - (np.arange(nlat) + 0.5) * (180.0 / nlat), np.arange(nlon) * (360.0 / nlon))
+
+    @classmethod
     def gaussian(cls, nlat: int, nlon: int | None = None) -> Grid:
         """``nlat`` Gaussian latitudes (roots of the Legendre polynomial), ``2 nlat`` longitudes."""
         nlon = 2 * nlat if nlon is None else nlon
@@ -77,7 +84,8 @@ class Grid:
         return hash(self.shape)
 
     def __repr__(self) -> str:
-        kind = "Gaussian" if self.is_gaussian else "equiangular" if self.is_equiangular else "regular"
+        families = {"Gaussian": self.is_gaussian, "equiangular": self.is_equiangular, "cells": self.is_cells}
+        kind = next((name for name, member in families.items() if member), "regular")
         return f"Grid({self.shape[0]} × {self.shape[1]}, {kind})"
 
     @cached_property
@@ -88,6 +96,11 @@ class Grid:
     @cached_property
     def is_equiangular(self) -> bool:
         return bool(np.allclose(self.latitude, np.linspace(90.0, -90.0, self.shape[0]), atol=1e-3))
+
+    @cached_property
+    def is_cells(self) -> bool:
+        rows = self.shape[0]
+        return bool(np.allclose(self.latitude, 90.0 - (np.arange(rows) + 0.5) * (180.0 / rows), atol=1e-3))
 
     @cached_property
     def area_weights(self) -> Tensor:
@@ -189,7 +202,7 @@ def grid_vectors(grid: Grid) -> np.ndarray:
 
 
 def quadrature_weights(grid: Grid) -> np.ndarray:
-    """[H] weights of ∫ f d(sin φ): Gauss-Legendre, or Clenshaw-Curtis on an equiangular grid.
+    """[H] weights of ∫ f d(sin φ): Gauss-Legendre, Clenshaw-Curtis or (equiangular cells) Fejér.
 
     Raises:
         ValueError: for a grid of another family.
@@ -197,8 +210,14 @@ def quadrature_weights(grid: Grid) -> np.ndarray:
     n = grid.shape[0]
     if grid.is_gaussian:
         return np.polynomial.legendre.leggauss(n)[1][::-1].copy()
+    if grid.is_cells:
+        # Fejér's first rule: the cosine series through the midpoints in colatitude, integrated exactly.
+        theta = (np.arange(n) + 0.5) * np.pi / n
+        k = np.arange(1, n // 2 + 1)
+        series = (np.cos(2 * k[None] * theta[:, None]) / (4 * k[None] ** 2 - 1)).sum(1)
+        return np.asarray(2.0 / n * (1 - 2 * series))
     if not grid.is_equiangular:
-        raise ValueError(f"{grid} is neither Gaussian nor equiangular with poles")
+        raise ValueError(f"{grid} is neither Gaussian nor equiangular")
     # Clenshaw-Curtis: integrate the cosine series in colatitude exactly.
     theta = np.linspace(0.0, np.pi, n)
     k = np.arange(1, (n - 1) // 2 + 1)
@@ -238,7 +257,7 @@ class SphericalHarmonics(nn.Module):
     normalisation the mean of f² over the sphere is Σ_l (|f_l0|² + 2 Σ_{m>0} |f_lm|²).
 
     Args:
-        grid: Gaussian or equiangular with poles.
+        grid: Gaussian or equiangular.
         lmax: truncation (triangular); at most W/2 − 1, and H − 1 on a Gaussian or (H − 1)/2 on an
             equiangular grid, up to which the quadrature is exact.
         dtype: float32 or float64.

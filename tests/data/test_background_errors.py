@@ -14,6 +14,7 @@ from torch.utils.data import DistributedSampler
 
 from tests.data.toys import ADDED, GAINED, GRID, SPEC, START, ToyForecaster, ToySource
 from vaevar.data.background_errors import BackgroundErrors, BackgroundErrorStore
+from vaevar.data.coarsening import Coarsening
 from vaevar.data.nmc import build_background_errors
 from vaevar.errors import UserError
 from vaevar.sphere import Grid
@@ -228,3 +229,41 @@ def test_stores_that_do_not_fit_are_refused(errors: Path, tmp_path: Path) -> Non
         _module(errors, validation_fraction=0.01).setup("fit")
     with pytest.raises(UserError, match="times such as"):
         _module(errors, start="tomorrow")
+
+
+def test_errors_on_a_coarser_grid_are_means_over_its_cells(tmp_path: Path) -> None:
+    _build(tmp_path / "fine.zarr", ToyForecaster(noise=0.3))
+    coarse = Grid.gaussian(4)
+    _build(tmp_path / "coarse.zarr", ToyForecaster(noise=0.3), coarse=coarse)
+    fine = torch.from_numpy(_physical(tmp_path / "fine.zarr"))
+    found = _physical(tmp_path / "coarse.zarr")
+    expected = Coarsening(GRID, coarse)(fine).numpy()
+    size = np.abs(expected).max((0, 2, 3), keepdims=True)
+    np.testing.assert_allclose(found / size, expected / size, atol=2e-3)  # float16, before and after
+    store = BackgroundErrorStore(tmp_path / "coarse.zarr")
+    assert store.grid == coarse
+    weights = coarse.area_weights.numpy()[:, None]
+    mean = (found * weights).mean((0, 2, 3))
+    std = np.sqrt((found**2 * weights).mean((0, 2, 3)) - mean**2)
+    np.testing.assert_allclose(store.error_std, std, rtol=1e-3)
+
+
+def test_a_module_with_coarse_errors(tmp_path: Path) -> None:
+    data = BackgroundErrors(
+        ToySource(END), ToyForecaster(noise=0.3), str(tmp_path / "errors.zarr"), str(START), str(END),
+        every_hours=6, validation_fraction=0.3, gap_hours=6, coarsen_to=(4, 8),
+    )  # fmt: skip
+    data.prepare_data()
+    data.setup()
+    assert data.grid == Grid.gaussian(4)
+    assert next(iter(data.training_in_order())).shape[1:] == (3, 4, 8)
+    with pytest.raises(UserError, match="is finer than"):
+        _build(tmp_path / "finer.zarr", ToyForecaster(), coarse=Grid.gaussian(16))
+
+
+def test_a_disk_too_small_is_found_before_the_first_sample(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(UserError, match=r"may be needed, but only 0\.0 GB are free"):
+        _build(tmp_path / "errors.zarr", ToyForecaster(stop_after=0))
+    assert not list(tmp_path.glob("*.zarr*/*"))
+    assert "samples, at most" in capsys.readouterr().out

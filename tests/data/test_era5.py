@@ -14,7 +14,8 @@ import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from vaevar.data.era5 import StoreSource, WeatherStore, create_store, open_zarr, write_states
+from vaevar.data.era5 import StoreSource, WeatherStore, open_zarr
+from vaevar.data.weather_writer import create_store, write_states
 from vaevar.errors import UserError
 from vaevar.sphere import Grid
 from vaevar.state import VARIABLES, StateSpec
@@ -67,6 +68,13 @@ def with_37_levels(ds: xr.Dataset) -> xr.Dataset:
     return ds.reindex(level=levels, fill_value=-1.0)
 
 
+def from_minus_180(ds: xr.Dataset, dtype: type) -> xr.Dataset:
+    half = ds.sizes["longitude"] // 2
+    ds = ds.roll(longitude=half, roll_coords=True)
+    longitude = (ds.longitude.values + 180) % 360 - 180
+    return ds.assign_coords(longitude=(longitude - 1e-5 * (longitude == 0)).astype(dtype))
+
+
 LAYOUTS: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
     "era5": lambda ds: ds,
     "hres: ascending latitude": lambda ds: ds.isel(latitude=slice(None, None, -1)),
@@ -85,6 +93,15 @@ LAYOUTS: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
     "pressure_level": lambda ds: ds.rename(level="pressure_level"),
     "float64 values": lambda ds: ds.astype("float64"),
     "more variables": lambda ds: ds.assign(sea_ice_cover=ds["2m_temperature"] * np.nan),
+    "longitude from -180": lambda ds: from_minus_180(ds, np.float64),
+    "longitude from -180 in float32": lambda ds: from_minus_180(ds, np.float32),
+    "longitude from 45": lambda ds: ds.roll(longitude=-1, roll_coords=True),
+    "all at once": lambda ds: (
+        from_minus_180(with_37_levels(ds), np.float32)
+        .isel(latitude=slice(None, None, -1), level=slice(None, None, -1))
+        .transpose("longitude", "time", "latitude", "level")
+        .rename(latitude="lat", longitude="lon")
+    ),
     "no units": lambda ds: ds.map(lambda array: array.drop_attrs()),
     "units with slashes": lambda ds: ds.assign(geopotential=ds.geopotential.assign_attrs(units="m^2/s^2")),
     "times not in order": lambda ds: ds.isel(time=[3, 0, 4, 1, 2]),
@@ -170,6 +187,90 @@ def test_a_state_is_labelled_and_checked(store):
     torch.testing.assert_close(state.channel("z850"), torch.from_numpy(truth()[1, SPEC.index("z850")]))
 
 
+# --- forecasts ------------------------------------------------------------------------------------
+
+LEADS = np.array([0, 6, 12, 240])
+
+
+def forecasts(ds: xr.Dataset, name: str = "hours") -> xr.Dataset:
+    """Forecasts valid at the times of ``ds`` + lead, of lead k with k added to every field."""
+    leads = LEADS.astype("timedelta64[h]").astype("timedelta64[ns]")
+    added = xr.DataArray(LEADS.astype(np.float32), dims="prediction_timedelta")
+    made = (ds + added).assign_coords(prediction_timedelta=leads)
+    for variable in ds.data_vars:
+        made[variable].attrs = ds[variable].attrs
+    return made.transpose("time", "prediction_timedelta", ...)
+
+
+FORECASTS: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
+    "hres": lambda ds: ds.isel(latitude=slice(None, None, -1)),
+    "pangu": lambda ds: ds.isel(level=slice(None, None, -1)),
+    "graphcast": lambda ds: (
+        with_37_levels(ds).isel(latitude=slice(None, None, -1)).rename(latitude="lat", longitude="lon")
+    ),
+    "lead last": lambda ds: ds.transpose(..., "prediction_timedelta"),
+    "longitude before latitude": lambda ds: ds.transpose(..., "longitude", "latitude"),
+}
+
+
+@pytest.mark.parametrize("layout", FORECASTS)
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part")
+def test_forecasts_are_read_at_the_times_they_are_valid(tmp_path, layout, zarr_format):
+    ds = FORECASTS[layout](forecasts(dataset()))
+    encoding = {"prediction_timedelta": {"units": "hours", "dtype": "int64"}}
+    path = write(ds, tmp_path / "forecasts.zarr", encoding=encoding, zarr_format=zarr_format)
+    for lead in (0, 6, 240):
+        store = WeatherStore(path, SPEC, lead_hours=lead)
+        valid = TIMES + np.timedelta64(lead, "h")
+        np.testing.assert_array_equal(store.times, valid.astype("datetime64[ns]"))
+        np.testing.assert_allclose(store.read(valid), truth() + lead, rtol=1e-7)
+        text = message_of(
+            lambda store=store, valid=valid: store.read(valid[-1:] + np.timedelta64(1, "h")), path
+        )
+        assert f"it holds {valid[0]} to {valid[-1]}" in text
+
+
+def test_one_lead_that_was_picked_before_writing(tmp_path):
+    path = write(forecasts(dataset()).isel(prediction_timedelta=1), tmp_path / "picked.zarr")
+    opened = WeatherStore(path, SPEC, lead_hours=6)
+    np.testing.assert_allclose(opened.read(TIMES + np.timedelta64(6, "h")), truth() + 6, rtol=1e-7)
+    message_of(lambda: WeatherStore(path, SPEC), path)
+
+
+def test_leads_that_are_not_there_are_told_apart(tmp_path, store):
+    path = write(forecasts(dataset()), tmp_path / "forecasts.zarr")
+    for call in (WeatherStore, lambda path, spec, *lead: StoreSource(str(path), *lead).open(spec)):
+        text = message_of(lambda call=call: call(path, SPEC, 18), path)
+        assert "has no forecasts of 18 h; it has 0, 6, 12, 240 h; set lead_hours to one of them" in text
+        text = message_of(lambda call=call: call(path, SPEC), path)
+        assert "holds forecasts, of 0, 6, 12, 240 h; say with lead_hours which to read" in text
+        text = message_of(lambda call=call: call(store, SPEC, 6), store)
+        assert "holds states, not forecasts" in text
+        assert "leave lead_hours out" in text
+    message_of(lambda: WeatherStore(path, SPEC, -6), path)
+
+
+def test_many_leads_are_summed_up(tmp_path):
+    leads = (np.arange(41) * 6).astype("timedelta64[h]").astype("timedelta64[ns]")
+    ds = dataset()[["2m_temperature"]].expand_dims(prediction_timedelta=leads, axis=1)
+    path = write(ds, tmp_path / "forecasts.zarr")
+    text = message_of(lambda: WeatherStore(path, StateSpec(("t2m",), ()), 3), path)
+    assert "it has 0 to 240 h, every 6 h" in text
+
+
+def test_a_source_of_forecasts_covers_valid_times(tmp_path):
+    path = write(forecasts(dataset()), tmp_path / "forecasts.zarr")
+    source = StoreSource(str(path), lead_hours=240)
+    assert source.description == f"{path}, 240 h forecasts"
+    valid = TIMES + np.timedelta64(240, "h")
+    source.prepare(valid[0], valid[-1])
+    np.testing.assert_allclose(source.open(SPEC).read(valid), truth() + 240, rtol=1e-7)
+    text = message_of(lambda: source.prepare(TIMES[0], TIMES[-1]), path)
+    assert f"holds {valid[0]} to {valid[-1]}" in text
+    message_of(lambda: StoreSource(str(path)).prepare(valid[0], valid[-1]), path)
+
+
 # --- stores that are wrong ------------------------------------------------------------------------
 
 
@@ -206,9 +307,9 @@ WRONG: dict[str, tuple[Callable[[xr.Dataset], xr.Dataset], str]] = {
         "geopotential is in 'm', expected 'm**2 s**-2'",
     ),
     "Celsius": (lambda ds: without_units(ds, "temperature", "C"), "temperature is in 'C', expected 'K'"),
-    "longitude from -180": (
-        lambda ds: ds.assign_coords(longitude=ds.longitude - 180),
-        "longitude starts at -180",
+    "uneven longitudes": (
+        lambda ds: ds.assign_coords(longitude=ds.longitude.values + np.linspace(0, 20, 8)),
+        "longitude must run eastward around the circle",
     ),
     "a region": (lambda ds: ds.isel(longitude=slice(0, 3)), "longitude must run eastward around the circle"),
     "times repeat": (lambda ds: ds.isel(time=[0, 1, 1]), "times repeat"),
@@ -216,7 +317,19 @@ WRONG: dict[str, tuple[Callable[[xr.Dataset], xr.Dataset], str]] = {
         lambda ds: ds.expand_dims(
             prediction_timedelta=np.array([0, 6], "timedelta64[h]").astype("m8[ns]"), axis=1
         ),
-        "has the dimensions time, prediction_timedelta, latitude, longitude; expected latitude",
+        "holds forecasts, of 0, 6 h; say with lead_hours which to read",
+    ),
+    "forecasts with leads that are numbers": (
+        lambda ds: ds.expand_dims(prediction_timedelta=[0, 6], axis=1),
+        "prediction_timedelta holds int64, expected time differences with units",
+    ),
+    "forecasts with leads that are not named": (
+        lambda ds: ds.expand_dims(prediction_timedelta=2, axis=1),
+        "prediction_timedelta holds int64, expected time differences with units",
+    ),
+    "members": (
+        lambda ds: ds.expand_dims(number=2, axis=1),
+        "has the dimensions time, number, latitude, longitude; expected latitude, longitude, time",
     ),
 }
 
@@ -257,7 +370,15 @@ def test_a_value_that_is_not_finite_is_named(tmp_path, value):
     opened = WeatherStore(path, SPEC)
     np.testing.assert_array_equal(opened.read(TIMES[:3]), truth()[:3])
     text = message_of(lambda: opened.read(TIMES), path)
-    assert "temperature at 2020-02-29T12 has values that are not finite" in text
+    assert "temperature at 500 hPa at 2020-02-29T12 has values that are not finite" in text
+
+
+def test_a_surface_value_that_is_not_finite_has_no_level(tmp_path):
+    ds = dataset()
+    ds["2m_temperature"][4, 0, 0] = np.nan
+    path = write(ds, tmp_path / "store.zarr")
+    text = message_of(lambda: WeatherStore(path, SPEC).read(TIMES), path)
+    assert "2m_temperature at 2020-02-29T18 has values that are not finite" in text
 
 
 def test_a_damaged_chunk_is_named(store):
@@ -350,6 +471,8 @@ def test_a_forecast_store_has_a_lead_time(tmp_path):
         np.testing.assert_array_equal(ds["2m_temperature"][:, 0], truth()[:, 1])
     # Its times are initial times: read as a store of states, it would be 6 hours off.
     message_of(lambda: WeatherStore(path, SPEC), path)
+    valid = TIMES + np.timedelta64(6, "h")
+    np.testing.assert_array_equal(WeatherStore(path, SPEC, lead_hours=6).read(valid), truth())
 
 
 def test_a_store_is_replaced_whole(written):
@@ -426,6 +549,29 @@ def test_a_real_state_of_all_69_channels(tmp_path):
     assert means["q1000"] > 10 * means["q300"] > 0
     with pytest.raises(ValueError, match=r"wrong channel order|does not fall"):
         type(state)(state.values.flip(0), spec, grid)
+
+
+def test_a_real_state_that_xarray_converted(tmp_path):
+    spec, time = StateSpec(), np.datetime64("2011-10-11T00")
+    with xr.open_dataset(real("gfs_20111011T00_2p5deg_69ch.nc")) as file:
+        gfs = file.load()
+    data = {VARIABLES[name].long_name: gfs[name] for name in spec.surface}
+    for name in spec.upper:
+        fields = [gfs[f"{name}{level}"] for level in spec.levels]
+        data[VARIABLES[name].long_name] = xr.concat(fields, xr.IndexVariable("level", list(spec.levels)))
+    ds = xr.Dataset({name: array.variable for name, array in data.items()})
+    ds = ds.assign_coords(lat=gfs.lat, lon=gfs.lon, level=list(spec.levels)).expand_dims(time=[time])
+    # As no store has it: south first, from -180, levels from below, longitude before latitude.
+    ds = ds.isel(lat=slice(None, None, -1), level=slice(None, None, -1)).roll(lon=72, roll_coords=True)
+    ds = ds.assign_coords(lon=(ds.lon + 180) % 360 - 180).transpose("time", "level", "lon", "lat")
+    path = write(ds, tmp_path / "gfs.zarr")
+    store = WeatherStore(path, spec)
+    state = store.state(time)
+    for name, latitude, longitude in (("z500", 50.0, 10.0), ("t2m", -30.0, 280.0), ("q850", 0.0, 357.5)):
+        row = store.grid.latitude.tolist().index(latitude)
+        column = store.grid.longitude.tolist().index(longitude)
+        expected = gfs[name].sel(lat=latitude, lon=longitude).item()
+        assert state.channel(name)[row, column].item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_era5_upper_air_in_its_own_layout(tmp_path):

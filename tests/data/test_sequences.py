@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from vaevar.data import sequences
-from vaevar.data.era5 import StoreSource, WeatherStore, create_store, write_states
+from vaevar.data.era5 import StoreSource, WeatherStore
 from vaevar.data.sequences import LaneSampler, SequenceDataset, StateSequences, six_hourly, statistics
+from vaevar.data.weather_writer import create_store, write_states
 from vaevar.errors import UserError
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec

@@ -14,7 +14,7 @@ import yaml
 
 from vaevar.assim.dashboards import Dashboards
 from vaevar.cli import main
-from vaevar.data.era5 import create_store, write_states
+from vaevar.data.weather_writer import create_store, write_states
 from vaevar.sphere import Grid, SphericalHarmonics
 from vaevar.state import StateSpec
 
@@ -58,6 +58,8 @@ def configs(
     monkeypatch.chdir(tmp_path)
     spec = StateSpec(**SPEC)
     files = toy_onnx(spec, added=np.zeros(len(spec)), shape=(16, 32))
+    for path, values in zip((files.mean, files.std), zip(*CENTRES.values(), strict=True), strict=True):
+        np.save(path, np.array(values))
     forecaster = {
         "class_path": "vaevar.models.onnx.OnnxForecaster",
         "init_args": {

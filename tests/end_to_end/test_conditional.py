@@ -62,7 +62,7 @@ def fit_config(configs: dict[str, Path], model: dict[str, Any], data: str, epoch
         content["trainer"] |= {"max_epochs": epochs, "callbacks": [], "num_sanity_val_steps": 0}
         content["trainer"]["logger"]["init_args"]["name"] = name
         if name == "conditional":
-            export = "vaevar.models.conditional_vae_export.ExportConditionalVAE"
+            export = "vaevar.models.weights_export.ExportWeights"
             content["trainer"]["callbacks"] = [
                 {"class_path": export, "init_args": {"path": "weights/vae.ckpt"}}
             ]

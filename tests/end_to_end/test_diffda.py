@@ -74,7 +74,7 @@ def callbacks(name: str) -> list[dict[str, Any]]:
     return [
         {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": checkpoint},
         {
-            "class_path": "vaevar.models.denoiser_export.ExportDenoiser",
+            "class_path": "vaevar.models.weights_export.ExportWeights",
             "init_args": {"path": f"weights/{name}.ckpt"},
         },
     ]

@@ -12,7 +12,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vaevar.cli import main
-from vaevar.data.era5 import create_store, write_states
+from vaevar.data.weather_writer import create_store, write_states
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
 

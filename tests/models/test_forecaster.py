@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from vaevar.data.era5 import StoreSource, create_store, write_states
+from vaevar.data.era5 import StoreSource
 from vaevar.data.sequences import StateSequences, six_hourly
+from vaevar.data.weather_writer import create_store, write_states
 from vaevar.errors import UserError
 from vaevar.models.cheap_cycle import CheapCycle
 from vaevar.models.forecaster import ForecasterModule, ForecastNetwork

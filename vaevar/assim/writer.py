@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import BasePredictionWriter
 from vaevar.assim.cycle import parts_of
 from vaevar.assim.module import ArmResult
 from vaevar.data.cycles import HOUR, AnalysisTime
-from vaevar.data.era5 import create_store, write_states
+from vaevar.data.weather_writer import create_store, write_states
 
 
 class StateWriter(BasePredictionWriter):

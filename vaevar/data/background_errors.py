@@ -6,7 +6,6 @@ of each channel's error standard deviation there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +108,8 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
         zonal_floor: samples are divided by their standard deviation at each latitude, but by no less
             than this fraction of that of the whole sphere, since what is far smaller there is of no
             interest; from 1 on, the same for all latitudes (as published).
+        coarsen_to: keep the errors on a Gaussian grid of so many rows and columns, as means over its cells;
+            [128, 256] is 1.40625° and carries T127. By default they stay on the forecaster's grid.
         seed: of the shuffling and the augmentation.
 
     Attributes:
@@ -133,6 +134,7 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
         flip_sign: bool = True,
         roll_longitude: int = 0,
         zonal_floor: float = 0.3,
+        coarsen_to: tuple[int, int] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -145,6 +147,8 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
         self.every_hours, self.rollout_batch_size = every_hours, rollout_batch_size
         self.in_memory, self.zonal_floor = in_memory, zonal_floor
         self.flip_sign, self.roll_longitude = flip_sign, roll_longitude
+        if coarsen_to is not None:
+            self.grid = Grid.gaussian(*coarsen_to)
 
     @property
     def error_std(self) -> Tensor:
@@ -163,14 +167,11 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
             self.end,
             self.every_hours,
             self.rollout_batch_size,
+            self.grid,
         )
 
     def open_store(self) -> BackgroundErrorStore:
         return BackgroundErrorStore(self.path, self.in_memory)
-
-    def training_in_order(self) -> Iterator[Tensor]:
-        """The training samples once, normalised and not augmented, [B, C, H, W] on the host."""
-        return map(self.normalise, self.loader(self.training))
 
     def normalise(self, batch: Tensor) -> Tensor:
         """Stored values [B, C, H, W] float16 -> float32 in units of the error's standard deviation."""

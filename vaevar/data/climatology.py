@@ -22,10 +22,10 @@ def climatological_std(store: WeatherStore, times: np.ndarray) -> np.ndarray:
     """
     first = store.read(times[:1])[0].astype(np.float64)
     total, square = np.zeros_like(first), np.zeros_like(first)
-    for block in np.array_split(times, max(1, times.size // 16)):
-        departure = store.read(block).astype(np.float64) - first
-        total += departure.sum(0)
-        square += (departure**2).sum(0)
+    for time in times:
+        departure = store.read([time])[0] - first
+        total += departure
+        square += np.square(departure, out=departure)
     variance = square / times.size - (total / times.size) ** 2
     return np.sqrt(store.grid.area_mean(torch.from_numpy(variance)).numpy())
 

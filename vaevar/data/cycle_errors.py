@@ -5,6 +5,7 @@ They are truth − background, where the NMC method has differences of forecasts
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -97,8 +98,8 @@ class CycleErrors(StoredSamples[CycleErrorStore]):
     def background_std(self) -> Tensor:
         return self.store.statistics["forecast_std"]
 
-    def on_after_batch_transfer(self, batch: Triple, dataloader_idx: int) -> Triple:
-        """Stored values to physical units, on the device."""
+    def normalise(self, batch: Triple) -> Triple:
+        """Stored values to physical units."""
         known = {
             name: value.to(batch[0].device)[:, None, None] for name, value in self.store.statistics.items()
         }
@@ -110,14 +111,50 @@ class CycleErrorFields(CycleErrors):
     """The errors alone, divided by their standard deviation, [B, C, H, W], as
     :class:`vaevar.data.background_errors.BackgroundErrors` yields those of the NMC method.
 
+    Args:
+        flip_sign: augmentation in training: x -> −x for half of the samples.
+        zonal_floor: as in ``BackgroundErrors``.
+        path, spec, validation_fraction, gap_hours, batch_size, workers, seed: as in :class:`CycleErrors`.
+
     Attributes:
-        error_std: [C, 1, 1], physical units per unit of a batch (after ``setup``).
+        error_std: [C, H, 1], physical units per unit of a batch (after ``setup``).
     """
 
-    @property
-    def error_std(self) -> Tensor:
-        return self.store.statistics["residual_std"][:, None, None]
+    def __init__(
+        self,
+        path: str,
+        spec: StateSpec | None = None,
+        validation_fraction: float = 0.1,
+        gap_hours: int = 120,
+        batch_size: int = 8,
+        workers: int = 0,
+        seed: int = 0,
+        flip_sign: bool = False,
+        zonal_floor: float = 0.3,
+    ) -> None:
+        super().__init__(path, spec, validation_fraction, gap_hours, batch_size, workers, seed)
+        if not zonal_floor > 0:
+            raise UserError(f"zonal_floor must be positive, got {zonal_floor}")
+        self.flip_sign, self.zonal_floor = flip_sign, zonal_floor
 
-    def on_after_batch_transfer(self, batch: Triple, dataloader_idx: int) -> Tensor:  # type: ignore[override]
-        errors = super().on_after_batch_transfer(batch, dataloader_idx)[1]
+    @cached_property
+    def error_std(self) -> Tensor:
+        overall = self.store.statistics["residual_std"][:, None]
+        if self.zonal_floor >= 1:
+            return overall[..., None].expand(-1, self.grid.shape[0], 1)
+        physical = (CycleErrors.normalise(self, batch)[1] for batch in self.loader(self.training))
+        squares = sum(errors.square().mean(3).sum(0) for errors in physical)
+        zonal = (torch.as_tensor(squares) / len(self.training)).sqrt()
+        return torch.maximum(zonal, self.zonal_floor * overall)[..., None]
+
+    def normalise(self, batch: Triple) -> Tensor:  # type: ignore[override]
+        """Stored values to errors in units of ``error_std``."""
+        errors = super().normalise(batch)[1]
         return errors / self.error_std.to(errors.device)
+
+    def on_after_batch_transfer(self, batch: Triple, dataloader_idx: int) -> Tensor:
+        """Normalise on the device; augment while training."""
+        errors = self.normalise(batch)
+        if not (self.flip_sign and self.trainer is not None and self.trainer.training):
+            return errors
+        return errors * (torch.randint(0, 2, (len(errors), 1, 1, 1), device=errors.device) * 2 - 1)

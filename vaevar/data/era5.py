@@ -1,31 +1,28 @@
 """WeatherBench 2 stores: any layout in, tensors in channel order out, by label.
 
-Stores differ in latitude direction, dimension order, level order and coordinate names (``lat``,
-``latitude``); everything here is selected and transposed by label. What is written follows the
-ERA5 store of WeatherBench 2: dims (time, level, latitude, longitude), one time per chunk.
+Stores differ in latitude direction, dimension order, level order, the longitude that comes first and
+coordinate names (``lat``, ``latitude``); everything here is selected and transposed by label. Forecast stores
+are read at one lead. Stores are written by :mod:`vaevar.data.weather_writer`.
 """
 
 from __future__ import annotations
 
 import re
-import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol
 
-import dask.array
 import numpy as np
 import torch
 import xarray as xr
-import zarr
 
 from vaevar.errors import UserError
 from vaevar.sphere import Grid
 from vaevar.state import VARIABLES, State, StateSpec
 
 TIME_UNITS = "hours since 1959-01-01"
-EPOCH = np.datetime64("1959-01-01T00", "h")
+LEAD = "prediction_timedelta"
 COORDINATE_NAMES = {"lat": "latitude", "lon": "longitude", "plev": "level", "pressure_level": "level"}
 
 
@@ -35,28 +32,29 @@ class WeatherStore:
     Args:
         path: a zarr store, local or anything fsspec opens (``gs://...``).
         spec: the channels wanted, in this order.
+        lead_hours: of a forecast store (with the dimension ``prediction_timedelta``), which lead to read.
 
     Attributes:
-        grid: of the store, north to south.
-        times: [T] datetime64[ns].
+        grid: of the store, north to south and eastward from 0.
+        times: [T] datetime64[ns], at which the states are valid: of forecasts, initial time + lead.
 
     Raises:
-        UserError: when the store is missing, lacks a variable or level, has other units, or a
+        UserError: when the store is missing, lacks a variable, level or lead, has other units, or a
             grid that is not latitude × longitude.
     """
 
-    def __init__(self, path: str | Path, spec: StateSpec) -> None:
+    def __init__(self, path: str | Path, spec: StateSpec, lead_hours: int | None = None) -> None:
         self.path, self.spec = str(path), spec
-        dataset = open_zarr(path)
-        dataset = dataset.rename(
-            {k: v for k, v in COORDINATE_NAMES.items() if k in dataset.variables or k in dataset.dims}
-        )
-        self.times = _times(dataset, self.path)
+        dataset = _open_states(path, lead_hours)
+        self.times = dataset["time"].values
         self._check(dataset)
         latitude = np.asarray(dataset["latitude"].values, dtype=np.float64)
         self._flip = bool(latitude[0] < latitude[-1])
+        longitude = _from_0_to_360(dataset["longitude"].values)
+        # How far west the first column of the grid lies from the first of the store.
+        self._roll = -int(longitude.argmin()) if longitude.size else 0
         try:
-            self.grid = Grid(latitude[::-1] if self._flip else latitude, dataset["longitude"].values)
+            self.grid = Grid(latitude[::-1] if self._flip else latitude, np.roll(longitude, self._roll))
         except ValueError as error:
             raise UserError(f"{self.path}: {error}") from None
         self._position = {time: i for i, time in enumerate(self.times)}
@@ -66,7 +64,8 @@ class WeatherStore:
         for name in (*spec.surface, *spec.upper):
             array = dataset[VARIABLES[name].long_name]
             if name in spec.upper:
-                array = array.sel(level=list(spec.levels))
+                levels = dataset["level"].values.tolist()
+                array = array.isel(level=_slice_if_run([levels.index(level) for level in spec.levels]))
             dims = ("time", *(("level",) if name in spec.upper else ()), "latitude", "longitude")
             self._arrays[name] = array.transpose(*dims)
 
@@ -115,7 +114,7 @@ class WeatherStore:
                 f"more); it holds {self.times[0].astype('datetime64[h]')} to "
                 f"{self.times[-1].astype('datetime64[h]')}"
             )
-        positions = [self._position[time] for time in wanted]
+        positions = _slice_if_run([self._position[time] for time in wanted])
         out = np.empty((wanted.size, len(self.spec), *self.grid.shape), dtype=np.float32)
         for name, array in self._arrays.items():
             try:
@@ -126,16 +125,22 @@ class WeatherStore:
                 ) from None
             if self._flip:
                 values = values[..., ::-1, :]
-            channels = self.spec.variable_slice(name)
-            out[:, channels] = values if name in self.spec.upper else values[:, None]
-            finite = np.isfinite(out[:, channels]).all(axis=(1, 2, 3))
-            if not finite.all():
-                bad = wanted[~finite][0].astype("datetime64[h]")
-                raise UserError(
-                    f"{self.path}: {VARIABLES[name].long_name} at {bad} has values that are not finite "
-                    "(not written, or damaged); regenerate or repair the store"
-                )
+            if self._roll:
+                values = np.roll(values, self._roll, axis=-1)
+            fields = out[:, self.spec.variable_slice(name)]
+            fields[:] = values if name in self.spec.upper else values[:, None]
+            self._check_finite(name, fields, wanted)
         return out
+
+    def _check_finite(self, name: str, fields: np.ndarray, times: np.ndarray) -> None:
+        bad = np.argwhere(~np.isfinite(fields).all(axis=(-2, -1)))
+        if bad.size:
+            time, position = bad[0]
+            level = f" at {self.spec.levels[position]} hPa" if name in self.spec.upper else ""
+            raise UserError(
+                f"{self.path}: {VARIABLES[name].long_name}{level} at {times[time].astype('datetime64[h]')} "
+                "has values that are not finite (not written, or damaged); regenerate or repair the store"
+            )
 
     def state(self, time: np.datetime64) -> State:
         """One state, checked against the range of each variable.
@@ -168,28 +173,29 @@ class StoreSource:
 
     Args:
         path: the zarr store.
+        lead_hours: of a forecast store, the lead that is read; times are then those it is valid at.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = path
+    def __init__(self, path: str, lead_hours: int | None = None) -> None:
+        self.path, self.lead_hours = path, lead_hours
 
     @property
     def description(self) -> str:
-        return self.path
+        return self.path if self.lead_hours is None else f"{self.path}, {self.lead_hours} h forecasts"
 
     def prepare(self, start: np.datetime64, end: np.datetime64) -> None:
         """Check that the store covers the period.
 
         Raises:
-            UserError: when it cannot be opened or ends too early or begins too late.
+            UserError: when it cannot be opened, ends too early or begins too late, or lacks the lead.
         """
-        times = _times(open_zarr(self.path), self.path)
+        times = _open_states(self.path, self.lead_hours)["time"].values
         first, last = times.min().astype("datetime64[h]"), times.max().astype("datetime64[h]")
         if first > start or last < end:
             raise UserError(f"{self.path}: holds {first} to {last}, but {start} to {end} is needed")
 
     def open(self, spec: StateSpec) -> WeatherStore:
-        return WeatherStore(self.path, spec)
+        return WeatherStore(self.path, spec, self.lead_hours)
 
 
 def open_zarr(path: str | Path) -> xr.Dataset:
@@ -204,76 +210,70 @@ def open_zarr(path: str | Path) -> xr.Dataset:
         with warnings.catch_warnings():
             # A store without consolidated metadata only opens more slowly.
             warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
-            return xr.open_zarr(path, chunks=None)
+            return xr.open_zarr(path, chunks=None, decode_timedelta=True)
     except Exception as error:  # zarr and fsspec raise many kinds; each means "not readable"
         raise UserError(f"{path}: cannot be opened as a zarr store ({_first_line(error)})") from None
 
 
-def create_store(
-    path: str | Path,
-    times: np.ndarray,
-    spec: StateSpec,
-    grid: Grid,
-    attrs: Mapping[str, str],
-    lead: np.timedelta64 | None = None,
-) -> None:
-    """Lay out an empty WeatherBench 2 store; states are filled in by :func:`write_states`.
-
-    Long names, units, int64 hours, one time per chunk; unwritten times read as NaN. The layout
-    appears whole or not at all.
-
-    Args:
-        path: the zarr store; one that is there is replaced.
-        times: [T] datetime64; initial times where a lead is given.
-        spec, grid: of the states.
-        attrs: attributes of the dataset.
-        lead: adds the dimension ``prediction_timedelta`` with this one value.
-    """
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    coords: dict[str, tuple] = {"time": ("time", times.astype("datetime64[ns]"))}
-    outer: tuple[str, ...] = ("time",)
-    if lead is not None:
-        coords["prediction_timedelta"] = ("prediction_timedelta", [lead.astype("timedelta64[ns]")])
-        outer = ("time", "prediction_timedelta")
-    if spec.upper:
-        coords["level"] = ("level", np.asarray(spec.levels, dtype=np.int64), {"units": "hPa"})
-    coords["latitude"] = ("latitude", grid.latitude.astype(np.float32), {"units": "degrees_north"})
-    coords["longitude"] = ("longitude", grid.longitude.astype(np.float32), {"units": "degrees_east"})
-    data = {}
-    encoding: dict[str, dict] = {"time": {"units": TIME_UNITS, "dtype": "int64", "chunks": (len(times),)}}
-    if lead is not None:
-        encoding["prediction_timedelta"] = {"units": "hours", "dtype": "int64"}
-    for name in (*spec.surface, *spec.upper):
-        known = VARIABLES[name]
-        dims = (*outer, *(("level",) if name in spec.upper else ()), "latitude", "longitude")
-        shape = tuple(len(coords[dim][1]) for dim in dims)
-        lazy = dask.array.empty(shape, chunks=(1, *shape[1:]), dtype=np.float32)
-        data[known.long_name] = xr.DataArray(
-            lazy, dims=dims, attrs={"units": known.units, "short_name": name}
-        )
-        encoding[known.long_name] = {"chunks": (1, *shape[1:]), "_FillValue": np.float32(np.nan)}
-    dataset = xr.Dataset(data, coords=coords, attrs=dict(attrs))
-    dataset.to_zarr(partial, compute=False, encoding=encoding, consolidated=True, zarr_format=2)
-    shutil.rmtree(path, ignore_errors=True)
-    partial.rename(path)
-
-
-def write_states(path: str | Path, start: int, values: np.ndarray, spec: StateSpec) -> None:
-    """Fill states [T, C, H, W] into a store made by :func:`create_store`, from position ``start``.
+def _open_states(path: str | Path, lead_hours: int | None) -> xr.Dataset:
+    """A store under the names used here, at one lead, with the times at which its states are valid.
 
     Raises:
-        ValueError: when they reach beyond the store's last time.
+        UserError: when it cannot be opened, has no times, or has no such lead.
     """
-    group = zarr.open_group(path, mode="r+")
-    span = slice(start, start + values.shape[0])
-    for name in (*spec.surface, *spec.upper):
-        array = cast(zarr.Array, group[VARIABLES[name].long_name])
-        if not 0 <= span.start <= span.stop <= array.shape[0]:  # zarr would drop the rest silently
-            raise ValueError(f"states {span.start} to {span.stop} do not fit the {array.shape[0]} of {path}")
-        fields = values[:, spec.variable_slice(name)].astype(np.float32, copy=False)
-        array[span] = fields.reshape(values.shape[0], *array.shape[1:])
+    dataset = open_zarr(path)
+    dataset = dataset.rename(
+        {k: v for k, v in COORDINATE_NAMES.items() if k in dataset.variables or k in dataset.dims}
+    )
+    times = _times(dataset, str(path))
+    if LEAD not in dataset.variables and LEAD not in dataset.dims:
+        if lead_hours is not None:
+            raise UserError(
+                f"{path}: holds states, not forecasts (no dimension {LEAD!r}), so there is no lead of "
+                f"{lead_hours} h; leave lead_hours out"
+            )
+        return dataset.assign_coords(time=times)
+    # One lead may have been picked before the store was written: then it is a coordinate without dimension.
+    leads = np.atleast_1d(dataset[LEAD].values)
+    if LEAD not in dataset.coords or leads.dtype.kind != "m":
+        raise UserError(
+            f"{path}: {LEAD} holds {leads.dtype}, expected time differences with units, such as hours"
+        )
+    if lead_hours is None:
+        raise UserError(
+            f"{path}: holds forecasts, of {_leads_text(leads)}; say with lead_hours which to read"
+        )
+    lead = np.timedelta64(lead_hours, "h").astype("timedelta64[ns]")
+    found = np.flatnonzero(leads.astype("timedelta64[ns]") == lead)
+    if found.size != 1:
+        raise UserError(
+            f"{path}: has no forecasts of {lead_hours} h; it has {_leads_text(leads)}; set lead_hours to one "
+            "of them"
+        )
+    if LEAD in dataset.dims:
+        dataset = dataset.isel({LEAD: int(found[0])})
+    return dataset.assign_coords(time=times + lead)
+
+
+def _slice_if_run(positions: list[int]) -> slice | list[int]:
+    """A slice where positions follow one another: read in half the time, with one copy less in memory."""
+    run = positions and positions == list(range(positions[0], positions[0] + len(positions)))
+    return slice(positions[0], positions[-1] + 1) if run else positions
+
+
+def _leads_text(leads: np.ndarray) -> str:
+    """Such as ``0 to 240 h, every 6 h``."""
+    hours = np.sort(leads) / np.timedelta64(1, "h")
+    steps = np.unique(np.diff(hours))
+    if hours.size > 3 and steps.size == 1:
+        return f"{hours[0]:g} to {hours[-1]:g} h, every {steps[0]:g} h"
+    return f"{', '.join(f'{hour:g}' for hour in hours)} h"
+
+
+def _from_0_to_360(longitude: np.ndarray) -> np.ndarray:
+    """Degrees east, 0 to 360. A hair's breadth west of 0 is 0 that was rounded, not 360."""
+    rounding = 1e-3
+    return np.clip(np.mod(np.asarray(longitude, dtype=np.float64) + rounding, 360.0) - rounding, 0.0, None)
 
 
 def _check_dimension(dataset: xr.Dataset, name: str, path: str) -> None:

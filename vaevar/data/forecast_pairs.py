@@ -8,6 +8,7 @@ forecast and the residual r = (truth − forecast) / std there.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -151,7 +152,6 @@ class ForecastPairs(ForecastSamples[ForecastPairStore]):
         self.lead_hours, self.leads = lead_hours, tuple(leads)
         self.every_hours, self.rollout_batch_size = every_hours, rollout_batch_size
         self.in_memory = in_memory
-        self.recipe: dict[str, str | int] = {}
 
     @property
     def residual_std(self) -> Tensor:
@@ -167,7 +167,7 @@ class ForecastPairs(ForecastSamples[ForecastPairStore]):
 
     def prepare_data(self) -> None:
         """Build the store if it is not there (once per machine, with a progress bar)."""
-        self.recipe = build_forecast_pairs(
+        build_forecast_pairs(
             self.path, self.source, self.forecaster, self.start, self.end, self.leads, self.every_hours,
             self.rollout_batch_size,
         )  # fmt: skip
@@ -175,10 +175,12 @@ class ForecastPairs(ForecastSamples[ForecastPairStore]):
     def open_store(self) -> ForecastPairStore:
         return ForecastPairStore(self.path, self.lead_hours, self.in_memory)
 
-    def on_after_batch_transfer(
-        self, batch: tuple[Tensor, Tensor], dataloader_idx: int
-    ) -> tuple[Tensor, Tensor]:
-        """Stored values to (forecast − mean)/std and (truth − forecast)/std, on the device."""
+    @property
+    def record(self) -> dict[str, Any]:
+        return super().record | {"lead_hours": self.lead_hours}
+
+    def normalise(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Stored values to (forecast − mean)/std and (truth − forecast)/std."""
         known = {
             name: value.to(batch[0].device)[:, None, None] for name, value in self.store.statistics.items()
         }

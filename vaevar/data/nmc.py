@@ -22,12 +22,14 @@ import torch
 import xarray as xr
 import zarr
 from numcodecs import Blosc
-from torch import Tensor
+from torch import Tensor, nn
 
+from vaevar.data.coarsening import Coarsening
 from vaevar.data.era5 import TIME_UNITS, Source
 from vaevar.data.resumable_store import ResumableStore
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster, rollout
+from vaevar.sphere import Grid
 
 SHORT_HOURS, LONG_HOURS = 24, 48
 
@@ -40,6 +42,7 @@ def build_background_errors(
     end: np.datetime64,
     every_hours: int = 12,
     batch_size: int = 8,
+    coarse: Grid | None = None,
 ) -> None:
     """Make the store at ``path``, or go on where a killed process left off.
 
@@ -52,12 +55,13 @@ def build_background_errors(
         start, end: first and last state to be read.
         every_hours: between initial times; a divisor of 24.
         batch_size: initial times rolled out together.
+        coarse: grid that the errors are kept on, as means over its cells; by default the forecaster's.
 
     Raises:
         UserError: when the settings do not fit each other, the store there was made otherwise, or
             the forecaster's output is not finite.
     """
-    _BackgroundErrors(Path(path), source, forecaster, start, end, every_hours, batch_size).make()
+    _BackgroundErrors(Path(path), source, forecaster, start, end, every_hours, batch_size, coarse).make()
 
 
 class _BackgroundErrors(ResumableStore):
@@ -74,6 +78,7 @@ class _BackgroundErrors(ResumableStore):
         end: np.datetime64,
         every_hours: int,
         batch_size: int,
+        coarse: Grid | None,
     ) -> None:
         step = forecaster.step_hours
         if every_hours < 1 or SHORT_HOURS % every_hours:
@@ -96,7 +101,15 @@ class _BackgroundErrors(ResumableStore):
             )
         self.times = self.initial[: -self.lag] + LONG_HOURS * hours
         self.recipe = self.recipe_with(every_hours=every_hours)
-        self.moments = _Moments(self.grid.area_weights.numpy())
+        self.kept_on: Grid = self.grid
+        self.coarsen: nn.Module = nn.Identity()
+        if coarse is not None and coarse != self.grid:
+            try:
+                self.kept_on, self.coarsen = coarse, Coarsening(self.grid, coarse)
+            except ValueError as error:
+                raise UserError(f"{path}: {error}") from None
+            self.recipe["coarsened_to"] = repr(coarse)
+        self.moments = _Moments(self.kept_on.area_weights.numpy())
 
     @property
     def samples(self) -> int:
@@ -127,7 +140,7 @@ class _BackgroundErrors(ResumableStore):
         for begin, initial, states in self.initial_states(self.open_source(), done):
             with torch.no_grad():
                 forecasts = [
-                    forecast.cpu().float()
+                    self.coarsen(forecast.cpu().float())
                     for hours, forecast in enumerate(rollout(self.forecaster, states, LONG_HOURS // step), 1)
                     if hours * step in (SHORT_HOURS, LONG_HOURS)
                 ]
@@ -154,7 +167,7 @@ class _BackgroundErrors(ResumableStore):
     def lay_out(self, partial: Path) -> None:
         import dask.array as da
 
-        channels, (rows, columns) = len(self.spec), self.grid.shape
+        channels, (rows, columns) = len(self.spec), self.kept_on.shape
         shape, chunk = (len(self.times), channels, rows, columns), (1, channels, rows, columns)
         unknown = np.full(channels, np.nan)
         dataset = xr.Dataset(
@@ -177,8 +190,8 @@ class _BackgroundErrors(ResumableStore):
                 "time": ("time", self.times.astype("datetime64[ns]"), {"long_name": "valid time"}),
                 "channel": ("channel", np.array(self.spec.names)),
                 "units": ("channel", np.array([channel.units for channel in self.spec.channels])),
-                "latitude": ("latitude", self.grid.latitude, {"units": "degrees_north"}),
-                "longitude": ("longitude", self.grid.longitude, {"units": "degrees_east"}),
+                "latitude": ("latitude", self.kept_on.latitude, {"units": "degrees_north"}),
+                "longitude": ("longitude", self.kept_on.longitude, {"units": "degrees_east"}),
             },
             attrs={
                 "title": "Background errors by the NMC method",

@@ -94,6 +94,7 @@ class ResumableStore(ABC):
         else:
             shutil.rmtree(partial, ignore_errors=True)
             self.lay_out(partial)
+            self._check_disk(partial)
             done = 0
         group = zarr.open_group(partial, mode="r+")
 
@@ -114,6 +115,19 @@ class ResumableStore(ABC):
         self.finish(array)
         progress_file.unlink()
         partial.rename(self.path)
+
+    def _check_disk(self, partial: Path) -> None:
+        """Say what the store will need, and do not begin what cannot end."""
+        need = sum(array.nbytes for _, array in zarr.open_group(partial, mode="r").arrays())
+        free = shutil.disk_usage(partial).free
+        told = f"at most {need / 1e9:.1f} GB (free: {free / 1e9:.0f} GB)"
+        print(f"{self.path}: {self.samples} samples, {told}")
+        if need > free:
+            shutil.rmtree(partial)
+            raise UserError(
+                f"{self.path}: {need / 1e9:.1f} GB may be needed, but only {free / 1e9:.1f} GB are free "
+                "there; make room, give another path, fewer samples, or a coarser grid"
+            )
 
     @property
     @abstractmethod

@@ -23,8 +23,9 @@ import numpy as np
 from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vaevar.data.era5 import WeatherStore, create_store, write_states
+from vaevar.data.era5 import WeatherStore
 from vaevar.data.pressure_levels import SigmaState, mean_sea_level_pressure, to_pressure_levels
+from vaevar.data.weather_writer import create_store, write_states
 from vaevar.errors import UserError
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec

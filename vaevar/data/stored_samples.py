@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from collections.abc import Iterator
+from typing import Any, Generic, TypeVar
 
 import lightning as L
 import numpy as np
 import torch
+import zarr
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from vaevar.data.era5 import Source
@@ -114,6 +116,24 @@ class StoredSamples(L.LightningDataModule, Generic[Store]):
             raise UserError(f"{self.path}: {error}") from None
         self.training, self.validation = Subset(store, training), Subset(store, validation)
         self._store = store
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the samples are, for what is fitted to them: the store's own attributes, and how many."""
+        attributes = dict(zarr.open_group(self.path, mode="r").attrs)
+        return {"path": self.path, **attributes, "samples": len(self.training)}
+
+    def training_in_order(self) -> Iterator[Any]:
+        """The training samples once, as batches on the host, ready for use and not augmented."""
+        return map(self.normalise, self.loader(self.training))
+
+    @abstractmethod
+    def normalise(self, batch: Any) -> Any:
+        """A batch of stored values, where it is, in the scales that the model expects."""
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Normalise on the device."""
+        return self.normalise(batch)
 
     def train_dataloader(self) -> DataLoader:
         return self.loader(self.training, torch.Generator().manual_seed(self.seed))

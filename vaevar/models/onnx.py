@@ -9,6 +9,7 @@ C is 69 and H × W is 721 × 1440. Two ``.npy`` files hold the mean and std of e
 from __future__ import annotations
 
 import json
+import math
 import os
 import warnings
 from pathlib import Path
@@ -28,6 +29,8 @@ from vaevar.state import Normalizer, StateSpec
 METADATA_KEY = "vaevar"
 _CUDA = "CUDAExecutionProvider"
 _FAMILIES = {"equiangular": Grid.equiangular, "gaussian": Grid.gaussian}
+# Of a channel's normalised mean and std over some states; those of the embedded world stay below 3 and 2.
+MEAN_LIMIT, STD_LIMIT = 8.0, 8.0
 
 
 class OnnxForecaster:
@@ -72,6 +75,7 @@ class OnnxForecaster:
             raise UserError(f"{self.model}: no such file; give the path of the forecaster's .onnx file")
         self._normalizer = Normalizer.load(mean, std, self.spec)
         self._threads = threads
+        self._files, self._ranges_seen = f"{mean} and {std}", False
         self._follow_gpu = device == "auto"
         self._device = _choose_device(device)
         self._session: ort.InferenceSession | None = self._open()
@@ -103,14 +107,23 @@ class OnnxForecaster:
         session = self._session_for(states.device)
         normalizer = self._normalizer.to(self._device)
         with torch.no_grad():
-            local = states.to(self._device, torch.float32)
-            inputs = normalizer.normalize(local).flatten(1, 2).contiguous()
-            outputs = torch.empty((len(states), self._output_channels, *self.grid.shape), device=self._device)
-            chunk = self._batch or len(states)
-            for start in range(0, len(states), chunk):
-                self._run(session, inputs[start : start + chunk], outputs[start : start + chunk])
-            forecast = normalizer.denormalize(outputs[:, : len(self.spec)])
-            self._check_finite(forecast, local)
+            # At 721 × 1440 a state is 287 MB: one copy of the input, and nothing that is not needed.
+            inputs = states.to(self._device, torch.float32, copy=True).contiguous()
+            inputs.sub_(normalizer.mean).div_(normalizer.std)
+            if not self._ranges_seen:
+                self._check_ranges(inputs)
+            inputs = inputs.flatten(1, 2)
+            forecasts = []
+            for few in inputs.split(self._batch or len(states)):
+                outputs = torch.empty(
+                    (len(few), self._output_channels, *self.grid.shape), device=self._device
+                )
+                self._run(session, few, outputs)
+                # A copy, so that the rest of the output, half of it, is not kept alive.
+                forecasts.append(normalizer.denormalize(outputs[:, : len(self.spec)]))
+                del outputs
+            forecast = forecasts[0] if len(forecasts) == 1 else torch.cat(forecasts)
+            self._check_finite(forecast, inputs)
             return forecast.to(states.device, states.dtype)
 
     def _run(self, session: ort.InferenceSession, inputs: Tensor, outputs: Tensor) -> None:
@@ -132,10 +145,30 @@ class OnnxForecaster:
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise UserError(f"{self.model}: the forecast failed ({_first_line(error)})") from None
 
+    def _check_ranges(self, normalized: Tensor) -> None:
+        """Refuse mean and std files of another model, once: they make of weather what none can be.
+
+        Args:
+            normalized: [B, history, C, H, W]; every eighth point each way tells enough.
+        """
+        some = normalized[..., ::8, ::8].double()
+        mean, std = some.mean((0, 1, 3, 4)).abs(), some.std((0, 1, 3, 4))
+        bad = (mean > MEAN_LIMIT) | (std > STD_LIMIT)
+        if bool(bad.any()):
+            worst = int(torch.where(bad, mean / MEAN_LIMIT + std / STD_LIMIT, 0.0).argmax())
+            raise UserError(
+                f"{self.model}: normalised with {self._files}, {self.spec.names[worst]} has a mean of "
+                f"{mean[worst]:.3g} and a std of {std[worst]:.3g} (expected below {MEAN_LIMIT:g} and "
+                f"{STD_LIMIT:g}; {int(bad.sum())} channels are beyond): use the mean and std files that "
+                "belong to this model (FengWu v1 and v2 have their own), and states in their units"
+            )
+        self._ranges_seen = True
+
     def _check_finite(self, forecast: Tensor, states: Tensor) -> None:
-        finite = torch.isfinite(forecast)
-        if bool(finite.all()):
+        # A sum is finite only if all of it is; element by element only where something is wrong.
+        if math.isfinite(float(forecast.sum(dtype=torch.float64))):
             return
+        finite = torch.isfinite(forecast)
         per_channel = finite.transpose(0, 1).flatten(1).all(1).tolist()
         names = [name for name, good in zip(self.spec.names, per_channel, strict=True) if not good]
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more channels" if len(names) > 5 else "")

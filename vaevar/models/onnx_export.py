@@ -37,7 +37,14 @@ class _Contract(nn.Module):
         return torch.cat([forecast, torch.zeros_like(forecast)], dim=1)
 
 
-def export(network: nn.Module, path: str | Path, spec: StateSpec, grid: Grid, step_hours: int = 6) -> Path:
+def export(
+    network: nn.Module,
+    path: str | Path,
+    spec: StateSpec,
+    grid: Grid,
+    step_hours: int = 6,
+    metadata: bool = True,
+) -> Path:
     """Write ``network`` to an ``.onnx`` file that :class:`~vaevar.models.onnx.OnnxForecaster` opens.
 
     The file takes any batch size, and says in its metadata which channels, grid and time step it
@@ -50,6 +57,7 @@ def export(network: nn.Module, path: str | Path, spec: StateSpec, grid: Grid, st
         spec: the C channels.
         grid: the H × W points.
         step_hours: the time step.
+        metadata: say in the file which channels, grid and time step it has; FengWu's own does not.
 
     Returns:
         ``path``.
@@ -86,7 +94,8 @@ def export(network: nn.Module, path: str | Path, spec: StateSpec, grid: Grid, st
                 opset_version=17,
                 dynamo=False,
             )
-        _embed_metadata(partial, spec, grid, step_hours)
+        if metadata:
+            _embed_metadata(partial, spec, grid, step_hours)
         options = ort.SessionOptions()
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()

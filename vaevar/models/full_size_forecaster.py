@@ -1,0 +1,67 @@
+"""A forecaster of FengWu's contract at FengWu's size, without skill: for trying and timing what needs one.
+
+    python -m vaevar.models.full_size_forecaster --path data/full_size/forecaster.onnx
+
+It carries the departures from each zonal mean eastward, smooths them a little and lets them fade. Like
+FengWu's own file it says nothing of its channels and grid.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse import auto_cli
+from torch import Tensor, nn
+
+from vaevar.data.typical_climate import typical_climate
+from vaevar.errors import UserError
+from vaevar.models.onnx_export import export
+from vaevar.sphere import Grid
+from vaevar.state import StateSpec
+
+
+class Drift(nn.Module):
+    """[B, 2C, H, W] normalised, t − 6 h and t -> [B, C, H, W], t + 6 h.
+
+    Args:
+        columns: W.
+        degrees: eastward in a step, rounded to whole columns.
+        fading: of departures from the zonal mean, in a step.
+    """
+
+    def __init__(self, columns: int, degrees: float = 2.5, fading: float = 0.02) -> None:
+        super().__init__()
+        self.shift, self.fading = round(degrees * columns / 360.0), fading
+
+    def forward(self, states: Tensor) -> Tensor:
+        now = states[:, states.shape[1] // 2 :]
+        mean = now.mean(-1, keepdim=True)
+        places = (self.shift - 1, self.shift, self.shift, self.shift + 1)
+        carried = sum(now.roll(place, -1) for place in places) / len(places)
+        return mean + (1 - self.fading) * (carried - mean)
+
+
+def write(path: str = "data/full_size/forecaster.onnx", rows: int = 721, columns: int = 1440) -> None:
+    """Write the ONNX file, and ``<stem>_mean.npy`` and ``<stem>_std.npy`` beside it.
+
+    Args:
+        path: the file to write.
+        rows: latitudes from pole to pole.
+        columns: longitudes.
+    """
+    spec, target = StateSpec(), Path(path)
+    try:
+        grid = Grid.equiangular(rows, columns)
+    except ValueError as error:
+        raise UserError(f"full_size_forecaster: {rows} × {columns} points cannot be: {error}") from None
+    export(Drift(columns), target, spec, grid, metadata=False)
+    for name, values in zip(("mean", "std"), typical_climate(spec), strict=True):
+        np.save(target.with_name(f"{target.stem}_{name}.npy"), values)
+    print(f"wrote {target}, {target.stem}_mean.npy and {target.stem}_std.npy")
+
+
+if __name__ == "__main__":
+    with torch.no_grad():
+        auto_cli(write, as_positional=False)
