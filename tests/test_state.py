@@ -235,6 +235,27 @@ def test_swapped_files_and_another_channel_order_are_found(files):
         Normalizer.load(*files, SMALL)
 
 
+def test_a_mean_file_in_place_of_the_std_is_found_without_a_negative_value(files):
+    np.save(files[1], np.abs(np.load(files[0])))
+    with pytest.raises(UserError, match=r"data_std.npy: std 278.8 for t2m is more .* is it the mean file"):
+        Normalizer.load(*files, SMALL)
+
+
+def test_levels_from_the_bottom_up_are_found(files):
+    for path in files:
+        np.save(path, np.load(path)[[0, 1, 3, 2, 5, 4]])
+    with pytest.raises(UserError, match=r"data_mean.npy: mean geopotential rises .* order \(500, 850\) hPa"):
+        Normalizer.load(*files, SMALL)
+
+
+def test_files_in_single_precision_with_axes_of_length_one(files):
+    expected = Normalizer.load(*files, SMALL)
+    for path in files:
+        np.save(path, np.load(path).astype(np.float32)[:, None, None])
+    found = Normalizer.load(*files, SMALL)
+    torch.testing.assert_close((found.mean, found.std), (expected.mean, expected.std), rtol=0, atol=0)
+
+
 def test_zero_std(files):
     np.save(files[1], spoil(np.load(files[1]), 0.0))
     with pytest.raises(UserError, match=r"data_std.npy: every std must be positive, the least is 0"):

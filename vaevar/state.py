@@ -246,7 +246,9 @@ class Normalizer(nn.Module):
             arrays.append(array.reshape(-1))
         mean, std = arrays
         if not (std > 0).all():
-            raise UserError(f"{std_path}: every std must be positive, the least is {std.min():.4g}")
+            raise UserError(
+                f"{std_path}: every std must be positive, the least is {std.min():.4g}; is it the mean file?"
+            )
         for channel, value in zip(spec.channels, mean, strict=True):
             known = VARIABLES[channel.variable]
             if not known.low <= value <= known.high:
@@ -254,6 +256,20 @@ class Normalizer(nn.Module):
                     f"{mean_path}: mean {value:.4g} for {channel.name} is outside [{known.low:g}, "
                     f"{known.high:g}] {known.units}; is it the std file, or of another channel order?"
                 )
+        for channel, value in zip(spec.channels, std, strict=True):
+            known = VARIABLES[channel.variable]
+            # No values within a range have a std of more than half its width.
+            if value > (known.high - known.low) / 2:
+                raise UserError(
+                    f"{std_path}: std {value:.4g} for {channel.name} is more than values within "
+                    f"[{known.low:g}, {known.high:g}] {known.units} can have; is it the mean file, or of "
+                    "another channel order?"
+                )
+        if "z" in spec.upper and (np.diff(mean[spec.variable_slice("z")]) > 0).any():
+            raise UserError(
+                f"{mean_path}: mean geopotential rises from a level to the one below, expected levels in the "
+                f"order {spec.levels} hPa; order the channels of both files from the top down"
+            )
         return cls(mean, std)
 
     def normalize(self, x: Tensor) -> Tensor:

@@ -194,7 +194,7 @@ def test_augmentation_flips_signs_and_rolls_only_while_training(errors: Path) ->
     plain = data.normalise(batch)
     data.trainer = SimpleNamespace(training=False)  # type: ignore[assignment]
     assert torch.equal(data.on_after_batch_transfer(batch, 0), plain)
-    data.trainer = SimpleNamespace(training=True)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(training=True, global_step=0)  # type: ignore[assignment]
     torch.manual_seed(0)
     changed = data.on_after_batch_transfer(batch, 0)
     kinds = set()

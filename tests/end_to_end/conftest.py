@@ -58,8 +58,6 @@ def configs(
     monkeypatch.chdir(tmp_path)
     spec = StateSpec(**SPEC)
     files = toy_onnx(spec, added=np.zeros(len(spec)), shape=(16, 32))
-    for path, values in zip((files.mean, files.std), zip(*CENTRES.values(), strict=True), strict=True):
-        np.save(path, np.array(values))
     forecaster = {
         "class_path": "vaevar.models.onnx.OnnxForecaster",
         "init_args": {

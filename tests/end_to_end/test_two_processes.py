@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vaevar.cli import main
 
@@ -36,3 +38,21 @@ def test_arms_are_shared_out_and_scores_are_those_of_one_process(ready: dict[str
 def test_fit_in_two_processes_writes_one_checkpoint(configs: dict[str, Path]) -> None:
     run("fit", "--config", str(configs["fit"]), "--trainer.precision", "bf16-mixed")
     assert Path("runs/vae/checkpoints/best.ckpt").is_file()
+
+
+def losses(directory: str, name: str) -> list[float]:
+    events = EventAccumulator(directory)
+    events.Reload()
+    return [scalar.value for scalar in events.Scalars(name)]
+
+
+def test_two_processes_train_as_one_with_the_doubled_batch(configs: dict[str, Path]) -> None:
+    settings = ["fit", "--config", str(configs["fit"]), "--trainer.log_every_n_steps", "1"]
+    settings += ["--trainer.max_epochs", "2", "--data.init_args.flip_sign", "true"]
+    name, batch = "--trainer.logger.init_args.name", "--data.init_args.batch_size"
+    main([*settings, name, "one", batch, "4"])
+    run(*settings, name, "two", batch, "2")
+    for quantity, least in (("train/loss", 10), ("val/loss", 2)):
+        alone, together = losses("runs/one", quantity), losses("runs/two", quantity)
+        assert len(alone) >= least
+        np.testing.assert_allclose(together, alone, rtol=1e-4)

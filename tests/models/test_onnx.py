@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 import torch
 from jsonargparse import ArgumentParser
@@ -15,7 +16,7 @@ from vaevar.errors import UserError
 from vaevar.models.onnx import OnnxForecaster
 from vaevar.models.protocol import Forecaster, rollout
 from vaevar.sphere import Grid
-from vaevar.state import StateSpec
+from vaevar.state import Normalizer, StateSpec
 
 SPEC = StateSpec(surface=("t2m", "msl"), upper=("z", "t"), levels=(500, 850))
 ADDED = np.array([0.5, -20.0, 30.0, -10.0, 1.0, 2.0])  # physical units per step
@@ -176,6 +177,62 @@ def test_wrong_normalisation_files(toy_onnx):
     with pytest.raises(UserError, match="cannot be read") as caught:
         OnnxForecaster(*astuple(files), spec=SPEC)
     assert_one_line_naming(caught.value, files.std)
+
+
+@pytest.mark.parametrize(
+    ("scale", "offset", "names"),
+    [(1.0, -273.15, ["t2m", "t500", "t850"]), (1e-2, 0.0, ["msl"])],
+    ids=["degC", "hPa"],
+)
+def test_states_in_other_units_are_refused_at_the_first_step(toy_onnx, scale, offset, names):
+    files = toy_onnx(SPEC, ADDED)
+    forecaster = OnnxForecaster(*astuple(files), spec=SPEC)
+    states = some_states()
+    wrong = [SPEC.index(name) for name in names]
+    states[:, :, wrong] = states[:, :, wrong] * scale + offset
+    for _ in range(2):  # a second try does not slip through
+        with pytest.raises(UserError, match="use the files that belong to this model") as caught:
+            forecaster.step(states)
+        for path in (files.model, files.mean, files.std):
+            assert_one_line_naming(caught.value, path)
+        assert {name for name in SPEC.names if f"{name} (mean" in str(caught.value)} == set(names)
+    states[:, :, wrong] = (states[:, :, wrong] - offset) / scale
+    assert forecaster.step(states).isfinite().all()
+
+
+def test_a_std_file_of_another_model_is_refused_at_the_first_step(toy_onnx):
+    files = toy_onnx(SPEC, ADDED)
+    np.save(files.std, np.load(files.std) / 100.0)
+    with pytest.raises(UserError, match=r"and 2 more channels, expected .* stds below 10"):
+        OnnxForecaster(*astuple(files), spec=SPEC).step(some_states())
+
+
+def test_only_the_first_states_are_judged(toy_onnx):
+    """A forecast that drifts away later is not the files' fault."""
+    forecaster = OnnxForecaster(*astuple(toy_onnx(SPEC, ADDED)), spec=SPEC)
+    forecaster.step(some_states())
+    assert forecaster.step(some_states() + 5e5).isfinite().all()
+
+
+@pytest.mark.parametrize("limit", [1, 2 * 2 * 6 * 5 * 8, 2**28], ids=["one", "two", "all"])
+def test_many_states_go_in_pieces_to_the_same_numbers(toy_onnx, monkeypatch, limit):
+    files = astuple(toy_onnx(SPEC, ADDED, old=-1.0, new=2.0))
+    states = some_states(5)
+    one_by_one = [OnnxForecaster(*files, spec=SPEC).step(state[None])[0] for state in states]
+    monkeypatch.setattr("vaevar.models.onnx.VALUES_AT_ONCE", limit)
+    before = states.clone()
+    assert torch.equal(OnnxForecaster(*files, spec=SPEC).step(states), torch.stack(one_by_one))
+    assert torch.equal(states, before)
+
+
+def test_a_step_is_normalising_running_and_back(toy_onnx):
+    files = toy_onnx(SPEC, ADDED, old=-1.0, new=2.0)
+    states = some_states()
+    normalizer = Normalizer.load(files.mean, files.std, SPEC)
+    session = ort.InferenceSession(str(files.model), providers=["CPUExecutionProvider"])
+    (made,) = session.run(None, {"input": normalizer.normalize(states).flatten(1, 2).numpy()})
+    expected = normalizer.denormalize(torch.from_numpy(made)[:, : len(SPEC)])
+    assert torch.equal(OnnxForecaster(*astuple(files), spec=SPEC).step(states), expected)
 
 
 def assert_one_line_naming(error: UserError, path: Path) -> None:

@@ -19,6 +19,7 @@ from vaevar.data.nmc import build_background_errors
 from vaevar.data.stored_samples import ForecastSamples, SampleStore
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
+from vaevar.shared_draws import generator_of, shared_signs
 from vaevar.sphere import Grid
 
 
@@ -181,8 +182,7 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
     def augment(self, batch: Tensor) -> Tensor:
         """Sign flips and rolls, as configured, sample by sample."""
         if self.flip_sign:
-            sign = torch.randint(0, 2, (batch.shape[0], 1, 1, 1), device=batch.device) * 2 - 1
-            batch = batch * sign
+            batch = batch * shared_signs(batch, generator_of(self._step, 1, batch.device))
         if self.roll_longitude:
             places = torch.randint(0, batch.shape[-1] // self.roll_longitude, (batch.shape[0],)).tolist()
             rolled = [x.roll(place * self.roll_longitude, -1) for x, place in zip(batch, places, strict=True)]

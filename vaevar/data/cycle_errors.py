@@ -17,6 +17,7 @@ from vaevar.data.coverage import MAPS
 from vaevar.data.forecast_pairs import ForecastPairStore
 from vaevar.data.stored_samples import SampleStore, StoredSamples
 from vaevar.errors import UserError
+from vaevar.shared_draws import generator_of, shared_signs
 from vaevar.state import StateSpec
 
 _MAKE = "record one with configs/cycle_errors.yaml (its head says how)"
@@ -157,4 +158,4 @@ class CycleErrorFields(CycleErrors):
         errors = self.normalise(batch)
         if not (self.flip_sign and self.trainer is not None and self.trainer.training):
             return errors
-        return errors * (torch.randint(0, 2, (len(errors), 1, 1, 1), device=errors.device) * 2 - 1)
+        return errors * shared_signs(errors, generator_of(self._step, 1, errors.device))

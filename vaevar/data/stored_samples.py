@@ -10,11 +10,12 @@ import lightning as L
 import numpy as np
 import torch
 import zarr
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, Subset
 
 from vaevar.data.era5 import Source
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
+from vaevar.shared_draws import processes
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
 
@@ -131,28 +132,37 @@ class StoredSamples(L.LightningDataModule, Generic[Store]):
     def normalise(self, batch: Any) -> Any:
         """A batch of stored values, where it is, in the scales that the model expects."""
 
+    @property
+    def _step(self) -> int:
+        """Of the training; what is drawn for a batch follows from it."""
+        return 0 if self.trainer is None else self.trainer.global_step
+
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Normalise on the device."""
         return self.normalise(batch)
 
     def train_dataloader(self) -> DataLoader:
-        return self.loader(self.training, torch.Generator().manual_seed(self.seed))
+        # Step by step the same samples whatever the number of processes, if the batch over all is as large.
+        rank, count = processes()
+        shuffled: DistributedSampler = DistributedSampler(
+            self.training, count, rank, seed=self.seed, drop_last=len(self.training) >= count
+        )
+        return self.loader(self.training, shuffled)
 
     def val_dataloader(self) -> DataLoader:
         return self.loader(self.validation)
 
-    def loader(self, samples: Subset, shuffling: torch.Generator | None = None) -> DataLoader:
-        """Batches of stored values, shuffled by a generator, else in order and all of them."""
+    def loader(self, samples: Subset, shuffled: Sampler | None = None) -> DataLoader:
+        """Batches of stored values, in the order of a sampler, else in their own and all of them."""
         return DataLoader(
             samples,
             self.batch_size,
-            shuffle=shuffling is not None,
-            generator=shuffling,
+            sampler=shuffled,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
             # A last batch of one or two would weigh as much as a full one in Adam's averages.
-            drop_last=shuffling is not None and len(samples) >= self.batch_size,
+            drop_last=shuffled is not None and len(shuffled) >= self.batch_size,  # type: ignore[arg-type]
         )
 
 

@@ -25,22 +25,31 @@ from vaevar.state import StateSpec
 class Drift(nn.Module):
     """[B, 2C, H, W] normalised, t − 6 h and t -> [B, C, H, W], t + 6 h.
 
+    No value leaves the range of the values on its circle of latitude, so that a roll-out stays bounded.
+
     Args:
-        columns: W.
-        degrees: eastward in a step, rounded to whole columns.
+        channels, columns: C and W.
+        degrees: eastward in a step; between columns the field is interpolated.
         fading: of departures from the zonal mean, in a step.
     """
 
-    def __init__(self, columns: int, degrees: float = 2.5, fading: float = 0.02) -> None:
+    weight: Tensor
+
+    def __init__(self, channels: int, columns: int, degrees: float = 2.5, fading: float = 0.02) -> None:
         super().__init__()
-        self.shift, self.fading = round(degrees * columns / 360.0), fading
+        whole, part = divmod(degrees * columns / 360.0, 1.0)
+        self.channels, self.columns = channels, columns
+        self.shift, self.fading = int(whole), fading
+        # Smoothed over three columns, then carried by a part of one; the farthest upstream comes first.
+        taps = np.convolve([part, 1 - part], [0.25, 0.5, 0.25]) * (1 - fading)
+        self.register_buffer("weight", torch.from_numpy(taps).float().expand(channels, 1, 1, -1).clone())
 
     def forward(self, states: Tensor) -> Tensor:
-        now = states[:, states.shape[1] // 2 :]
-        mean = now.mean(-1, keepdim=True)
-        places = (self.shift - 1, self.shift, self.shift, self.shift + 1)
-        carried = sum(now.roll(place, -1) for place in places) / len(places)
-        return mean + (1 - self.fading) * (carried - mean)
+        now = states[:, self.channels :]
+        # Of each circle: its eastern end, the whole, and a point more where the shift is less than a column.
+        parts = [now[..., -(self.shift + 2) :], now] + [now[..., :1]] * (self.shift == 0)
+        carried = nn.functional.conv2d(torch.cat(parts, -1), self.weight, groups=self.channels)
+        return carried[..., : self.columns] + self.fading * now.mean(-1, keepdim=True)
 
 
 def write(path: str = "data/full_size/forecaster.onnx", rows: int = 721, columns: int = 1440) -> None:
@@ -56,7 +65,7 @@ def write(path: str = "data/full_size/forecaster.onnx", rows: int = 721, columns
         grid = Grid.equiangular(rows, columns)
     except ValueError as error:
         raise UserError(f"full_size_forecaster: {rows} × {columns} points cannot be: {error}") from None
-    export(Drift(columns), target, spec, grid, metadata=False)
+    export(Drift(len(spec), columns), target, spec, grid, metadata=False)
     for name, values in zip(("mean", "std"), typical_climate(spec), strict=True):
         np.save(target.with_name(f"{target.stem}_{name}.npy"), values)
     print(f"wrote {target}, {target.stem}_mean.npy and {target.stem}_std.npy")

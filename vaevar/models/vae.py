@@ -28,6 +28,7 @@ from vaevar.models.latent_prior import LatentPrior
 from vaevar.models.optimisation import adamw
 from vaevar.models.slim_checkpoint import read_slim, save_slim
 from vaevar.models.vae_network import Decoder, Encoder, VAEShape
+from vaevar.shared_draws import generator_of, shared_randn
 from vaevar.sphere import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
 
@@ -194,10 +195,16 @@ class VAE(L.LightningModule):
         with torch.no_grad():
             self.prior.fit(codes())
 
-    def losses(self, x: Tensor) -> dict[str, Tensor]:
-        """The loss and its two terms, scalars, for normalised errors [B, C, H, W]."""
+    def losses(self, x: Tensor, step: int = 0) -> dict[str, Tensor]:
+        """The loss and its two terms, scalars, for normalised errors [B, C, H, W].
+
+        Args:
+            x: the errors.
+            step: which noise w gets.
+        """
         mean, log_variance = self.encode(x)
-        w = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        noise = shared_randn(mean, generator_of(step, 0, mean.device))
+        w = mean + noise * (log_variance / 2).exp()
         squared = (self.decode(w).float() - x.float()).square() * self.point_weights
         reconstruction = squared.flatten(1).sum(1).mean() / (2 * self.sigma**2)
         kl = kl_divergence(mean, log_variance).mean()
@@ -234,8 +241,11 @@ class VAE(L.LightningModule):
         self.error_std.copy_(data.error_std)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        losses = self.losses(batch)
-        self.log_dict({f"train/{name}": value for name, value in losses.items()}, prog_bar=True)
+        losses = self.losses(batch, self.global_step)
+        # The mean over all processes: the loss of the whole batch.
+        self.log_dict(
+            {f"train/{name}": value for name, value in losses.items()}, prog_bar=True, sync_dist=True
+        )
         return losses["loss"]
 
     def on_validation_epoch_start(self) -> None:
@@ -243,7 +253,7 @@ class VAE(L.LightningModule):
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
         """Log the loss, and how much of each variable's variance the posterior mean explains."""
-        scores = {f"val/{name}": value for name, value in self.losses(batch).items()}
+        scores = {f"val/{name}": value for name, value in self.losses(batch, batch_idx).items()}
         mean = self.encode(batch)[0]
         residual = (self.decode(mean).float() - batch).square().mean((0, 2, 3))
         variance = batch.square().mean((0, 2, 3)).clamp_min(1e-12)

@@ -1,0 +1,40 @@
+"""Shares of a batch's random numbers: they follow from seed and step, and together are the whole batch's."""
+
+from __future__ import annotations
+
+import torch
+
+from vaevar import shared_draws
+from vaevar.shared_draws import generator_of, shared_randn, shared_signs
+
+CPU = torch.device("cpu")
+
+
+def test_shares_interleave_to_the_whole_batch(monkeypatch):
+    torch.manual_seed(5)
+    whole = shared_randn(torch.zeros(6, 2, 3), generator_of(7, 0, CPU))
+    signs = shared_signs(torch.zeros(6, 2, 3), generator_of(7, 1, CPU))
+    torch.randn(100)  # what else is drawn does not matter
+    for rank in range(3):
+        monkeypatch.setattr(shared_draws, "processes", lambda rank=rank: (rank, 3))
+        share = shared_randn(torch.zeros(2, 2, 3), generator_of(7, 0, CPU))
+        torch.testing.assert_close(share, whole[rank::3], rtol=0, atol=0)
+        assert torch.equal(shared_signs(torch.zeros(2, 2, 3), generator_of(7, 1, CPU)), signs[rank::3])
+
+
+def test_steps_streams_and_seeds_differ():
+    def first(step: int, stream: int) -> float:
+        return float(shared_randn(torch.zeros(1, 1), generator_of(step, stream, CPU)))
+
+    torch.manual_seed(1)
+    drawn = [first(0, 0), first(1, 0), first(0, 1)]
+    torch.manual_seed(2)
+    drawn.append(first(0, 0))
+    assert len(set(drawn)) == 4
+
+
+def test_signs_are_signs():
+    torch.manual_seed(0)
+    signs = shared_signs(torch.zeros(1000, 1), generator_of(0, 0, CPU))
+    assert set(signs.flatten().tolist()) == {-1, 1}
+    assert abs(signs.double().mean()) < 0.1
