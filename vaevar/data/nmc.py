@@ -202,7 +202,7 @@ class _BackgroundErrors(ResumableStore):
         encoding = {
             "background_error": {
                 "chunks": chunk,
-                "compressors": (Blosc("zstd", clevel=3, shuffle=Blosc.BITSHUFFLE),),
+                "compressors": (Blosc("lz4", clevel=1, shuffle=Blosc.BITSHUFFLE),),
             },
             "time": {"units": TIME_UNITS, "dtype": "int64", "chunks": (len(self.times),)},
         }

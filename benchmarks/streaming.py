@@ -1,0 +1,125 @@
+"""How fast a store of background errors streams, against reading the same bytes as plain files.
+
+    python benchmarks/streaming.py --path data/background_errors.zarr --json benchmarks/results/streaming.json
+
+Rates are of bytes as they lie on the disk (compressed). Before a cold pass the files are dropped from the page cache;
+a warm one follows, where nothing but decompression and copying is left to do. Samples are checked to be the same, and
+in the same order, whatever the number of workers. A store on 0.25° is made by `fit --config configs/covariance.yaml`
+with `configs/era5_errors.yaml` and `--data.init_args.coarsen_to null`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from jsonargparse import auto_cli
+from rich.console import Console
+from rich.table import Table
+from torch.utils.data import DataLoader, DistributedSampler
+
+from vaevar.data.background_errors import BackgroundErrorStore
+
+
+def main(
+    path: str = "data/background_errors.zarr",
+    workers: tuple[int, ...] = (0, 1, 2),
+    batch_size: int = 1,
+    json_path: str | None = None,
+) -> None:
+    """Print a table of rates.
+
+    Args:
+        path: a store of background errors.
+        workers: numbers of reading processes; 0 reads in the main one.
+        batch_size: samples in a batch.
+        json_path: where results go too.
+    """
+    store = BackgroundErrorStore(path)
+    files = sorted(file for file in (Path(path) / "background_error").rglob("*") if file.is_file())
+    size, samples = sum(file.stat().st_size for file in files), len(store)
+    sample_bytes = np.prod(store[0].shape) * 2
+    rows, order = [], {}
+    for cold in (True, False):
+        rows.append({"reader": "plain files", "cold": cold, "seconds": _plain(files, cold)})
+        for count in workers:
+            seconds, order[count] = _streamed(store, files, cold, count, batch_size)
+            rows.append({"reader": f"{count} workers", "cold": cold, "seconds": seconds})
+    assert all(numbers == order[workers[0]] for numbers in order.values()), "the order depends on the workers"
+    table = Table("reader", "page cache", "seconds", "MB/s on disk", "samples/s", "of plain")
+    for row in rows:
+        plain = next(r["seconds"] for r in rows if r["reader"] == "plain files" and r["cold"] == row["cold"])
+        row |= {"mb_per_s": size / row["seconds"] / 1e6, "samples_per_s": samples / row["seconds"]}
+        row["of_plain"] = plain / row["seconds"]
+        table.add_row(
+            row["reader"],
+            "cold" if row["cold"] else "warm",
+            f"{row['seconds']:.2f}",
+            f"{row['mb_per_s']:.0f}",
+            f"{row['samples_per_s']:.1f}",
+            f"{row['of_plain']:.0%}",
+        )
+    Console(width=100).print(table)
+    decode = _decompression(store, samples)
+    print(
+        f"{samples} samples of {sample_bytes / 1e6:.1f} MB, {size / samples / 1e6:.1f} MB each on disk; order and "
+        f"values are the same for {', '.join(map(str, workers))} workers.\nThe limit, cold: the disk. Warm: "
+        f"decompression, {decode * size / samples / 1e6:.0f} MB/s of stored bytes in one process."
+    )
+    if json_path is not None:
+        content = {"store": path, "samples": samples, "stored_bytes": size, "rows": rows}
+        Path(json_path).parent.mkdir(parents=True, exist_ok=True)
+        Path(json_path).write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _forget(files: list[Path]) -> None:
+    """Drop the files from the page cache."""
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(descriptor)
+
+
+def _plain(files: list[Path], cold: bool) -> float:
+    if cold:
+        _forget(files)
+    began = time.perf_counter()
+    for file in files:
+        file.read_bytes()
+    return time.perf_counter() - began
+
+
+def _streamed(
+    store: BackgroundErrorStore, files: list[Path], cold: bool, workers: int, batch_size: int
+) -> tuple[float, list[float]]:
+    """Seconds of an epoch once the workers are up, and a number that tells each sample from the others."""
+    sampler: DistributedSampler = DistributedSampler(store, 1, 0, seed=0)
+    loader = DataLoader(
+        store, batch_size, sampler=sampler, num_workers=workers, persistent_workers=workers > 0
+    )
+    for _ in loader:  # workers start, the store is opened
+        pass
+    if cold:
+        _forget(files)
+    began, seen = time.perf_counter(), []
+    for batch in loader:
+        seen += batch[:, 0, 0, 0].tolist()
+    return time.perf_counter() - began, seen
+
+
+def _decompression(store: BackgroundErrorStore, samples: int) -> float:
+    """Samples per second that one process decompresses, the files in the page cache."""
+    began = time.perf_counter()
+    for number in range(samples):
+        store[number]
+    return samples / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    auto_cli(main, as_positional=False)
