@@ -1,0 +1,38 @@
+"""Every command at the head of a config is one that its configs, as they are now, can be read by."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from vaevar.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def commands() -> list[str]:
+    found = []
+    for path in sorted((ROOT / "configs").glob("*.yaml")):
+        head = "\n".join(line.lstrip("# ") for line in path.read_text().splitlines() if line.startswith("#"))
+        joined = re.sub(r"\\\n\s*", "", head)
+        found += re.findall(r"python main\.py ((?:fit|predict) [^\n]*\.(?:yaml|nc \S+ \d+))", joined)
+    return sorted(set(found))
+
+
+def test_every_config_has_a_command():
+    named = " ".join(commands())
+    swept = "configs/comparison.yaml"  # by benchmarks/comparison.py
+    assert [p.name for p in (ROOT / "configs").glob("*.yaml") if p.name not in named] == [Path(swept).name]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_configs_can_be_read(command, monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    with pytest.raises(SystemExit) as ended:
+        main([*shlex.split(command), "--print_config"])
+    printed = capsys.readouterr()
+    assert ended.value.code == 0, printed.err
+    assert "class_path" in printed.out
