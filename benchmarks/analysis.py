@@ -2,11 +2,12 @@
 
     python benchmarks/analysis.py --columns 1000 8000 --json benchmarks/results/analysis.json
 
-The plain one works as published code does: in every iteration the increment is made on 721 × 1440 points, channel
-by channel, added to the background, and the whole state is observed. Both minimise the same J with the same
-L-BFGS. Weather is made up, and the truth is the background plus a draw of U w. 3DVar takes a calibrated B; VAE-Var
-the embedded world's trained decoder put on a 1.25° grid, whose cost is right and whose scales are not. Every case runs
-in a process of its own, so that peak memory is its own; ratios are of one run.
+The plain one works as published code does: in every iteration the increment is made on 721 × 1440 points,
+channel by channel, added to the background, and the whole state is observed. Both minimise the same J with
+the same L-BFGS. Weather is made up, and the truth is the background plus a draw of U w. 3DVar takes a
+calibrated B; VAE-Var the embedded world's trained decoder put on a 1.25° grid, whose cost is right and whose
+scales are not. Every case runs in a process of its own, so that peak memory is its own; ratios are of one
+run.
 """
 
 from __future__ import annotations
@@ -238,8 +239,8 @@ def main(
         table.add_row(*row)
     Console(width=120).print(table)
     print(
-        "of matmul: share of the speed of a large matrix product, the limit of U and of the decoder; the plain "
-        "one is bound by memory: it reads and writes 287 MB fields many times in every evaluation"
+        "of matmul: share of the speed of a large matrix product, the limit of U and of the decoder; the "
+        "plain one is bound by memory: it reads and writes 287 MB fields many times in every evaluation"
     )
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
 """How fast a store of background errors streams, against reading the same bytes as plain files.
 
-    python benchmarks/streaming.py --path data/background_errors.zarr --json benchmarks/results/streaming.json
+    python benchmarks/streaming.py --path data/background_errors.zarr --json_path streaming.json
 
-Rates are of bytes as they lie on the disk (compressed). Before a cold pass the files are dropped from the page cache;
-a warm one follows, where nothing but decompression and copying is left to do. Samples are checked to be the same, and
-in the same order, whatever the number of workers. A store on 0.25° is made by `fit --config configs/covariance.yaml`
-with `configs/era5_errors.yaml` and `--data.init_args.coarsen_to null`.
+Rates are of bytes as they lie on the disk (compressed). Before a cold pass the files are dropped from the
+page cache; a warm one follows, where nothing but decompression and copying is left to do. Samples are
+checked to be the same, and in the same order, whatever the number of workers. A store on 0.25° is made by
+`fit --config configs/covariance.yaml` with `configs/era5_errors.yaml` and `--data.init_args.coarsen_to null`.
 """
 
 from __future__ import annotations
@@ -65,10 +65,11 @@ def main(
         )
     Console(width=100).print(table)
     decode = _decompression(store, samples)
+    counts = ", ".join(map(str, workers))
     print(
-        f"{samples} samples of {sample_bytes / 1e6:.1f} MB, {size / samples / 1e6:.1f} MB each on disk; order and "
-        f"values are the same for {', '.join(map(str, workers))} workers.\nThe limit, cold: the disk. Warm: "
-        f"decompression, {decode * size / samples / 1e6:.0f} MB/s of stored bytes in one process."
+        f"{samples} samples of {sample_bytes / 1e6:.1f} MB, {size / samples / 1e6:.1f} MB each on disk; "
+        f"order and values are the same for {counts} workers.\nThe limit, cold: the disk. Warm: decompression, "
+        f"{decode * size / samples / 1e6:.0f} MB/s of stored bytes in one process."
     )
     if json_path is not None:
         content = {"store": path, "samples": samples, "stored_bytes": size, "rows": rows}

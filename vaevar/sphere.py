@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.spatial import cKDTree
 from torch import Tensor, nn
 
 EARTH_RADIUS_KM = 6371.0
@@ -199,6 +200,12 @@ def grid_vectors(grid: Grid) -> np.ndarray:
     """[H·W, 3] unit vectors of the grid's points, row by row."""
     latitude, longitude = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
     return unit_vectors(latitude.ravel(), longitude.ravel())
+
+
+def nearest_km(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Great-circle distance from each target [M, 3] to the nearest of the points [P, 3], [M] km."""
+    chord, _ = cKDTree(points).query(targets)
+    return 2 * EARTH_RADIUS_KM * np.arcsin(np.clip(chord / 2, 0.0, 1.0))
 
 
 def quadrature_weights(grid: Grid) -> np.ndarray:

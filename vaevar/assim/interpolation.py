@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.same_places import Places, same_places
-from vaevar.assim.triangulation import barycentric, nearest_km
+from vaevar.assim.triangulation import barycentric
 from vaevar.assim.variational import Analysis, Assimilator
 from vaevar.data.observations import Observations
 from vaevar.errors import UserError
-from vaevar.sphere import Grid, grid_vectors, unit_vectors
+from vaevar.sphere import Grid, grid_vectors, nearest_km, unit_vectors
 from vaevar.state import State
 
 # Where nothing is observed within the range, these places (± each axis) hold the increment at zero,

@@ -8,17 +8,9 @@ the flat face. The sphere has no edges, so there is neither a date line nor a po
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import ConvexHull, QhullError, cKDTree
-
-from vaevar.sphere import EARTH_RADIUS_KM
+from scipy.spatial import ConvexHull, QhullError
 
 _CHUNK = 512  # targets located at a time: bounds the memory at 0.25°
-
-
-def nearest_km(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Great-circle distance from each target [M, 3] to the nearest of the points [P, 3], [M] km."""
-    chord, _ = cKDTree(points).query(targets)
-    return 2 * EARTH_RADIUS_KM * np.arcsin(np.clip(chord / 2, 0.0, 1.0))
 
 
 def barycentric(points: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

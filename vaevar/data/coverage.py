@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vaevar.data.observations import Points
-from vaevar.sphere import EARTH_RADIUS_KM, Grid, grid_vectors, unit_vectors
+from vaevar.sphere import Grid, grid_vectors, nearest_km, unit_vectors
 
 LENGTHS_KM = (400.0, 1200.0)  # L
 MEMORIES = (0.0, 0.85)  # ρ; in 6 h steps 0.85 forgets in 1.5 days
@@ -50,7 +50,5 @@ def _nearest_km(points: Points, grid: Grid) -> Tensor:
     if not len(points):
         return torch.full(grid.shape, torch.inf)
     places = np.unique(np.stack([points.latitude, points.longitude], 1), axis=0)
-    here = torch.from_numpy(grid_vectors(grid))
-    there = torch.from_numpy(unit_vectors(places[:, 0], places[:, 1]))
-    chord = torch.cdist(here, there).amin(1).clamp_max(2.0)
-    return (2 * EARTH_RADIUS_KM * torch.asin(chord / 2)).reshape(grid.shape)
+    distance = nearest_km(unit_vectors(places[:, 0], places[:, 1]), grid_vectors(grid))
+    return torch.from_numpy(distance).reshape(grid.shape)
