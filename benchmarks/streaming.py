@@ -68,8 +68,8 @@ def main(
     counts = ", ".join(map(str, workers))
     print(
         f"{samples} samples of {sample_bytes / 1e6:.1f} MB, {size / samples / 1e6:.1f} MB each on disk; "
-        f"order and values are the same for {counts} workers.\nThe limit, cold: the disk. Warm: decompression, "
-        f"{decode * size / samples / 1e6:.0f} MB/s of stored bytes in one process."
+        f"order and values are the same for {counts} workers.\nThe limit, cold: the disk. Warm: "
+        f"decompression, {decode * size / samples / 1e6:.0f} MB/s of stored bytes in one process."
     )
     if json_path is not None:
         content = {"store": path, "samples": samples, "stored_bytes": size, "rows": rows}
