@@ -237,6 +237,8 @@ def lay_out_coverage(partial: Path, samples: int, grid: Grid) -> None:
         attrs={"long_name": "where the cycle was observed before", "maps": "vaevar.data.coverage"},
     )
     encoding = {"coverage": {"chunks": (1, *shape[1:])}}
-    xr.Dataset({"coverage": empty}).to_zarr(
+    # A write that adds to a store puts its own attributes in place of the store's.
+    attributes = dict(zarr.open_group(partial, mode="r").attrs)
+    xr.Dataset({"coverage": empty}, attrs=attributes).to_zarr(
         partial, mode="a", encoding=encoding, consolidated=True, zarr_format=2
     )
