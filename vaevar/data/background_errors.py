@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vaevar.data.era5 import Source
 from vaevar.data.nmc import build_background_errors
-from vaevar.data.stored_samples import ForecastSamples, SampleStore
+from vaevar.data.stored_samples import ForecastSamples, SampleStore, std_by_latitude
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
 from vaevar.shared_draws import generator_of, shared_signs
@@ -153,10 +153,7 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
 
     @property
     def error_std(self) -> Tensor:
-        overall = self.store.error_std[:, None]
-        if self.zonal_floor >= 1:
-            return overall.expand_as(self.store.zonal_error_std)[..., None]
-        return torch.maximum(self.store.zonal_error_std, self.zonal_floor * overall)[..., None]
+        return std_by_latitude(self.store.zonal_error_std, self.store.error_std, self.zonal_floor)
 
     def prepare_data(self) -> None:
         """Build the store if it is not there (once per machine, with a progress bar)."""

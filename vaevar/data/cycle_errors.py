@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from vaevar.data.coverage import MAPS
 from vaevar.data.forecast_pairs import ForecastPairStore
-from vaevar.data.stored_samples import SampleStore, StoredSamples
+from vaevar.data.stored_samples import SampleStore, StoredSamples, std_by_latitude
 from vaevar.errors import UserError
 from vaevar.shared_draws import generator_of, shared_signs
 from vaevar.state import StateSpec
@@ -115,38 +116,24 @@ class CycleErrorFields(CycleErrors):
     Args:
         flip_sign: augmentation in training: x -> −x for half of the samples.
         zonal_floor: as in ``BackgroundErrors``.
-        path, spec, validation_fraction, gap_hours, batch_size, workers, seed: as in :class:`CycleErrors`.
+        args, kwargs: as in :class:`CycleErrors`.
 
     Attributes:
         error_std: [C, H, 1], physical units per unit of a batch (after ``setup``).
     """
 
-    def __init__(
-        self,
-        path: str,
-        spec: StateSpec | None = None,
-        validation_fraction: float = 0.1,
-        gap_hours: int = 120,
-        batch_size: int = 8,
-        workers: int = 0,
-        seed: int = 0,
-        flip_sign: bool = False,
-        zonal_floor: float = 0.3,
-    ) -> None:
-        super().__init__(path, spec, validation_fraction, gap_hours, batch_size, workers, seed)
+    def __init__(self, *args: Any, flip_sign: bool = False, zonal_floor: float = 0.3, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         if not zonal_floor > 0:
             raise UserError(f"zonal_floor must be positive, got {zonal_floor}")
         self.flip_sign, self.zonal_floor = flip_sign, zonal_floor
 
     @cached_property
     def error_std(self) -> Tensor:
-        overall = self.store.statistics["residual_std"][:, None]
-        if self.zonal_floor >= 1:
-            return overall[..., None].expand(-1, self.grid.shape[0], 1)
         physical = (CycleErrors.normalise(self, batch)[1] for batch in self.loader(self.training))
         squares = sum(errors.square().mean(3).sum(0) for errors in physical)
         zonal = (torch.as_tensor(squares) / len(self.training)).sqrt()
-        return torch.maximum(zonal, self.zonal_floor * overall)[..., None]
+        return std_by_latitude(zonal, self.store.statistics["residual_std"], self.zonal_floor)
 
     def normalise(self, batch: Triple) -> Tensor:  # type: ignore[override]
         """Stored values to errors in units of ``error_std``."""

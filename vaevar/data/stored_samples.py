@@ -10,6 +10,7 @@ import lightning as L
 import numpy as np
 import torch
 import zarr
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, Subset
 
 from vaevar.data.era5 import Source
@@ -202,6 +203,21 @@ class ForecastSamples(StoredSamples[Store]):
             ) from None
         self.source, self.forecaster = source, forecaster
         self.spec, self.grid = forecaster.spec, forecaster.grid
+
+
+def std_by_latitude(zonal: Tensor, overall: Tensor, floor: float) -> Tensor:
+    """What samples are divided by: their std at each latitude, or the same everywhere.
+
+    Args:
+        zonal: [C, H], at each latitude.
+        overall: [C], of the whole sphere.
+        floor: no less than this fraction of ``overall``; from 1 on, ``overall`` at all latitudes.
+
+    Returns:
+        [C, H, 1].
+    """
+    everywhere = overall[:, None].expand_as(zonal)
+    return (everywhere if floor >= 1 else torch.maximum(zonal, floor * everywhere))[..., None]
 
 
 def split_in_time(times: np.ndarray, validation_fraction: float, gap_hours: int) -> tuple[range, range]:
