@@ -167,7 +167,7 @@ def test_diagnostics_and_callback() -> None:
     diagnostics = variational(here, made).diagnostics
     assert set(diagnostics) == {
         "j_b", "j_o", "j_o_initial", "grad_norm", "initial_grad_norm", "iterations", "evaluations", "chi2",
-        "seconds",
+        "lambda", "seconds",
     }  # fmt: skip
     assert all(type(value) is float and math.isfinite(value) for value in diagnostics.values())
     assert [iteration for iteration, _ in seen] == list(range(1, int(diagnostics["iterations"]) + 1))

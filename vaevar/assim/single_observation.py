@@ -13,6 +13,7 @@ from vaevar.assim.observation_operator import ObservationOperator
 from vaevar.assim.variational import Assimilator, VariationalAssimilator
 from vaevar.data.observations import Points
 from vaevar.data.single_observation import SingleObservation
+from vaevar.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,12 @@ def background_variance(arm: VariationalAssimilator, point: Points) -> float:
 
     Returns:
         The variance, in the square of the observed variable's units.
+
+    Raises:
+        UserError: for an arm that takes λ from the innovations, of which one is not enough.
     """
+    if arm.lambda_ is None:
+        raise UserError("one observation cannot tell λ: give the arm a number for `lambda_`")
     control = arm.control
     device = next((t.device for t in (*control.parameters(), *control.buffers())), torch.device("cpu"))
     operator = ObservationOperator(control.spec, control.grid, point).to(device, arm.dtype)

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.assim.control import ControlTransform, regrid
+from vaevar.assim.innovation_lambda import innovation_lambda
 from vaevar.assim.observation_operator import ObservationOperator
 from vaevar.data.observations import Observations
 from vaevar.errors import UserError
@@ -45,7 +46,7 @@ class Analysis:
         diagnostics: of a variational analysis: ``j_b`` and ``j_o`` at the minimum,
             ``j_o_initial`` at the background, ``grad_norm`` and ``initial_grad_norm`` (Euclidean),
             ``iterations``, ``evaluations`` of J and its gradient, ``chi2`` = 2 J/P (near 1 where
-            B and R are right) and ``seconds``. Empty for a free run.
+            B and R are right), ``lambda`` and ``seconds``. Empty for a free run.
     """
 
     state: State
@@ -224,7 +225,7 @@ class VariationalAssimilator(Assimilator):
 
     Args:
         control: D.
-        lambda_: λ, the weight of the background term.
+        lambda_: λ, the weight of the background term; none to take it from the innovations of each analysis.
         iterations: at most so many L-BFGS iterations (the paper takes 20 to 40).
         history: L-BFGS history.
         tolerance: stop when the gradient's norm has fallen to this fraction of its first value.
@@ -240,14 +241,14 @@ class VariationalAssimilator(Assimilator):
     def __init__(
         self,
         control: ControlTransform,
-        lambda_: float = 1.0,
+        lambda_: float | None = 1.0,
         iterations: int = 30,
         history: int = 10,
         tolerance: float = 1e-3,
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
         super().__init__()
-        if not (lambda_ > 0 and math.isfinite(lambda_)):
+        if lambda_ is not None and not (lambda_ > 0 and math.isfinite(lambda_)):
             raise UserError(f"VariationalAssimilator: lambda_ is {lambda_}, must be positive")
         if iterations < 1 or history < 1:
             raise UserError(
@@ -284,9 +285,9 @@ class VariationalAssimilator(Assimilator):
             if len(observations) == 0:
                 zeros = ("j_b", "j_o", "j_o_initial", "grad_norm", "initial_grad_norm")
                 counts = dict.fromkeys((*zeros, "iterations", "evaluations"), 0.0)
-                return Analysis(background, counts | {"chi2": math.nan, "seconds": 0.0})
+                return Analysis(background, counts | {"chi2": math.nan, "lambda": math.nan, "seconds": 0.0})
             self.control.given(background, self._coverage)
-            minimum = self._minimise(background, observations)
+            lambda_, minimum = self._minimise(background, observations)
             increment = self.control(minimum.final.w)
             increment = regrid(increment, background.spec, self.control.grid, background.grid)
             values = (background.values + increment).to(background.values.dtype)
@@ -300,11 +301,12 @@ class VariationalAssimilator(Assimilator):
             "iterations": float(minimum.iterations),
             "evaluations": float(minimum.evaluations),
             "chi2": 2 * final.value / len(observations),
+            "lambda": lambda_,
             "seconds": time.perf_counter() - began,
         }
         return Analysis(State(values, background.spec, background.grid), diagnostics)
 
-    def _minimise(self, background: State, observations: Observations) -> Minimum:
+    def _minimise(self, background: State, observations: Observations) -> tuple[float, Minimum]:
         spec, device = background.spec, background.values.device
         # H(x_b) in double precision: the innovation is a small difference of large numbers.
         full = ObservationOperator(spec, background.grid, observations).to(device)
@@ -316,7 +318,12 @@ class VariationalAssimilator(Assimilator):
             if self.control.grid == background.grid
             else ObservationOperator(spec, self.control.grid, observations)
         ).to(device, self.dtype)
-        cost = Cost(self.control, incremental, innovation, error_std, self.lambda_)
+        lambda_ = self.lambda_ or innovation_lambda(
+            self.control, incremental, innovation, error_std, self.control.shape
+        )
+        cost = Cost(self.control, incremental, innovation, error_std, lambda_)
         start = torch.zeros(self.control.shape, device=device, dtype=self.dtype)
         with torch.enable_grad():
-            return minimise(cost, start, self.iterations, self.history, self.tolerance, self.on_iteration)
+            return lambda_, minimise(
+                cost, start, self.iterations, self.history, self.tolerance, self.on_iteration
+            )
