@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partialmethod
 from pathlib import Path
 
 import lightning as L
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vaevar.errors import UserError
@@ -103,7 +104,7 @@ def test_every_parameter_takes_part(vae: VAE) -> None:
 
 
 def _step(model: VAE, precision: torch.dtype) -> tuple[float, list[Tensor], int]:
-    """Loss and gradients of a training step, and the bytes that its forward pass kept for the backward one."""
+    """Loss and gradients of a training step, and the bytes that its forward pass keeps."""
     kept: dict[int, int] = {}
 
     def keep(x: Tensor) -> Tensor:
@@ -202,6 +203,32 @@ def test_fit_learns_and_both_kinds_of_checkpoint_load(tmp_path: Path) -> None:
         assert loaded.spec == data.spec
         assert loaded.grid == data.grid
     assert torch.load(slim, weights_only=True)["provenance"]["command"] == "a test"
+
+
+def test_compiled_and_checkpointed_training_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Traced and differentiated ahead of time, but not translated to C++, which takes minutes.
+    compiled = partialmethod(nn.Module.compile, backend="aot_eager")
+    monkeypatch.setattr(nn.Module, "compile", compiled)
+    sizes = {**SMALL, "widths": [8, 12], "depths": [1, 1], "heads": [0, 2]}
+    weights = VAE(**sizes).state_dict()
+    losses = []
+    for flags in ({}, {"compile": True, "checkpoint_activations": True}):
+        model = VAE(**sizes, **flags)
+        model.load_state_dict(weights)
+        L.seed_everything(0, verbose=False)
+        trainer = _fit(
+            model,
+            _Errors(),
+            tmp_path,
+            max_epochs=1,
+            limit_val_batches=0,
+            precision="bf16-mixed",
+            enable_checkpointing=False,
+        )
+        losses.append(float(trainer.callback_metrics["train/loss"]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
 
 def test_start_from_takes_the_networks_of_an_earlier_fit(tmp_path: Path) -> None:

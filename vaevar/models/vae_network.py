@@ -187,7 +187,10 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The latent field to normalised fields: [B, Cz, h, w] -> [B, C, H, W]; ``recompute`` as in the encoder."""
+    """The latent field to normalised fields: [B, Cz, h, w] -> [B, C, H, W].
+
+    ``recompute`` is the encoder's.
+    """
 
     def __init__(self, shape: VAEShape, recompute: bool = False) -> None:
         super().__init__()
