@@ -1,6 +1,6 @@
 """0.25° analyses by the incremental operator against a plain implementation of the same problem.
 
-    python benchmarks/analysis.py --columns 1000 8000 --json benchmarks/results/analysis.json
+    python benchmarks/analysis.py --columns 1000 8000 --json_path benchmarks/results/analysis.json
 
 The plain one works as published code does: in every iteration the increment is made on 721 × 1440 points,
 channel by channel, added to the background, and the whole state is observed. Both minimise the same J with
@@ -269,12 +269,12 @@ if __name__ == "__main__":
     parser.add_argument("--vae", default="weights/vae.ckpt", help="a trained VAE")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--rows", type=int, default=721, help="latitudes; 721 is 0.25°")
-    parser.add_argument("--json", type=Path, default=None, help="where results go")
+    parser.add_argument("--json_path", type=Path, default=None, help="where results go")
     parser.add_argument("--case", default=None, help="(used by itself) run one case and print its result")
     parser.add_argument("--is_plain", action="store_true", help="(used by itself)")
     a = parser.parse_args()
     settings = (a.iterations, a.statistics, a.vae, a.device)
     if a.case is None:
-        main(a.columns, a.methods, a.plain, *settings, a.json, a.rows)
+        main(a.columns, a.methods, a.plain, *settings, a.json_path, a.rows)
     else:
         print(json.dumps(case(a.case, a.is_plain, a.columns[0], *settings, a.rows)))
