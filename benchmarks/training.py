@@ -237,13 +237,24 @@ def label(result: dict[str, Any]) -> str:
 def report(results: list[dict[str, Any]]) -> None:
     """Print the table, ratios against the first case, and the limit."""
     first = results[0]
+    clock = "processor s" if first["device"] == "cpu" else "busy s"
     table = Table(
-        "case", "s / step", "samples/s", "peak GB", "GFLOP", "of matmul", "of copy", "time ×", "memory ×"
+        "case",
+        "s / step",
+        clock,
+        "samples/s",
+        "peak GB",
+        "GFLOP",
+        "of matmul",
+        "of copy",
+        "time ×",
+        "memory ×",
     )
     for result in results:
         table.add_row(
             label(result),
             f"{result['seconds']:.3g}",
+            f"{result['busy_seconds']:.3g}",
             f"{result['samples_per_s']:.3g}",
             f"{memory_of(result):.2f}",
             f"{result['gflop']:.4g}",
