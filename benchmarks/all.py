@@ -25,6 +25,7 @@ from jsonargparse import auto_cli
 from vaevar.performance import machine
 
 START, END, FIRST_ANALYSIS = "2020-01-01T00", "2020-01-05T18", "2020-01-03T06"
+NATIVE_ERRORS = "background_errors_native.zarr"  # on the states' own grid
 PROGRAMS = Path(__file__).parent
 # Seconds on an H200 at 0.25° with 1000 columns.
 TARGETS = {("threedvar", 1000): 1.0, ("vaevar", 1000): 2.0}
@@ -165,6 +166,9 @@ def preparations(data: Path, size: Size) -> dict[str, list[Any]]:
     vae = fit("configs/vae.yaml", errors, data / "era5_vae.yaml", overlay, data / "sizes_of_vae.yaml")
     weather, forecaster, std = (data / n for n in ("era5.zarr", "fengwu_v1.onnx", "climatological_std.npy"))
     period = ["--start", START, "--end", END]
+    # Where B is fitted too, though nobody needs it, since a fit makes the errors first.
+    native = [f"--data.init_args.path={data}/{NATIVE_ERRORS}", "--data.init_args.coarsen_to=null"]
+    native += [f"--model.init_args.path={data}/covariance_native.nc", f"--model.init_args.lmax={size.lmax}"]
     return {
         weather.name: ["-m", "vaevar.data.sample_store", "--path", weather, *grid, *period],
         forecaster.name: ["-m", "vaevar.models.full_size_forecaster", "--path", forecaster, *grid],
@@ -174,6 +178,7 @@ def preparations(data: Path, size: Size) -> dict[str, list[Any]]:
             f"--model.init_args.path={data}/covariance.nc",
             f"--model.init_args.lmax={size.lmax}",
         ],
+        NATIVE_ERRORS: [*b, *native],
         "vae.ckpt": vae,
     }
 
@@ -182,7 +187,7 @@ def measurements(data: Path, size: Size, device: str, quick: bool) -> dict[str, 
     """Names of results, and the command of each."""
     on = ["--device", device]
     commands: dict[str, list[Any]] = {
-        "streaming": [PROGRAMS / "streaming.py", "--path", data / "background_errors.zarr"]
+        "streaming": [PROGRAMS / "streaming.py", "--path", data / NATIVE_ERRORS]
     }
     for method, iterations in (("threedvar", 100), ("vaevar", 20)):
         commands[f"analysis_{method}"] = [PROGRAMS / "analysis.py", "--methods", method, *on]

@@ -58,6 +58,7 @@ class Timer:
 def forget_peak(device: torch.device | str) -> None:
     """Count a GPU's peak memory from here on; a process' own cannot be forgotten."""
     if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)  # where nothing was asked of it yet, this sets it up
         torch.cuda.reset_peak_memory_stats(device)
 
 

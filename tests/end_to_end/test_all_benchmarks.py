@@ -79,7 +79,7 @@ def test_the_table_has_results_targets_and_failures(
     assert "2.50 times faster than through host arrays" in table
     assert "721 × 1440, 32-true, checkpoint_activations | 0.5 s |  | 2 samples/s; 30.00 GB" in table
     made = [title for title in titles if title.startswith("make ")]
-    assert len(made) == 5
+    assert len(made) == 6
     # What is there is not made again, and what cannot be made ends it.
     titles.clear()
     with pytest.raises(SystemExit, match="failed"):
@@ -102,7 +102,7 @@ def test_its_fits_and_its_cycle_are_configs_that_can_be_read(
     configs = cycle[cycle.index("--config") + 1 :]
     predict = ["predict", *(str(word) for config in configs for word in ("--config", config))]
     fits = [[str(word) for word in command[1:]] for command in commands.values() if "fit" in command]
-    assert len(fits) == 2
+    assert len(fits) == 3
     for words in (*fits, predict):
         with pytest.raises(SystemExit) as ended:
             cli([*words, "--print_config"])
