@@ -12,7 +12,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install cycle test lint format tensorboard clean
+.PHONY: help install cycle benchmarks test lint format tensorboard clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ install: $(STAMP)  ## Create .venv and install vaevar with the embedded world an
 
 cycle: $(STAMP)  ## Run the 15-day assimilation cycle on the embedded world: VAE-Var beside a free run
 	$(BIN)/python main.py predict --config configs/cycle_sparse.yaml $(ARGS)
+
+benchmarks: $(STAMP)  ## Run every benchmark and write one table: ARGS="--device cuda" on a GPU, ARGS="--quick true" to try
+	$(BIN)/python benchmarks/all.py $(ARGS)
 
 test: lint  ## Check style and types, then run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)

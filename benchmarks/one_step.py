@@ -10,16 +10,14 @@ background is better than a 24 h forecast.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import torch
-import yaml
 from jsonargparse import ArgumentParser
 
 from vaevar.assim.module import AssimilationModule
 from vaevar.assim.variational import FreeRun, VariationalAssimilator
 from vaevar.assim.verification import RootMeanSquare
+from vaevar.config_sections import instantiate, read_contents
 from vaevar.data.cycles import HOUR, AnalysisTimes
 from vaevar.data.observations import ColumnNetwork, simulate
 from vaevar.data.speedy import PERIODS, SpeedyWorld
@@ -47,7 +45,8 @@ def main(
         cases: analyses in each average.
         lead_hours: age of the backgrounds.
     """
-    model, data = read_config(config)
+    objects = instantiate(read_contents(config), model=AssimilationModule, data=AnalysisTimes)
+    model, data = objects.model, objects.data
     chosen = {name: arm for name, arm in model.arms.items() if not isinstance(arm, FreeRun)}
     if arms is not None:
         chosen = {name: chosen[name] for name in arms}
@@ -85,20 +84,6 @@ def main(
     for (name, count), metric in after.items():
         ratio = (metric.compute() / before.compute()).mean()
         print(f"{name} {count} {ratio:.3f}   # {seconds[name, count]:.1f} s per analysis", flush=True)
-
-
-def read_config(paths: list[str]) -> tuple[AssimilationModule, AnalysisTimes]:
-    """The model and data sections of a cycle's configs, as objects."""
-    parser = ArgumentParser()
-    parser.add_subclass_arguments(AssimilationModule, "model")
-    parser.add_subclass_arguments(AnalysisTimes, "data")
-    settings = parser.get_defaults()
-    for path in paths:
-        content = yaml.safe_load(Path(path).read_text())
-        sections = {key: content[key] for key in ("model", "data") if key in content}
-        settings = parser.parse_object(sections, namespace=settings)
-    objects = parser.instantiate(settings)
-    return objects.model, objects.data
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partialmethod
 from pathlib import Path
 
 import lightning as L
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vaevar.errors import UserError
@@ -102,6 +103,42 @@ def test_every_parameter_takes_part(vae: VAE) -> None:
     assert [name for name, p in vae.named_parameters() if p.grad is None] == []
 
 
+def _step(model: VAE, precision: torch.dtype) -> tuple[float, list[Tensor], int]:
+    """Loss and gradients of a training step, and the bytes that its forward pass keeps."""
+    kept: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        if not isinstance(x, torch.nn.Parameter):
+            kept[x.untyped_storage().data_ptr()] = x.untyped_storage().nbytes()
+        return x
+
+    x = torch.randn(2, len(model.spec), *model.grid.shape, generator=torch.Generator().manual_seed(1))
+    reduced = precision != torch.float32
+    with (
+        torch.autocast("cpu", precision, enabled=reduced),
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x),
+    ):
+        loss = model.losses(x, step=1)["loss"]
+    loss.backward()
+    return loss.item(), [p.grad for p in model.parameters() if p.grad is not None], sum(kept.values())
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("latent_scale", [0, 1])
+def test_checkpointed_activations_change_memory_alone(precision: torch.dtype, latent_scale: int) -> None:
+    sizes = {**SMALL, "latent_scale": latent_scale}
+    model, thrifty = VAE(**sizes), VAE(**sizes, checkpoint_activations=True)
+    thrifty.load_state_dict(model.state_dict())
+    loss, gradients, kept = _step(model.train(), precision)
+    thrifty_loss, thrifty_gradients, thrifty_kept = _step(thrifty.train(), precision)
+    assert thrifty_loss == loss
+    assert len(gradients) == len(list(model.parameters()))
+    torch.testing.assert_close(thrifty_gradients, gradients, rtol=0, atol=0)
+    assert thrifty_kept < 0.5 * kept
+    # An analysis does not compute its decoder twice.
+    assert _step(thrifty.eval(), precision)[2] == _step(model.eval(), precision)[2]
+
+
 def test_samples_are_odd_and_the_decoder_has_the_gradient_of_its_values(vae: VAE) -> None:
     double = VAE(**SMALL).double().eval()
     w = torch.randn(1, *double.latent_shape, dtype=torch.float64, requires_grad=True)
@@ -166,6 +203,32 @@ def test_fit_learns_and_both_kinds_of_checkpoint_load(tmp_path: Path) -> None:
         assert loaded.spec == data.spec
         assert loaded.grid == data.grid
     assert torch.load(slim, weights_only=True)["provenance"]["command"] == "a test"
+
+
+def test_compiled_and_checkpointed_training_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Traced and differentiated ahead of time, but not translated to C++, which takes minutes.
+    compiled = partialmethod(nn.Module.compile, backend="aot_eager")
+    monkeypatch.setattr(nn.Module, "compile", compiled)
+    sizes = {**SMALL, "widths": [8, 12], "depths": [1, 1], "heads": [0, 2]}
+    weights = VAE(**sizes).state_dict()
+    losses = []
+    for flags in ({}, {"compile": True, "checkpoint_activations": True}):
+        model = VAE(**sizes, **flags)
+        model.load_state_dict(weights)
+        L.seed_everything(0, verbose=False)
+        trainer = _fit(
+            model,
+            _Errors(),
+            tmp_path,
+            max_epochs=1,
+            limit_val_batches=0,
+            precision="bf16-mixed",
+            enable_checkpointing=False,
+        )
+        losses.append(float(trainer.callback_metrics["train/loss"]))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
 
 
 def test_start_from_takes_the_networks_of_an_earlier_fit(tmp_path: Path) -> None:

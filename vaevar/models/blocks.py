@@ -8,10 +8,13 @@ has it (on a CPU that is the fast layout, most of all in bfloat16).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 
 def _half_circle(rows: Tensor) -> Tensor:
@@ -35,6 +38,29 @@ def pad_sphere(x: Tensor, rows: int, columns: int) -> Tensor:
     """[B, C, H, W] -> [B, C, H + 2 rows, W + 2 columns], cyclic in longitude and across the poles."""
     x = pad_poles(x, rows, rows)
     return torch.cat([x[..., -columns:], x, x[..., :columns]], dim=-1) if columns else x
+
+
+class Recomputed(nn.Module):
+    """Calls a function whose intermediate results are not kept for the backward pass, but made again in it.
+
+    Activation checkpointing (Chen et al., 2016): memory against one more forward pass. Only while training
+    and with gradients; an analysis, whose decoder is in evaluation mode, keeps everything and is faster.
+
+    Args:
+        active: otherwise the function is called as it is.
+    """
+
+    def __init__(self, active: bool) -> None:
+        super().__init__()
+        self.active = active
+
+    def forward(self, function: Callable[..., Tensor], *inputs: object) -> Tensor:
+        if not (self.active and self.training and torch.is_grad_enabled()):
+            return function(*inputs)
+        # Nothing here is random, so no state of the generators need be kept.
+        made = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+        assert isinstance(made, Tensor)
+        return made
 
 
 class SphereConv2d(nn.Conv2d):

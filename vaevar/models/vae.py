@@ -66,6 +66,8 @@ class VAE(L.LightningModule):
         cosine: let the learning rate fall to 0 along a cosine by the end of training.
         start_from: checkpoint of an earlier fit whose networks are trained further.
         compile: run encoder and decoder through ``torch.compile`` while fitting.
+        checkpoint_activations: keep only what lies between the stages of the networks for the backward pass
+            and make the rest again in it: less memory, one more forward pass. The same loss and gradients.
 
     Attributes:
         spec, grid: the channels and points of decoded fields.
@@ -109,6 +111,7 @@ class VAE(L.LightningModule):
         cosine: bool = True,
         start_from: str | None = None,
         compile: bool = False,
+        checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["start_from"])
@@ -134,7 +137,8 @@ class VAE(L.LightningModule):
                 latent_scale=latent_scale,
                 latent_channels=latent_channels,
             )
-            self.encoder, self.decoder = Encoder(self.shape), Decoder(self.shape)
+            self.encoder = Encoder(self.shape, checkpoint_activations)
+            self.decoder = Decoder(self.shape, checkpoint_activations)
         except ValueError as error:
             raise UserError(f"VAE: {error}") from None
         self.prior = LatentPrior(self.shape.latent, prior_rank, prior_reach_degrees)

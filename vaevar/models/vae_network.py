@@ -23,6 +23,7 @@ from vaevar.models.blocks import (
     ConvNeXtBlock,
     Downsample,
     LatitudeModulation,
+    Recomputed,
     SphereConv2d,
     Upsample,
     WindowAttention,
@@ -124,8 +125,9 @@ class VAEShape:
 class UStack(nn.Module):
     """From the latent scale down to the last and back up, with skips: [B, C, h, w] -> the same."""
 
-    def __init__(self, shape: VAEShape) -> None:
+    def __init__(self, shape: VAEShape, recompute: bool = False) -> None:
         super().__init__()
+        self.recomputed = Recomputed(recompute)
         scales = range(shape.latent_scale, len(shape.widths))
         steps = [(fine, shape.widths[fine], shape.widths[fine + 1]) for fine in scales[:-1]]
         self.rows = [shape.grid_of(fine)[0] for fine, _, _ in steps]
@@ -138,30 +140,33 @@ class UStack(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         skips = []
         for stage, shrink in zip(self.descend, self.shrink, strict=True):
-            x = stage(x)
+            x = self.recomputed(stage, x)
             skips.append(x)
             x = shrink(x)
-        x = self.bottom(x)
+        x = self.recomputed(self.bottom, x)
         for step in reversed(range(len(skips))):
-            x = self.ascend[step](self.grow[step](x, self.rows[step]) + skips[step])
+            x = self.grow[step](x, self.rows[step]) + skips[step]
+            x = self.recomputed(self.ascend[step], x)
         return x
 
 
 class Encoder(nn.Module):
     """Fields to the mean and log-variance of the latent field.
 
-    [B, C, H, W] normalised -> two of [B, Cz, h, w].
+    [B, C, H, W] normalised -> two of [B, Cz, h, w]. With ``recompute`` what lies between the stages is
+    kept for the backward pass, and the rest made again.
     """
 
-    def __init__(self, shape: VAEShape) -> None:
+    def __init__(self, shape: VAEShape, recompute: bool = False) -> None:
         super().__init__()
+        self.recomputed = Recomputed(recompute)
         self.groups = list(shape.groups)
         self.stems = nn.ModuleList(Downsample(n, shape.stem_width, shape.patch) for n in shape.groups)
         self.mix = nn.Conv2d(len(shape.groups) * shape.stem_width, shape.widths[0], 1)
         fine = range(shape.latent_scale)
         self.stages = nn.ModuleList(shape.stage(scale) for scale in fine)
         self.shrink = nn.ModuleList(Downsample(shape.widths[s], shape.widths[s + 1]) for s in fine)
-        self.stack = UStack(shape)
+        self.stack = UStack(shape, recompute)
         width = shape.widths[shape.latent_scale]
         self.mean = nn.Conv2d(width, shape.latent_channels, 1)
         self.log_variance = nn.Conv2d(width, shape.latent_channels, 1)
@@ -176,19 +181,23 @@ class Encoder(nn.Module):
         groups = x.split(self.groups, dim=1)
         x = self.mix(torch.cat([stem(g) for stem, g in zip(self.stems, groups, strict=True)], dim=1))
         for stage, shrink in zip(self.stages, self.shrink, strict=True):
-            x = shrink(stage(x))
+            x = shrink(self.recomputed(stage, x))
         x = self.stack(x)
         return self.mean(x), self.log_variance(x)
 
 
 class Decoder(nn.Module):
-    """The latent field to normalised fields: [B, Cz, h, w] -> [B, C, H, W]."""
+    """The latent field to normalised fields: [B, Cz, h, w] -> [B, C, H, W].
 
-    def __init__(self, shape: VAEShape) -> None:
+    ``recompute`` is the encoder's.
+    """
+
+    def __init__(self, shape: VAEShape, recompute: bool = False) -> None:
         super().__init__()
+        self.recomputed = Recomputed(recompute)
         coarse_to_fine = range(shape.latent_scale - 1, -1, -1)
         self.project = nn.Conv2d(shape.latent_channels, shape.widths[shape.latent_scale], 1)
-        self.stack = UStack(shape)
+        self.stack = UStack(shape, recompute)
         self.rows = [shape.grid_of(scale)[0] for scale in coarse_to_fine]
         self.grow = nn.ModuleList(Upsample(shape.widths[s + 1], shape.widths[s]) for s in coarse_to_fine)
         self.stages = nn.ModuleList(shape.stage(scale) for scale in coarse_to_fine)
@@ -203,10 +212,15 @@ class Decoder(nn.Module):
         x = self.project(w.contiguous(memory_format=torch.channels_last))
         x = self.stack(x)
         for grow, stage, rows in zip(self.grow, self.stages, self.rows, strict=True):
-            x = stage(grow(x, rows))
+            x = self.recomputed(stage, grow(x, rows))
         x = self.latitude(x)
-        heads = zip(self.heads, self.finish, strict=True)
-        return torch.cat([finish(head(x, self.field_rows)) for head, finish in heads], dim=1)
+        return torch.cat(
+            [self.recomputed(self._fields, x, number) for number in range(len(self.heads))], dim=1
+        )
+
+    def _fields(self, x: Tensor, group: int) -> Tensor:
+        """The fields of a group: [B, widths[0], h, w] of scale 0 -> [B, groups[group], H, W]."""
+        return self.finish[group](self.heads[group](x, self.field_rows))
 
 
 def _orthogonal(*modules: nn.Module) -> None:

@@ -1,0 +1,84 @@
+"""Where the time of an assimilation cycle goes: each arm, the forecaster, reading, writing, scores.
+
+    python benchmarks/cycle.py --analyses 6
+
+At 0.25° give it `--config configs/cycle_sparse.yaml configs/era5_quarter_degree.yaml`. Runs the cycle
+of some configs, as `predict` does, into `runs/<name>`, beginning anew each time. The first analysis is left
+out; shares are of one run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.table import Table
+
+from vaevar.cli import main as run
+from vaevar.performance import device_peak_gb, forget_peak, machine, peak_gb, write_results
+
+
+def main(
+    config: list[str],
+    analyses: int = 6,
+    name: str = "benchmark_cycle",
+    device: Literal["cpu", "cuda"] = "cpu",
+    json_path: str | None = None,
+) -> None:
+    """Cycle, print the shares, and say what limits.
+
+    Args:
+        config: of a cycle, later files winning.
+        analyses: how many; the first one is not counted.
+        name: of the run directory.
+        device: cpu or cuda.
+        json_path: where results go.
+    """
+    words = [word for path in config for word in ("--config", path)]
+    words += ["--data.init_args.analyses", str(analyses), "--trainer.logger.init_args.save_dir", "runs"]
+    words += ["--trainer.logger.init_args.name", name, "--restart"]
+    words += ["--trainer.accelerator", "gpu" if device == "cuda" else "cpu"]
+    words += ["--trainer.callbacks+", "vaevar.assim.cycle_profile.CycleProfile"]
+    forget_peak(device)
+    run(["predict", *words])
+    profile = json.loads((Path("runs") / name / "profile.json").read_text())
+    result = {
+        "config": config,
+        **profile,
+        "peak_gb": peak_gb(),
+        "device_peak_gb": device_peak_gb(device),
+        **machine(device),
+    }
+    report(result)
+    write_results(json_path, result)
+
+
+def report(result: dict[str, Any]) -> None:
+    """Print the table of parts, and the largest."""
+    seconds, total = result["seconds"], sum(result["seconds"].values())
+    table = Table("part", "s an analysis time", "share")
+    for part, spent in seconds.items():
+        if spent > 0.001 * total:
+            table.add_row(part, f"{spent:.3g}", f"{spent / total:.1%}")
+    Console(width=100).print(table)
+    arms = {part: spent for part, spent in seconds.items() if part.startswith("arm ")}
+    peak = result["peak_gb"] if result["device_peak_gb"] is None else result["device_peak_gb"]
+    slowest = next(iter(seconds))
+    print(
+        f"{total:.3g} s an analysis time, of {result['analyses']}; peak memory {peak:.2f} GB\n"
+        f"the limit is {slowest}, {seconds[slowest] / total:.0%}; all arms together are "
+        f"{sum(arms.values()) / total:.0%}, all that is no arm and no forecaster "
+        f"{1 - (sum(arms.values()) + seconds['forecaster']) / total:.0%}"
+    )
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--config", nargs="+", default=["configs/cycle_sparse.yaml"], help="of a cycle, later files winning"
+    )
+    parser.add_function_arguments(main, skip={"config"})
+    main(**parser.instantiate(parser.parse_args()))

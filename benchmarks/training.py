@@ -1,0 +1,305 @@
+"""What a training step of the VAE costs: time, memory, floating-point operations, and what limits it.
+
+    python benchmarks/training.py --config configs/vae.yaml configs/era5_vae.yaml \
+        --precision 32-true bf16-mixed --checkpoint_activations false true
+
+At 0.25° add `configs/era5_vae_quarter_degree.yaml`; on a GPU `--device cuda`. A step is forward, backward
+and optimiser, by Lightning's trainer on made-up errors that lie on the device. Every case runs in a process
+of its own. Beside its time stands what the device needs at the least: the step's matrix products and
+convolutions at the speed of one large product in the same precision, and the bytes of all its operations,
+each by itself, at the speed of a copy. (A GPU's convolutions in float32 are TensorFloat-32's unless told
+otherwise, so that their share can be more than whole.)
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import statistics
+import sys
+import warnings
+from typing import Any, Literal
+
+import lightning as L
+import torch
+from jsonargparse import ArgumentParser
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vaevar.config_sections import instantiate, read_contents
+from vaevar.models.vae import VAE
+from vaevar.performance import (
+    Timer,
+    Work,
+    bandwidth_gb_per_s,
+    device_peak_gb,
+    forget_peak,
+    in_own_process,
+    machine,
+    matmul_gflops,
+    peak_gb,
+    work_of,
+    write_results,
+)
+from vaevar.sphere import Grid
+from vaevar.state import StateSpec
+
+Precision = Literal["32-true", "bf16-mixed"]
+DTYPES: dict[Precision, torch.dtype] = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}
+
+
+def main(
+    config: list[str],
+    precision: list[Precision],
+    checkpoint_activations: list[bool],
+    compile: list[bool],
+    batch_size: int | None = None,
+    steps: int = 5,
+    warm_up: int = 1,
+    device: Literal["cpu", "cuda"] = "cpu",
+    devices: int = 1,
+    json_path: str | None = None,
+    alone: bool = False,
+) -> None:
+    """Measure every combination of precision, checkpointing and compilation.
+
+    Args:
+        config: of a fit, later files winning; its model and its batch size are taken.
+        precision: of Lightning's trainer.
+        checkpoint_activations: of the VAE.
+        compile: of the VAE.
+        batch_size: samples in a step, on each device.
+        steps: timed; their median is taken.
+        warm_up: steps before them.
+        device: cpu or cuda.
+        devices: GPUs, or processes on a CPU, that train together by DDP.
+        json_path: where results go.
+        alone: (used by itself) run the only combination in this process and print its result.
+    """
+    contents = read_contents(config)
+    batches = [content.get("data", {}).get("init_args", {}).get("batch_size") for content in contents]
+    size = batch_size or next((batch for batch in reversed(batches) if batch), 1)
+    cases = list(itertools.product(precision, checkpoint_activations, compile))
+    if alone:
+        found = measure(contents, *cases[0], size, steps, warm_up, device, devices)
+        print(json.dumps(found))
+        return
+    results = []
+    for chosen, checkpointed, compiled in cases:
+        arguments = ["--alone", True, "--config", *config, "--precision", chosen, "--batch_size", size]
+        arguments += ["--checkpoint_activations", checkpointed, "--compile", compiled, "--steps", steps]
+        arguments += ["--warm_up", warm_up, "--device", device, "--devices", devices]
+        results.append(in_own_process(__file__, arguments))
+        print(f"{label(results[-1])}: {results[-1]['seconds']:.3g} s a step", flush=True)
+    report(results)
+    write_results(json_path, {"config": config, "cases": results})
+
+
+def measure(
+    contents: list[dict[str, Any]],
+    precision: Precision,
+    checkpoint_activations: bool,
+    compile: bool,
+    batch_size: int,
+    steps: int,
+    warm_up: int,
+    device: Literal["cpu", "cuda"],
+    devices: int,
+) -> dict[str, Any]:
+    """One case in this process; seconds are of a step, and memory is this process' or its GPU's peak."""
+    warnings.filterwarnings("ignore", module="lightning")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    flags = {"checkpoint_activations": checkpoint_activations, "compile": compile}
+    overlay = {"model": {"class_path": "vaevar.models.vae.VAE", "init_args": flags}}
+    vae = instantiate([*contents, overlay], model=VAE).model
+    work = work_of_step(vae, DTYPES[precision], batch_size)
+    clock = StepClock(warm_up)
+    trainer = L.Trainer(
+        accelerator="gpu" if device == "cuda" else "cpu",
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        precision=precision,
+        max_steps=warm_up + steps,
+        limit_val_batches=0,
+        logger=False,
+        callbacks=[clock],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(vae, datamodule=MadeUpErrors(vae.spec, vae.grid, batch_size, devices * (warm_up + steps)))
+    if not trainer.is_global_zero:
+        sys.exit()
+    timed = clock.timers[warm_up:]
+    seconds = statistics.median(timer.seconds for timer in timed)
+    busy = statistics.median(timer.busy_seconds for timer in timed)
+    memory = {"peak_gb": peak_gb(), "peak_gb_before": clock.before, "device_peak_gb": clock.device_peak}
+    # The trainer has taken the model off a GPU again, so that it is not asked where it is.
+    limits = {"matmul_gflops": matmul_gflops(device, DTYPES[precision])}
+    limits["bandwidth_gb_per_s"] = bandwidth_gb_per_s(device)
+    return {
+        "points": list(vae.grid.shape),
+        "latent": list(vae.latent_shape),
+        "parameters": sum(parameter.numel() for parameter in vae.parameters()),
+        "precision": precision,
+        **flags,
+        "batch_size": batch_size,
+        "devices": devices,
+        "seconds": seconds,
+        "busy_seconds": busy,
+        "first_seconds": clock.timers[0].seconds,
+        "samples_per_s": devices * batch_size / seconds,
+        **memory,
+        "gflop": work.gflop,
+        "gb_moved": work.gb,
+        **limits,
+        **work.shares(busy, *limits.values()),
+        **machine(device),
+    }
+
+
+def work_of_step(vae: VAE, dtype: torch.dtype, batch_size: int) -> Work:
+    """Counted on no device; as if everything were of one precision, and nothing compiled."""
+    with torch.device("meta"):
+        # Without the latent prior, which takes no part in a fit.
+        bare = VAE(**{**vae.hparams, "compile": False, "prior_rank": 0}).to(dtype).train()
+        x = torch.empty(batch_size, len(bare.spec), *bare.grid.shape, dtype=dtype)
+
+    def step() -> None:
+        mean, log_variance = bare.encode(x)
+        (bare.decode(mean.to(dtype)).sum() + log_variance.sum()).backward()
+
+    return work_of(step)
+
+
+class StepClock(L.Callback):
+    """Times each step, and takes the peak memory of those after the first ``warm_up``.
+
+    Attributes:
+        timers: one for each step.
+        before: peak memory of the process before the first step, GB.
+        device_peak: of a GPU, GB.
+    """
+
+    def __init__(self, warm_up: int) -> None:
+        self.warm_up = warm_up
+        self.timers: list[Timer] = []
+        self.before = 0.0
+        self.device_peak: float | None = None
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx == 0:
+            self.before = peak_gb()
+        if batch_idx == self.warm_up:
+            forget_peak(pl_module.device)
+        self.timers.append(Timer(pl_module.device).__enter__())
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.timers[-1].__exit__()
+        self.device_peak = device_peak_gb(pl_module.device)
+
+
+class MadeUpErrors(L.LightningDataModule):
+    """White noise in the place of normalised errors: ``batches`` of float32 [B, C, H, W], all the same."""
+
+    def __init__(self, spec: StateSpec, grid: Grid, batch_size: int, batches: int) -> None:
+        super().__init__()
+        self.spec, self.grid, self.batch_size, self.batches = spec, grid, batch_size, batches
+        self.error_std = torch.ones(len(spec), grid.shape[0], 1)
+
+    def train_dataloader(self) -> DataLoader:
+        batch = torch.randn(self.batch_size, len(self.spec), *self.grid.shape)
+        return DataLoader(_Repeated(batch, self.batches), batch_size=None)
+
+
+class _Repeated(Dataset[Tensor]):
+    def __init__(self, batch: Tensor, times: int) -> None:
+        self.batch, self.times = batch, times
+
+    def __len__(self) -> int:
+        return self.times
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.batch
+
+
+def label(result: dict[str, Any]) -> str:
+    """The name of a case."""
+    extras = [name for name in ("checkpoint_activations", "compile") if result[name]]
+    return ", ".join([result["precision"], *extras])
+
+
+def report(results: list[dict[str, Any]]) -> None:
+    """Print the table, ratios against the first case, and the limit."""
+    first = results[0]
+    clock = "processor s" if first["device"] == "cpu" else "busy s"
+    table = Table(
+        "case",
+        "s / step",
+        clock,
+        "samples/s",
+        "peak GB",
+        "GFLOP",
+        "of matmul",
+        "of copy",
+        "time ×",
+        "memory ×",
+    )
+    for result in results:
+        table.add_row(
+            label(result),
+            f"{result['seconds']:.3g}",
+            f"{result['busy_seconds']:.3g}",
+            f"{result['samples_per_s']:.3g}",
+            f"{memory_of(result):.2f}",
+            f"{result['gflop']:.4g}",
+            f"{result['of_matmul']:.0%}",
+            f"{result['of_bandwidth']:.0%}",
+            f"{result['busy_seconds'] / first['busy_seconds']:.2f}",
+            f"{memory_of(result) / memory_of(first):.2f}",
+        )
+    Console(width=120).print(table)
+    points = " × ".join(map(str, first["points"]))
+    print(
+        f"{points} points, {first['batch_size']} samples a step, {first['parameters'] / 1e6:.1f} M parameters"
+    )
+    for result in results:
+        print(f"{label(result)}: {limit(result)}")
+
+
+def memory_of(result: dict[str, Any]) -> float:
+    """Peak memory of the GPU where there is one, otherwise of the process, GB."""
+    return result["peak_gb"] if result["device_peak_gb"] is None else result["device_peak_gb"]
+
+
+def limit(result: dict[str, Any]) -> str:
+    """What a step's time goes into, from the least that the device needs for it."""
+    calculating, moving = result["of_matmul"], result["of_bandwidth"]
+    rest = 1 - max(calculating, moving)
+    binding = "arithmetic" if calculating > moving else "memory bandwidth"
+    text = f"the limit is {binding}: products take {calculating:.0%} of the time at the device's best speed, "
+    text += f"moving every operation's bytes {moving:.0%}"
+    if rest > 0.5:
+        text += "; more than half is neither: small products, launches, layouts"
+    return text
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(description=__doc__)
+    several: dict[str, tuple[Any, list[Any], str]] = {
+        "config": (str, ["configs/vae.yaml"], "of a fit, later files winning"),
+        "precision": (Precision, ["32-true"], "of Lightning's trainer: 32-true, bf16-mixed"),
+        "checkpoint_activations": (bool, [False], "of the VAE"),
+        "compile": (bool, [False], "of the VAE"),
+    }
+    for name, (kind, default, text) in several.items():
+        parser.add_argument(f"--{name}", type=kind, nargs="+", default=default, help=text)
+    parser.add_function_arguments(main, skip=set(several))
+    main(**parser.instantiate(parser.parse_args()))

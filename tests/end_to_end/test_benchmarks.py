@@ -1,0 +1,98 @@
+"""The programs that measure, on sizes of seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vaevar.models.full_size_forecaster import write
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(program: str, *words: object) -> str:
+    """What a program of benchmarks/ prints."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "benchmarks" / program), *map(str, words)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+def read(path: str) -> Any:
+    return json.loads(Path(path).read_text())
+
+
+def test_training(configs: dict[str, Path]) -> None:
+    words = ["--config", configs["fit"], "--checkpoint_activations", "false", "true", "--steps", 2]
+    printed = run("training.py", *words, "--json_path", "results.json")
+    plain, checkpointed = read("results.json")["cases"]
+    assert plain["batch_size"] == 4  # the config's
+    assert plain["points"] == [16, 32]
+    assert not plain["checkpoint_activations"]
+    assert checkpointed["checkpoint_activations"]
+    assert (
+        1.1 < checkpointed["gflop"] / plain["gflop"] < 1.5
+    )  # one more forward pass is a third, of the stages
+    for case in (plain, checkpointed):
+        assert case["samples_per_s"] == pytest.approx(4 / case["seconds"])
+        assert case["peak_gb"] >= case["peak_gb_before"] > 0
+        assert case["of_matmul"] > 0
+        least = case["gflop"] / case["matmul_gflops"]
+        assert case["of_matmul"] == pytest.approx(least / case["busy_seconds"])
+    assert printed.count("the limit is") == 2
+
+
+@pytest.mark.slow
+def test_training_in_two_processes(configs: dict[str, Path]) -> None:
+    words = ["--config", configs["fit"], "--devices", 2, "--precision", "bf16-mixed", "--steps", 1]
+    run("training.py", *words, "--checkpoint_activations", "true", "--json_path", "results.json")
+    (case,) = read("results.json")["cases"]
+    assert case["samples_per_s"] == pytest.approx(2 * 4 / case["seconds"])
+
+
+def test_cycle(configs: dict[str, Path]) -> None:
+    content = yaml.safe_load(configs["predict"].read_text())
+    content["model"]["init_args"]["arms"] = {"free": {"class_path": "vaevar.assim.variational.FreeRun"}}
+    content["trainer"]["callbacks"] = content["trainer"]["callbacks"][:3]
+    configs["predict"].write_text(yaml.safe_dump(content))
+    words = ["--config", configs["predict"], "--analyses", 3, "--json_path", "results.json"]
+    printed = run("cycle.py", *words)
+    found = read("results.json")
+    assert found["analyses"] == 2
+    assert {"arm free", "forecaster", "StateWriter", "Scores"} <= set(found["seconds"])
+    assert f"the limit is {max(found['seconds'], key=found['seconds'].get)}" in printed
+
+
+def test_forecaster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write("f.onnx", rows=17, columns=32)
+    words = ["--model", "f.onnx", "--mean", "f_mean.npy", "--std", "f_std.npy", "--steps", 2]
+    run("forecaster.py", *words, "--json_path", "results.json")
+    found = read("results.json")
+    assert found["points"] == [17, 32]
+    assert found["largest_difference_in_std"] < 1e-5
+    assert found["seconds"] > 0
+    assert found["plain_seconds"] > 0
+
+
+@pytest.mark.slow
+def test_analysis(tmp_path: Path) -> None:
+    # The committed B on 65 × 128 points; both ways begin at the same cost and lower it.
+    words = ["--statistics", ROOT / "weights" / "covariance.nc", "--methods", "threedvar", "--rows", 65]
+    words += ["--columns", 20, "--iterations", 3, "--json_path", tmp_path / "results.json"]
+    run("analysis.py", *words)
+    ours, plain = read(str(tmp_path / "results.json"))
+    assert (ours["plain"], plain["plain"]) == (False, True)
+    assert ours["observations"] == plain["observations"] == 20 * 69
+    for case in (ours, plain):
+        assert case["j_by_iteration"] == sorted(case["j_by_iteration"], reverse=True)
+        assert case["busy_seconds"] > 0
+    assert ours["j"] == pytest.approx(plain["j"], rel=0.2)
