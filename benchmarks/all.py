@@ -191,7 +191,8 @@ def measurements(data: Path, size: Size, device: str, quick: bool) -> dict[str, 
     }
     for method, iterations in (("threedvar", 100), ("vaevar", 20)):
         commands[f"analysis_{method}"] = [PROGRAMS / "analysis.py", "--methods", method, *on]
-        commands[f"analysis_{method}"] += ["--iterations", iterations, "--rows", size.rows]
+        few = 3 if quick else iterations
+        commands[f"analysis_{method}"] += ["--iterations", few, "--rows", size.rows]
         commands[f"analysis_{method}"] += ["--columns", *size.networks]
     for name, config in size.training.items():
         commands[name] = [PROGRAMS / "training.py", "--config", *config, "--batch_size", 1, *on]
@@ -275,11 +276,10 @@ def _training(content: dict[str, Any]) -> list[tuple[str, str, str, str]]:
 
 
 def _cycle(content: dict[str, Any]) -> list[tuple[str, str, str, str]]:
-    total = sum(content["seconds"].values())
-    shares = [
-        f"{part} {spent / total:.0%}" for part, spent in content["seconds"].items() if spent > total / 100
-    ]
-    return [("an analysis time of the cycle", f"{total:.2f} s", "", ", ".join(shares))]
+    busy, total = content["busy_seconds"], sum(content["busy_seconds"].values())
+    shares = [f"{part} {spent / total:.0%}" for part, spent in busy.items() if spent > total / 100]
+    seconds = sum(content["seconds"].values())
+    return [("an analysis time of the cycle", f"{seconds:.2f} s", "", ", ".join(shares))]
 
 
 def _forecaster(content: dict[str, Any]) -> list[tuple[str, str, str, str]]:

@@ -35,7 +35,7 @@ RESULTS: dict[str, Any] = {
     ],
     "training_era5_vae": {"cases": [CASE]},
     "training_quarter_degree": {"cases": [CASE]},
-    "cycle": {"seconds": {"arm vaevar": 3.0, "forecaster": 1.0}},
+    "cycle": {"seconds": {"arm vaevar": 9.0}, "busy_seconds": {"arm vaevar": 3.0, "forecaster": 1.0}},
     "forecaster": {"seconds": 0.2, "busy_seconds": 0.2, "plain_busy_seconds": 0.5},
 }  # fmt: skip
 

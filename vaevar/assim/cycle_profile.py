@@ -7,6 +7,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import lightning as L
 import torch
@@ -31,6 +32,7 @@ class ExclusiveTimes(Profiler):
 
     Attributes:
         seconds: by action; what lies between actions is under "".
+        busy_seconds: the same in processor time on a CPU, as :class:`vaevar.performance.Timer` has it.
         calls: how often each began.
     """
 
@@ -43,8 +45,9 @@ class ExclusiveTimes(Profiler):
     def clear(self) -> None:
         """Count from now on; actions that have begun go on."""
         self.seconds: dict[str, float] = defaultdict(float)
+        self.busy_seconds: dict[str, float] = defaultdict(float)
         self.calls: dict[str, int] = defaultdict(int)
-        self._since = time.perf_counter()
+        self._since = self._now()
 
     def start(self, action_name: str) -> None:
         self._charge()
@@ -61,15 +64,20 @@ class ExclusiveTimes(Profiler):
             raise ValueError(f"{action_name} ends, but {self._open[-1] or 'nothing'} began last")
         self._open.pop()
 
-    def _charge(self) -> None:
+    def _now(self) -> tuple[float, float]:
         wait(self.device)
-        now = time.perf_counter()
-        self.seconds[self._open[-1]] += now - self._since
-        self._since = now
+        clock = time.perf_counter()
+        return clock, time.process_time() if self.device.type == "cpu" else clock
+
+    def _charge(self) -> None:
+        before, self._since = self._since, self._now()
+        self.seconds[self._open[-1]] += self._since[0] - before[0]
+        self.busy_seconds[self._open[-1]] += self._since[1] - before[1]
 
 
 class CycleProfile(L.Callback):
-    """Writes ``<run>/profile.json``: seconds per analysis time of each part of a cycle, on the first rank.
+    """Writes ``<run>/profile.json``: seconds per analysis time of each part of a cycle, on the first rank,
+    by the wall clock and by processor time.
 
     Parts are every arm, the forecaster, the reading of truth and observations, and each callback, such as
     ``StateWriter``, ``Scores``, and ``Cycle`` for restart files. The first analysis is left out, where things
@@ -110,10 +118,12 @@ class CycleProfile(L.Callback):
         if not trainer.is_global_zero:
             return
         analyses = data.times.size - 1
-        seconds: dict[str, float] = defaultdict(float)
-        for action, spent in self.times.seconds.items():
-            seconds[part_of(action)] += spent / analyses
-        content = {"analyses": analyses, "seconds": dict(sorted(seconds.items(), key=lambda one: -one[1]))}
+        content: dict[str, Any] = {"analyses": analyses}
+        for name in ("seconds", "busy_seconds"):
+            parts: dict[str, float] = defaultdict(float)
+            for action, spent in getattr(self.times, name).items():
+                parts[part_of(action)] += spent / analyses
+            content[name] = dict(sorted(parts.items(), key=lambda one: -one[1]))
         (module.directory / "profile.json").write_text(json.dumps(content, indent=1) + "\n")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
