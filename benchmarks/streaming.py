@@ -4,10 +4,9 @@
 
 Rates are of bytes as they lie on the disk (compressed): the median of some passes, in which plain reading and
 streaming take turns. Before a cold pass the files are dropped from the page cache (what lies below a virtual
-machine's disk may keep its own); a warm one follows, where nothing but decompression and copying is left to do.
-Samples are checked to be the same, and in the same order, whatever the number of workers. A store on 0.25° is
-made by `fit --config configs/covariance.yaml` with `configs/era5_errors.yaml` and
-`--data.init_args.coarsen_to null`.
+machine's disk may keep its own); in a warm one nothing but decompression and copying is left to do. Samples are
+checked to be the same, and in the same order, whatever the number of workers. A store on 0.25° is made by
+`fit --config configs/covariance.yaml` with `configs/era5_errors.yaml` and `--data.init_args.coarsen_to null`.
 """
 
 from __future__ import annotations
@@ -82,7 +81,7 @@ def main(
     print(
         f"{samples} samples of {sample_bytes / 1e6:.1f} MB, {size / samples / 1e6:.1f} MB each on disk; "
         f"order and values are the same for {counts} workers.\nThe limit, cold: the disk. Warm: "
-        f"decompression, {decode * size / samples / 1e6:.0f} MB/s of stored bytes in one process."
+        f"decompression, {decode * size / samples / 1e6:.0f} MB/s of stored bytes in one thread."
     )
     if json_path is not None:
         content = {"store": path, "samples": samples, "stored_bytes": size, "rows": rows}
@@ -123,7 +122,7 @@ def _streamed(
 
 
 def _decompression(store: BackgroundErrorStore, samples: int) -> float:
-    """Samples per second that one process decompresses, the files in the page cache."""
+    """Samples per second that one thread decompresses, the files in the page cache."""
     began = time.perf_counter()
     for number in range(samples):
         store[number]

@@ -19,7 +19,7 @@ from vaevar.data.nmc import build_background_errors
 from vaevar.data.stored_samples import ForecastSamples, SampleStore, std_by_latitude
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
-from vaevar.shared_draws import generator_of, shared_signs
+from vaevar.shared_draws import generator_of, shared_integers, shared_signs
 from vaevar.sphere import Grid
 
 
@@ -171,7 +171,11 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
         if self.flip_sign:
             batch = batch * shared_signs(batch, generator_of(self._step, 1, batch.device))
         if self.roll_longitude:
-            places = torch.randint(0, batch.shape[-1] // self.roll_longitude, (batch.shape[0],)).tolist()
+            generator, count = (
+                generator_of(self._step, 2, batch.device),
+                batch.shape[-1] // self.roll_longitude,
+            )
+            places = shared_integers(batch, count, generator).tolist()
             rolled = [x.roll(place * self.roll_longitude, -1) for x, place in zip(batch, places, strict=True)]
             batch = torch.stack(rolled)
         return batch

@@ -69,7 +69,7 @@ class ItemReader:
             UserError: when a file is damaged.
         """
         # numpy asks the system for huge pages, torch does not: its page faults take as long as the disk.
-        batch = np.empty((len(numbers), *self.shape), self._array.dtype)
+        batch = np.empty((len(numbers), *self.shape), self._array.dtype.newbyteorder("="))
         for number, item in zip(numbers, batch, strict=True):
             index = (number, *self.within)
             if self._layout is None or not self._read_directly(self._layout, index, item):
