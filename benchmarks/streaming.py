@@ -4,7 +4,7 @@
 
 Rates are of bytes as they lie on the disk (compressed): the median of some passes, in which plain reading and
 streaming take turns. Before a cold pass the files are dropped from the page cache (what lies below a virtual
-machine's disk may keep its own); in a warm one nothing but decompression and copying is left to do. Samples are
+machine's disk may keep its own); in a warm one only decompression and copying are left to do. Samples are
 checked to be the same, and in the same order, whatever the number of workers. A store on 0.25° is made by
 `fit --config configs/covariance.yaml` with `configs/era5_errors.yaml` and `--data.init_args.coarsen_to null`.
 """

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
+import lightning as L
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -23,8 +24,8 @@ _AHEAD = 2  # batches that each thread is ahead
 class SampleLoader(DataLoader):
     """Batches of a dataset whose ``__getitems__`` reads a whole batch.
 
-    Samples and their order are the same whatever the number of threads. Lightning keeps the state of a loader
-    in its checkpoints: how many batches of the epoch it has given.
+    Samples and their order are the same whatever the number of threads. Its state is how many batches of an
+    epoch it has given.
 
     Args:
         dataset: what is read; ``__getitems__`` is called from several threads.
@@ -92,3 +93,27 @@ class SampleLoader(DataLoader):
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Leave out what was given already, if that epoch is the next to be gone through."""
         self._interrupted = state
+
+
+class ResumableData(L.LightningDataModule):
+    """A data module whose training epoch is gone on with where a checkpoint was written.
+
+    Lightning restores a loader's state too late where a model asked for the number of steps before, for its
+    learning rate; that of a data module it restores before loaders are made.
+    """
+
+    _loader: SampleLoader | None = None
+    _interrupted: dict[str, int] | None = None
+
+    def resumable(self, loader: SampleLoader) -> SampleLoader:
+        """The loader that training uses, set to go on where a checkpoint says."""
+        self._loader = loader
+        if self._interrupted is not None:
+            loader.load_state_dict(self._interrupted)
+        return loader
+
+    def state_dict(self) -> dict[str, int]:
+        return {} if self._loader is None else self._loader.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self._interrupted = state_dict

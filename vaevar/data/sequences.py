@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, Subset
 
 from vaevar.data.era5 import Source, WeatherStore
-from vaevar.data.sample_loader import SampleLoader
+from vaevar.data.sample_loader import ResumableData, SampleLoader
 from vaevar.errors import UserError
 from vaevar.shared_draws import processes
 from vaevar.sphere import Grid
@@ -91,7 +90,7 @@ class LaneSampler(DistributedSampler):
             yield from ((start + step) % self.windows for start in starts[self.rank :: self.num_replicas])
 
 
-class StateSequences(L.LightningDataModule):
+class StateSequences(ResumableData):
     """Windows of the train period and of the validation period.
 
     Batches arrive normalised, [B, 2 + steps, C, H, W]: two past states, then the states to predict.
@@ -176,8 +175,10 @@ class StateSequences(L.LightningDataModule):
             )
         else:
             sampler = LaneSampler(len(self.train_set), self.lanes, rank, count, seed)
-        return SampleLoader(
-            self.train_set, self.batch_size, sampler=sampler, threads=self.workers, drop_last=True
+        return self.resumable(
+            SampleLoader(
+                self.train_set, self.batch_size, sampler=sampler, threads=self.workers, drop_last=True
+            )
         )
 
     def val_dataloader(self) -> SampleLoader:

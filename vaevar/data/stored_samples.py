@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
-import lightning as L
 import numpy as np
 import torch
 import zarr
@@ -14,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, Sampler, Subset
 
 from vaevar.data.era5 import Source
-from vaevar.data.sample_loader import SampleLoader
+from vaevar.data.sample_loader import ResumableData, SampleLoader
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
 from vaevar.shared_draws import processes
@@ -53,7 +52,7 @@ class SampleStore(Dataset[Sample_co], ABC):
 Store = TypeVar("Store", bound=SampleStore)
 
 
-class StoredSamples(L.LightningDataModule, Generic[Store]):
+class StoredSamples(ResumableData, Generic[Store]):
     """Samples of a store, the last stretch of them for validation, in shuffled batches.
 
     Args:
@@ -158,7 +157,7 @@ class StoredSamples(L.LightningDataModule, Generic[Store]):
         shuffled: DistributedSampler = DistributedSampler(
             self.training, count, rank, seed=self.seed, drop_last=len(self.training) >= count
         )
-        return self.loader(self.training, shuffled)
+        return self.resumable(self.loader(self.training, shuffled))
 
     def val_dataloader(self) -> SampleLoader:
         return self.loader(self.validation)
