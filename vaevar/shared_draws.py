@@ -38,8 +38,20 @@ def shared_randn(like: Tensor, generator: torch.Generator) -> Tensor:
     return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)[rank::count]
 
 
+def shared_integers(like: Tensor, end: int, generator: torch.Generator) -> Tensor:
+    """An integer from 0 to below ``end`` for each sample of ``like``, [B]."""
+    rank, count = processes()
+    return torch.randint(0, end, (len(like) * count,), device=like.device, generator=generator)[rank::count]
+
+
 def shared_signs(like: Tensor, generator: torch.Generator) -> Tensor:
     """−1 or 1 for each sample of ``like``, [B, 1, ...]."""
+    return (shared_integers(like, 2, generator) * 2 - 1).reshape(-1, *[1] * (like.ndim - 1))
+
+
+def shared_spread(like: Tensor, generator: torch.Generator) -> Tensor:
+    """[B]: of the whole batch, one number from each of as many equal parts of 0 to 1 as it has samples."""
     rank, count = processes()
-    signs = torch.randint(0, 2, (len(like) * count,), device=like.device, generator=generator)
-    return (signs[rank::count] * 2 - 1).reshape(-1, *[1] * (like.ndim - 1))
+    total = len(like) * count
+    within = torch.rand(total, device=like.device, generator=generator)
+    return ((torch.arange(total, device=like.device) + within) / total)[rank::count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 from vaevar.assim.module import ArmResult
-from vaevar.assim.scores import SCORE_COLUMNS, score_rows, summarise, to_markdown
+from vaevar.assim.scores import SCORE_COLUMNS, append_rows, score_rows, summarise, to_markdown
 from vaevar.assim.variational import Analysis
 from vaevar.assim.verification import RootMeanSquare, bias, rmse
 from vaevar.data.cycles import AnalysisTime
@@ -89,3 +90,45 @@ def test_negative_skip_is_refused() -> None:
 
     with pytest.raises(UserError, match="skip"):
         Scores(skip=-1)
+
+
+def times(count: int) -> np.ndarray:
+    return np.datetime64("2022-01-01T00", "h") + 6 * np.arange(count)
+
+
+def diagnostics(time: np.datetime64, **values: float) -> pd.DataFrame:
+    return pd.DataFrame([{"time": str(time.astype("datetime64[s]")), **values}] * 3)
+
+
+def appended(path: Path, count: int) -> bytes:
+    for number, time in enumerate(times(count)):
+        append_rows(path, diagnostics(time, rmse=number / 7, bias=-number), time)
+    return path.read_bytes()
+
+
+def test_rows_are_appended_and_those_of_a_killed_run_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    whole = appended(path, 5)
+    expected = pd.concat([diagnostics(t, rmse=n / 7, bias=-n) for n, t in enumerate(times(5))])
+    pd.testing.assert_frame_equal(pd.read_csv(path), expected.reset_index(drop=True), check_dtype=False)
+    rest = whole[whole.index(b"2022-01-01T12") :]
+    # A cycle was killed while it wrote analysis 2, 3 or 4, after any byte, and resumed before it.
+    for end in range(len(whole) - len(rest), len(whole) + 1):
+        path.write_bytes(whole[:end])
+        for number, time in list(enumerate(times(5)))[2:]:
+            append_rows(path, diagnostics(time, rmse=number / 7, bias=-number), time)
+        assert path.read_bytes() == whole
+    path.write_bytes(whole[:6])
+    assert appended(path, 5) == whole
+
+
+def test_an_analysis_is_appended_without_the_earlier_ones_being_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    appended(path, 3)
+    before = path.stat().st_ino
+    append_rows(path, diagnostics(times(4)[3], rmse=1.0, bias=0.0), times(4)[3])
+    assert path.stat().st_ino == before
+    # Other columns are united with those that are there.
+    append_rows(path, diagnostics(times(5)[4], rmse=1.0), times(5)[4])
+    assert pd.read_csv(path)["bias"].isna().sum() == 3
+    assert len(pd.read_csv(path)) == 15

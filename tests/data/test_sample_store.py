@@ -15,8 +15,9 @@ import zarr
 
 from vaevar.data import sample_store
 from vaevar.data.era5 import StoreSource, WeatherStore
-from vaevar.data.sample_store import LEVELS, MadeUpWeather, main, write
+from vaevar.data.sample_store import LEVELS, MadeUpWeather, write
 from vaevar.errors import UserError
+from vaevar.program import run
 from vaevar.sphere import Grid
 from vaevar.state import VARIABLES, State, StateSpec
 
@@ -272,7 +273,7 @@ def test_the_need_is_told_first_and_a_full_disk_refused(tmp_path, monkeypatch, c
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path, capsys, changed, says):
     settings = SMALL | {"path": str(tmp_path / "sample.zarr")} | changed
     with pytest.raises(SystemExit) as caught:
-        main([f"--{key}={value}" for key, value in settings.items()])
+        run(write, [f"--{key}={value}" for key, value in settings.items()])
     assert caught.value.code == 2
     errors = capsys.readouterr().err
     assert errors.startswith("error: ")
@@ -283,8 +284,8 @@ def test_a_mistake_on_the_command_line_is_one_line(tmp_path, capsys, changed, sa
 
 def test_the_command(tmp_path, capsys):
     path = tmp_path / "new" / "sample.zarr"
-    main([f"--path={path}/", "--levels=13", *(f"--{key}={value}" for key, value in SMALL.items())])
+    run(write, [f"--path={path}/", "--levels=13", *(f"--{key}={value}" for key, value in SMALL.items())])
     assert "wrote" in capsys.readouterr().out
     WeatherStore(path, SPEC).state(TIMES[-1])
     with pytest.raises(SystemExit):
-        main([f"--path={path}", "--levels=14"])
+        run(write, [f"--path={path}", "--levels=14"])

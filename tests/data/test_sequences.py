@@ -143,17 +143,24 @@ def store_positions(times) -> np.ndarray:
 
 
 def test_lanes_are_consecutive_and_cover_the_period():
-    torch.manual_seed(0)
-    sampler = LaneSampler(17, 4)
-    epochs = [np.array(list(sampler)).reshape(4, 4) for _ in range(2)]
-    assert len(sampler) == 16
+    def lanes(epoch: int, rank: int = 0, count: int = 1) -> np.ndarray:
+        sampler = LaneSampler(17, 4, rank, count, seed=3)
+        sampler.set_epoch(epoch)
+        found = np.array(list(sampler))
+        assert len(sampler) == len(found)
+        return found.reshape(4, 4 // count)
+
+    epochs = [lanes(0), lanes(1)]
     for epoch in epochs:
         assert len(set(epoch.ravel())) == 16
         assert ((epoch[1:] - epoch[:-1]) % 17 == 1).all()
     assert not np.array_equal(*epochs)
+    np.testing.assert_array_equal(lanes(1), epochs[1])
+    for rank in range(2):
+        np.testing.assert_array_equal(lanes(1, rank, 2), epochs[1][:, rank::2])
 
 
-def test_batches_are_groups_of_lanes(path):
+def test_batches_are_groups_of_lanes(path, monkeypatch):
     data = module(path, lanes=2, batch_size=2)
     data.setup("fit")
     torch.manual_seed(0)
@@ -167,6 +174,10 @@ def test_batches_are_groups_of_lanes(path):
         module(path, lanes=3)
     crowded = module(path, lanes=20)
     crowded.setup("fit")
+    monkeypatch.setattr(sequences, "processes", lambda: (0, 2))
+    with pytest.raises(UserError, match=r"lanes \(2\) must be a multiple of .*\(2 × 2\)"):
+        data.train_dataloader()
+    monkeypatch.undo()
     with pytest.raises(UserError, match="lanes is 20; expected 1 to the period's 7 windows"):
         crowded.train_dataloader()
 
@@ -192,7 +203,11 @@ def test_training_sees_every_window_once_in_random_order(path):
     data = module(path)
     data.setup("fit")
     torch.manual_seed(0)
-    batches = [list(data.train_dataloader()) for _ in range(2)]
+    loader = data.train_dataloader()
+    batches = []
+    for epoch in range(2):
+        loader.sampler.set_epoch(epoch)
+        batches.append(list(loader))
     assert [len(epoch) for epoch in batches] == [3, 3]  # 7 windows; the odd one is dropped
     assert batches[0][0].shape == (2, 3, 3, *GRID.shape)
 
@@ -217,7 +232,7 @@ def test_validation_windows_keep_their_distance(path, hours, expected):
 
 
 def test_workers_read_the_same(path):
-    plain, parallel = (module(path, in_memory=False, workers=workers) for workers in (0, 1))
+    plain, parallel = (module(path, in_memory=False, workers=workers) for workers in (0, 2))
     batches = []
     for data in (plain, parallel):
         data.setup("fit")

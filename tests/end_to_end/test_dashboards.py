@@ -10,10 +10,16 @@ import pytest
 import torch
 import xarray as xr
 import yaml
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch.utils.tensorboard import SummaryWriter
 
-from vaevar.assim.dashboards_hparams import final_scores, hyperparameters
+from vaevar.assim.dashboards_hparams import final_scores, hyperparameters, write_hyperparameters
 from vaevar.assim.dashboards_maps import error_maps
 from vaevar.cli import main
 from vaevar.data.cycles import AnalysisTime
@@ -26,15 +32,30 @@ def events(run: Path) -> EventAccumulator:
     return EventAccumulator(str(run), size_guidance={"images": 0, "scalars": 0}).Reload()
 
 
-def hparams(found: EventAccumulator) -> tuple[dict[str, float | str], set[str]]:
-    """An arm's settings, and the columns that it declares for the tab, of which TensorBoard asks one arm."""
+def hparams(found: EventAccumulator) -> dict[str, float | str]:
+    """The settings of a row of the HParams tab."""
     contents = [
         HParamsPluginData.FromString(content) for content in found.PluginTagToContent("hparams").values()
     ]
+    assert not any(content.experiment.hparam_infos for content in contents)
     (start,) = (content.session_start_info for content in contents if content.session_start_info.hparams)
-    (declared,) = (content.experiment for content in contents if content.experiment.hparam_infos)
-    settings = {name: value.string_value or value.number_value for name, value in start.hparams.items()}
-    return settings, {info.name for info in declared.hparam_infos}
+    return {name: value.string_value or value.number_value for name, value in start.hparams.items()}
+
+
+def columns_of_the_hparams_tab(directory: Path) -> tuple[set[str], set[str]]:
+    """Settings and scores that TensorBoard finds below a directory."""
+    runs = EventMultiplexer().AddRunsFromDirectory(str(directory)).Reload()
+    provider = MultiplexerDataProvider(runs, str(directory))
+    tab = Context(TBContext(data_provider=provider, logdir=str(directory), multiplexer=runs))
+    request = RequestContext()
+    found = tab.experiment_from_metadata(
+        request,
+        "",
+        True,
+        tab.hparams_metadata(request, ""),
+        tab.hparams_from_data_provider(request, "", None),
+    )
+    return {info.name for info in found.hparam_infos}, {info.name.tag for info in found.metric_infos}
 
 
 def test_charts_maps_and_hyperparameters(configs: dict[str, Path], world: Path) -> None:
@@ -53,8 +74,8 @@ def test_charts_maps_and_hyperparameters(configs: dict[str, Path], world: Path) 
         for name in ("t2m", "msl", "z", "u"):
             for chart in ("consistency", "consistency_background"):
                 assert [event.step for event in found.Scalars(f"{chart}/{name}")] == [0, 1]
-        settings, columns = hparams(found)
-        assert {"arm", "class", "range_km", "data.network.count"} <= columns
+        final = events(run / arm / "final")
+        settings = hparams(final)
         assert settings["arm"] == arm
         assert settings["data.network.count"] == 20
         assert settings["data.analyses"] == 2
@@ -62,7 +83,7 @@ def test_charts_maps_and_hyperparameters(configs: dict[str, Path], world: Path) 
         assert settings.get("range_km") == (None if arm == "free" else 2500.0)
         summary = (run / "summary.md").read_text()
         line = next(line for line in summary.splitlines() if line.startswith(f"| {arm} |"))
-        score = found.Scalars("final/analysis_rmse_over_std")[-1].value
+        score = final.Scalars("final/analysis_rmse_over_std")[-1].value
         assert f"{score:.4g}" == line.split(" | ")[1]
     # A free run's analysis is its background, so that its ratio is that of the innovations.
     free = events(run / "free")
@@ -86,7 +107,20 @@ def test_a_finished_run_looked_at_again_keeps_its_scores(configs: dict[str, Path
         main(["predict", "--config", str(configs["predict"])])
     found = events(Path("runs/cycle/free"))
     assert [event.step for event in found.Scalars("rmse_over_std/analysis")] == [0, 1]
+    found = events(Path("runs/cycle/free/final"))
     assert [event.step for event in found.Scalars("final/analysis_rmse_over_std")] == [2]
+
+
+def test_the_hparams_tab_has_the_columns_of_all_arms_and_runs(tmp_path: Path) -> None:
+    arms: dict[str, dict] = {"one/free": {"arm": "free"}, "one/near": {"reach": 2.0}, "two/far": {"count": 9}}
+    for name, settings in arms.items():
+        with SummaryWriter(str(tmp_path / name)) as writer:
+            writer.add_scalar("rmse/z500", 1.0, 0)
+        scores = {"final/rmse": 1.0} | ({"final/seconds": 2.0} if "count" in settings else {})
+        write_hyperparameters(tmp_path / name / "final", settings, scores, 3)
+    settings, scores = columns_of_the_hparams_tab(tmp_path)
+    assert settings == {"arm", "reach", "count"}
+    assert scores == {"final/rmse", "final/seconds"}
 
 
 def test_settings_of_a_nested_config(tmp_path: Path) -> None:

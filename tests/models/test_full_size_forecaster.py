@@ -12,10 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaevar.errors import UserError
 from vaevar.models.full_size_forecaster import Drift, write
 from vaevar.models.onnx import METADATA_KEY, OnnxForecaster
 from vaevar.models.protocol import rollout
+from vaevar.program import run
 from vaevar.sphere import Grid
 from vaevar.state import Normalizer, State, StateSpec
 
@@ -130,6 +130,17 @@ def test_it_is_a_command(tmp_path):
     assert OnnxForecaster(path, tmp_path / "model_mean.npy", tmp_path / "model_std.npy").grid.shape == (5, 8)
 
 
-def test_a_grid_that_cannot_be_is_refused(tmp_path):
-    with pytest.raises(UserError, match="1 × 8 points cannot be"):
-        write(str(tmp_path / "model.onnx"), 1, 8)
+@pytest.mark.parametrize(
+    ("rows", "columns", "message"),
+    [(1, 8, "1 × 8 points cannot be"), (-1, 8, "-1 × 8 points cannot be"), (5, 0, "0 columns cannot be")],
+)
+def test_a_grid_that_cannot_be_is_refused_in_a_line(tmp_path, capsys, rows, columns, message):
+    path = tmp_path / "model.onnx"
+    with pytest.raises(SystemExit) as caught:
+        run(write, [f"--path={path}", f"--rows={rows}", f"--columns={columns}"])
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: full_size_forecaster: ")
+    assert message in told
+    assert told.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -32,7 +32,7 @@ class Dashboards(L.Callback):
     of R, 1 where B and R are consistent, and ``consistency_background/``, the background error
     variance over R that the departures imply. Under ``<run>`` itself stand the error maps of all
     arms side by side. The HParams tab has the arms' settings and, when
-    :class:`vaevar.assim.scores.Scores` runs too, their summary.
+    :class:`vaevar.assim.scores.Scores` runs too, their summary, both under ``<run>/<arm>/final``.
 
     Args:
         channels: RMSE charts for these, beside the mean over channels of RMSE over climatological
@@ -139,9 +139,10 @@ class Dashboards(L.Callback):
             final_scores(scorers[0].table(module.directory, list(self._writers), data)) if scorers else {}
         )
         for name, writer in self._writers.items():
-            if name in settings:
-                write_hyperparameters(writer, name, settings, scores.get(name, {}), data.times.size)
             writer.close()
+            if name in settings:
+                row = module.directory / name / "final"
+                write_hyperparameters(row, settings[name], scores.get(name, {}), data.times.size)
         self._writers.clear()
         if self._shared is not None:
             self._shared.close()

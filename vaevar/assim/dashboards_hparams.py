@@ -48,33 +48,27 @@ def final_scores(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def write_hyperparameters(
-    writer: SummaryWriter,
-    arm: str,
-    settings: dict[str, dict[str, Setting]],
-    scores: dict[str, float],
-    step: int,
+    directory: Path, settings: dict[str, Setting], scores: dict[str, float], step: int
 ) -> None:
-    """An arm's row of the HParams tab.
+    """A row of TensorBoard's HParams tab, in a run of its own below the arm's.
 
-    ``SummaryWriter.add_hparams`` does the same in a run of its own, and declares the arm's own settings
-    alone; but TensorBoard takes its columns from one arm, whichever it meets first.
+    The tab has a column for every setting of every row, as long as no row declares columns itself, and for
+    every chart of the runs that rows are in; so those hold nothing else.
 
     Args:
-        writer: of the arm.
-        arm: its name.
-        settings: of all arms, :func:`hyperparameters`.
-        scores: of this one, from :func:`final_scores`.
+        directory: of the row.
+        settings: of the arm, from :func:`hyperparameters`.
+        scores: of the arm, from :func:`final_scores`.
         step: at which they stand.
     """
-    columns = {name: value for one in settings.values() for name, value in one.items()}
-    declared, _, _ = hparams(columns, scores)
-    _, start, end = hparams(settings[arm], scores)
-    events: Any = writer.file_writer
-    for summary in (declared, start, end):
-        events.add_summary(summary)
-    for name, value in scores.items():
-        if not math.isnan(value):
-            writer.add_scalar(name, value, step)
+    _, start, end = hparams(settings, scores)
+    with SummaryWriter(str(directory), purge_step=0) as writer:
+        events: Any = writer.file_writer
+        for summary in (start, end):
+            events.add_summary(summary)
+        for name, value in scores.items():
+            if not math.isnan(value):
+                writer.add_scalar(name, value, step)
 
 
 def _chart(name: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import lightning as L
 import numpy as np
@@ -20,6 +21,7 @@ from vaevar.errors import UserError
 from vaevar.state import State, StateSpec
 
 SCORE_COLUMNS = ["time", "arm", "channel", "quantity", "rmse", "bias"]
+_LONGEST_ROW = 1000  # bytes
 HEADLINE_CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
 
 
@@ -181,13 +183,40 @@ def _matrix(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec) -> n
 
 
 def append_rows(path: Path, rows: pd.DataFrame, time: np.datetime64) -> None:
-    """Put the rows of one analysis after those of earlier ones; what a killed run left is replaced."""
-    if path.is_file():
-        before = pd.read_csv(path)
-        rows = pd.concat([before[before["time"] < time_text(time)], rows], ignore_index=True)
+    """Put the rows of one analysis after those of earlier ones; what a killed run left is replaced.
+
+    The first column of the file is the time.
+    """
+    header = ",".join(rows.columns)
+    with path.open("r+b" if path.is_file() else "w+b") as file:
+        file.truncate(_end_of_earlier_rows(file, time_text(time)))
+        file.seek(0)
+        found = file.readline().decode().rstrip()
+        if found in ("", header):
+            file.seek(0, os.SEEK_END)
+            file.write(rows.to_csv(index=False, header=not found, lineterminator="\n").encode())
+            return
+    # Diagnostics of an analysis without observations may lack a column.
     partial = path.with_suffix(".partial")
-    rows.to_csv(partial, index=False)
+    pd.concat([pd.read_csv(path), rows], ignore_index=True).to_csv(partial, index=False)
     partial.replace(path)
+
+
+def _end_of_earlier_rows(file: BinaryIO, time: str) -> int:
+    """Bytes of the whole rows of analyses before ``time``, and of the header."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _LONGEST_ROW))
+    last = file.read().splitlines(keepends=True)[-1:]
+    if last and last[0].endswith(b"\n") and last[0].split(b",")[0] < time.encode():
+        return size
+    # A killed run was resumed: its rows of this analysis, the last of them perhaps cut short, are no more.
+    file.seek(0)
+    end = 0
+    for line in file:
+        if not line.endswith(b"\n") or (end and line.split(b",")[0] >= time.encode()):
+            break
+        end += len(line)
+    return end
 
 
 def gather_rows(directory: Path, arms: list[str], name: str) -> pd.DataFrame:

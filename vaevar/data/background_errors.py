@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
-import zarr
 from torch import Tensor
 
 from vaevar.data.era5 import Source
+from vaevar.data.item_reader import HeldItems, ItemReader
 from vaevar.data.nmc import build_background_errors
 from vaevar.data.stored_samples import ForecastSamples, SampleStore, std_by_latitude
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
-from vaevar.shared_draws import generator_of, shared_signs
+from vaevar.shared_draws import generator_of, shared_integers, shared_signs
 from vaevar.sphere import Grid
 
 
@@ -43,7 +43,6 @@ class BackgroundErrorStore(SampleStore[Tensor]):
     """
 
     def __init__(self, path: str | Path, in_memory: bool = False) -> None:
-        self.path = str(path)
         if not Path(path).is_dir():
             raise UserError(f"{path}: no such store of background errors")
         try:
@@ -69,21 +68,12 @@ class BackgroundErrorStore(SampleStore[Tensor]):
                 raise UserError(
                     f"{path}: {name} is not positive for {', '.join(wrong)}; delete the store to make it anew"
                 )
-        self._array: zarr.Array | None = None
-        self._memory = torch.from_numpy(np.asarray(self._open()[:])) if in_memory else None
+        reader = ItemReader(f"{path}/background_error")
+        self._errors = HeldItems(reader) if in_memory else reader
 
-    def _open(self) -> zarr.Array:
-        # Opened in the process that reads: a handle must not cross a fork to a worker.
-        array = zarr.open_array(f"{self.path}/background_error", mode="r")
-        return array
-
-    def __getitem__(self, index: int) -> Tensor:
-        """[C, H, W] float16, in units of ``scale``."""
-        if self._memory is not None:
-            return self._memory[index]
-        if self._array is None:
-            self._array = self._open()
-        return torch.from_numpy(np.asarray(self._array[index]))
+    def __getitems__(self, indexes: list[int]) -> Tensor:
+        """[B, C, H, W] float16, in units of ``scale``."""
+        return self._errors.read(indexes)
 
 
 class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
@@ -100,7 +90,7 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
             random choice, since neighbours in time are alike.
         gap_hours: between the last training and the first validation sample.
         batch_size: samples per batch (and per device).
-        workers: processes that read; 0 reads in the main process.
+        workers: threads that read ahead; 0 reads when a batch is asked for.
         in_memory: hold all samples in memory (float16: 636 kB each on 48 × 96 with 69 channels).
         flip_sign: augmentation: x -> −x for half of the samples. Plausible: a difference of two
             forecasts is about as likely as its opposite.
@@ -181,7 +171,11 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
         if self.flip_sign:
             batch = batch * shared_signs(batch, generator_of(self._step, 1, batch.device))
         if self.roll_longitude:
-            places = torch.randint(0, batch.shape[-1] // self.roll_longitude, (batch.shape[0],)).tolist()
+            generator, count = (
+                generator_of(self._step, 2, batch.device),
+                batch.shape[-1] // self.roll_longitude,
+            )
+            places = shared_integers(batch, count, generator).tolist()
             rolled = [x.roll(place * self.roll_longitude, -1) for x, place in zip(batch, places, strict=True)]
             batch = torch.stack(rolled)
         return batch

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
 
 from vaevar.data.era5 import Source, WeatherStore
 from vaevar.data.sequences import six_hourly
 from vaevar.errors import UserError
+from vaevar.program import run
 from vaevar.state import StateSpec
 
 
@@ -66,4 +66,4 @@ def write(
 
 
 if __name__ == "__main__":
-    auto_cli(write, as_positional=False)
+    run(write)

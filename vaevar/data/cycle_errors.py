@@ -9,13 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import zarr
 from torch import Tensor
 
 from vaevar.data.coverage import MAPS
 from vaevar.data.forecast_pairs import ForecastPairStore
+from vaevar.data.item_reader import HeldItems, ItemReader
 from vaevar.data.stored_samples import SampleStore, StoredSamples, std_by_latitude
 from vaevar.errors import UserError
 from vaevar.shared_draws import generator_of, shared_signs
@@ -31,6 +30,7 @@ class CycleErrorStore(SampleStore[Triple]):
     Args:
         path: the zarr store.
         step_hours: age of the backgrounds.
+        in_memory: read everything now; otherwise each sample when it is asked for.
 
     Attributes:
         statistics: as in :class:`vaevar.data.forecast_pairs.ForecastPairStore`.
@@ -39,23 +39,25 @@ class CycleErrorStore(SampleStore[Triple]):
         UserError: when it is missing, unreadable, or no such store.
     """
 
-    def __init__(self, path: str | Path, step_hours: int = 6) -> None:
+    def __init__(self, path: str | Path, step_hours: int = 6, in_memory: bool = True) -> None:
         if not Path(path).is_dir():
             raise UserError(f"{path}: no such store of a cycle's errors; {_MAKE}")
-        self.pairs = ForecastPairStore(path, step_hours, in_memory=True)
-        self.names, self.grid, self.times = self.pairs.names, self.pairs.grid, self.pairs.times
-        self.statistics = self.pairs.statistics
+        self._pairs = ForecastPairStore(path, step_hours, in_memory)
+        self.names, self.grid, self.times = self._pairs.names, self._pairs.grid, self._pairs.times
+        self.statistics = self._pairs.statistics
         try:
-            coverage = zarr.open_array(f"{path}/coverage", mode="r")
+            coverage = ItemReader(f"{path}/coverage")
         except Exception:  # zarr raises many kinds; each means "not there"
             raise UserError(f"{path}: lacks coverage; it is no store of a cycle's errors: {_MAKE}") from None
-        if coverage.shape != (len(self.times), MAPS, *self.grid.shape):
-            raise UserError(f"{path}: coverage is {coverage.shape}, expected {MAPS} maps; {_MAKE}")
-        self.coverage = torch.from_numpy(np.asarray(coverage[:]))
+        if (len(coverage), *coverage.shape) != (len(self.times), MAPS, *self.grid.shape):
+            raise UserError(
+                f"{path}: coverage is {(len(coverage), *coverage.shape)}, expected {MAPS} maps; {_MAKE}"
+            )
+        self._coverage = HeldItems(coverage) if in_memory else coverage
 
-    def __getitem__(self, index: int) -> Triple:
-        """Background and error [C, H, W] in the store's scales, and coverage [K, H, W], float16."""
-        return (*self.pairs[index], self.coverage[index])
+    def __getitems__(self, indexes: list[int]) -> Triple:
+        """Backgrounds and errors [B, C, H, W] in the store's scales, and coverage [B, K, H, W], float16."""
+        return (*self._pairs.__getitems__(indexes), self._coverage.read(indexes))
 
 
 class CycleErrors(StoredSamples[CycleErrorStore]):
@@ -66,6 +68,7 @@ class CycleErrors(StoredSamples[CycleErrorStore]):
         spec: channels; default FengWu's 69.
         validation_fraction, gap_hours, batch_size, workers, seed: as in
             :class:`vaevar.data.stored_samples.StoredSamples`.
+        in_memory: hold all samples in memory (1.3 MB each on 48 × 96 with 69 channels).
 
     Attributes:
         background_mean, background_std: [C], physical units (after ``setup``).
@@ -83,12 +86,14 @@ class CycleErrors(StoredSamples[CycleErrorStore]):
         batch_size: int = 8,
         workers: int = 0,
         seed: int = 0,
+        in_memory: bool = True,
     ) -> None:
         super().__init__(path, validation_fraction, gap_hours, batch_size, workers, seed)
+        self.in_memory = in_memory
         self.spec = StateSpec() if spec is None else spec
 
     def open_store(self) -> CycleErrorStore:
-        store = CycleErrorStore(self.path)
+        store = CycleErrorStore(self.path, in_memory=self.in_memory)
         self.grid = store.grid
         return store
 

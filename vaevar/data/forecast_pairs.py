@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
-import zarr
 from torch import Tensor
 
 from vaevar.data.era5 import Source
+from vaevar.data.item_reader import HeldItems, ItemReader
 from vaevar.data.pair_store import build_forecast_pairs
 from vaevar.data.stored_samples import ForecastSamples, SampleStore
 from vaevar.errors import UserError
@@ -46,7 +46,6 @@ class ForecastPairStore(SampleStore[tuple[Tensor, Tensor]]):
     """
 
     def __init__(self, path: str | Path, lead_hours: int, in_memory: bool = False) -> None:
-        self.path = str(path)
         if not Path(path).is_dir():
             raise UserError(f"{path}: no such store of forecasts and their errors")
         try:
@@ -74,30 +73,12 @@ class ForecastPairStore(SampleStore[tuple[Tensor, Tensor]]):
                 raise UserError(
                     f"{path}: {name} is not finite and positive; delete the store to make it anew"
                 )
-        self._arrays: tuple[zarr.Array, zarr.Array] | None = None
-        self._memory: tuple[Tensor, Tensor] | None = None
-        if in_memory:
-            forecast, residual = self._open()
-            self._memory = (
-                torch.from_numpy(np.asarray(forecast[:, self.lead])),
-                torch.from_numpy(np.asarray(residual[:, self.lead])),
-            )
+        readers = (ItemReader(f"{path}/{name}", (self.lead,)) for name in ("forecast", "residual"))
+        self._forecasts, self._residuals = (HeldItems(r) if in_memory else r for r in readers)
 
-    def _open(self) -> tuple[zarr.Array, zarr.Array]:
-        # Opened in the process that reads: a handle must not cross a fork to a worker.
-        return (
-            zarr.open_array(f"{self.path}/forecast", mode="r"),
-            zarr.open_array(f"{self.path}/residual", mode="r"),
-        )
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Forecast and residual, [C, H, W] float16, in the store's scales."""
-        if self._memory is not None:
-            return self._memory[0][index], self._memory[1][index]
-        if self._arrays is None:
-            self._arrays = self._open()
-        forecast, residual = (np.asarray(array[index, self.lead]) for array in self._arrays)
-        return torch.from_numpy(forecast), torch.from_numpy(residual)
+    def __getitems__(self, indexes: list[int]) -> tuple[Tensor, Tensor]:
+        """Forecasts and residuals, [B, C, H, W] float16, in the store's scales."""
+        return self._forecasts.read(indexes), self._residuals.read(indexes)
 
 
 class ForecastPairs(ForecastSamples[ForecastPairStore]):
@@ -115,7 +96,7 @@ class ForecastPairs(ForecastSamples[ForecastPairStore]):
         validation_fraction: of the samples, kept for validation: one block at the end.
         gap_hours: between the last training and the first validation sample.
         batch_size: samples per batch (and per device).
-        workers: processes that read; 0 reads in the main process.
+        workers: threads that read ahead; 0 reads when a batch is asked for.
         in_memory: hold all samples of the lead in memory (1.3 MB each on 48 × 96 with 69 channels).
         seed: of the shuffling.
 

@@ -218,7 +218,7 @@ def lay_out_pairs(
     )
     compressed = {
         "chunks": chunk,
-        "compressors": (Blosc("zstd", clevel=1, shuffle=Blosc.BITSHUFFLE),),
+        "compressors": (Blosc("lz4", clevel=1, shuffle=Blosc.BITSHUFFLE),),
     }
     encoding = {
         "forecast": compressed,

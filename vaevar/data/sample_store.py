@@ -12,14 +12,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from filelock import FileLock
-from jsonargparse import auto_cli
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
@@ -28,6 +26,7 @@ from vaevar.data.sequences import six_hourly
 from vaevar.data.typical_climate import typical_climate
 from vaevar.data.weather_writer import create_store, write_states
 from vaevar.errors import UserError
+from vaevar.program import run
 from vaevar.sphere import Grid, SphericalHarmonics
 from vaevar.state import PRESSURE_LEVELS, StateSpec
 
@@ -228,14 +227,5 @@ def _states_in(partial: Path, progress_file: Path, recipe: dict[str, str]) -> in
     return int(json.loads(progress_file.read_text())["states"])
 
 
-def main(args: list[str] | None = None) -> None:
-    """Parse the command line and write; a user's mistake is one line and exit code 2."""
-    try:
-        auto_cli(write, as_positional=False, args=args)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
 if __name__ == "__main__":
-    main()
+    run(write)

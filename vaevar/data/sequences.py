@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, DistributedSampler, Subset
 
 from vaevar.data.era5 import Source, WeatherStore
+from vaevar.data.sample_loader import ResumableData, SampleLoader
 from vaevar.errors import UserError
+from vaevar.shared_draws import processes
 from vaevar.sphere import Grid
 from vaevar.state import Normalizer, StateSpec
 
@@ -50,8 +51,12 @@ class SequenceDataset(Dataset[Tensor]):
             return self.states[window]
         return torch.from_numpy(self.store.read(self.times[window]))
 
+    def __getitems__(self, indexes: list[int]) -> Tensor:
+        """[B, length, C, H, W]"""
+        return torch.stack([self[index] for index in indexes])
 
-class LaneSampler(Sampler[int]):
+
+class LaneSampler(DistributedSampler):
     """Windows of a period in lanes: those of all lanes in turn, then the next window of each.
 
     Every window comes once in an epoch, but for a remainder of less than one window a lane; lanes start
@@ -59,29 +64,33 @@ class LaneSampler(Sampler[int]):
 
     Args:
         windows: in the period.
-        lanes: consecutive stretches that it is cut into.
+        lanes: consecutive stretches that it is cut into, a multiple of ``count``.
+        rank, count: this process's number, and how many processes share the lanes out.
+        seed: of where lanes start.
 
     Raises:
         UserError: for more lanes than windows.
     """
 
-    def __init__(self, windows: int, lanes: int) -> None:
+    def __init__(self, windows: int, lanes: int, rank: int = 0, count: int = 1, seed: int = 0) -> None:
         if not 1 <= lanes <= windows:
             raise UserError(f"lanes is {lanes}; expected 1 to the period's {windows} windows")
+        super().__init__(range(windows), count, rank, seed=seed)  # type: ignore[arg-type]
         self.windows, self.lanes = windows, lanes
 
     def __len__(self) -> int:
-        return self.windows // self.lanes * self.lanes
+        return self.windows // self.lanes * self.lanes // self.num_replicas
 
     def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
         length = self.windows // self.lanes
-        first = int(torch.randint(self.windows, ()))
-        starts = (first + torch.randperm(self.lanes) * length).tolist()
+        first = int(torch.randint(self.windows, (), generator=generator))
+        starts = (first + torch.randperm(self.lanes, generator=generator) * length).tolist()
         for step in range(length):
-            yield from ((start + step) % self.windows for start in starts)
+            yield from ((start + step) % self.windows for start in starts[self.rank :: self.num_replicas])
 
 
-class StateSequences(L.LightningDataModule):
+class StateSequences(ResumableData):
     """Windows of the train period and of the validation period.
 
     Batches arrive normalised, [B, 2 + steps, C, H, W]: two past states, then the states to predict.
@@ -94,7 +103,7 @@ class StateSequences(L.LightningDataModule):
         validation_steps: states to predict in validation (8 reach 48 h).
         validation_every: hours between validation windows.
         batch_size: windows in a batch.
-        workers: loader processes; 0 reads in the main process.
+        workers: threads that read ahead; 0 reads when a batch is asked for.
         in_memory: keep the periods in memory.
         lanes: cut the train period into so many stretches, whose windows come in order (a multiple of the
             batch size over all processes); without it windows come in random order.
@@ -152,20 +161,29 @@ class StateSequences(L.LightningDataModule):
         self.normalizer = Normalizer(mean, std)
         self.mean_state = self.normalizer.normalize(mean_state(stores["train"], self.periods["train"]))
 
-    def train_dataloader(self) -> DataLoader:
-        lanes = None if self.lanes is None else LaneSampler(len(self.train_set), self.lanes)
-        return DataLoader(
-            self.train_set,
-            self.batch_size,
-            shuffle=lanes is None,
-            sampler=lanes,
-            num_workers=self.workers,
-            drop_last=True,
+    def train_dataloader(self) -> SampleLoader:
+        rank, count = processes()
+        # What an epoch's order is follows from the seed and its number, so that one can be gone on with.
+        seed = torch.initial_seed() % 2**32
+        sampler: DistributedSampler
+        if self.lanes is None:
+            sampler = DistributedSampler(self.train_set, count, rank, seed=seed)
+        elif self.lanes % (self.batch_size * count):
+            raise UserError(
+                f"lanes ({self.lanes}) must be a multiple of the batch over all processes "
+                f"({count} × {self.batch_size})"
+            )
+        else:
+            sampler = LaneSampler(len(self.train_set), self.lanes, rank, count, seed)
+        return self.resumable(
+            SampleLoader(
+                self.train_set, self.batch_size, sampler=sampler, threads=self.workers, drop_last=True
+            )
         )
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> SampleLoader:
         every = range(0, len(self.validation_set), max(self.validation_every // 6, 1))
-        return DataLoader(torch.utils.data.Subset(self.validation_set, list(every)), self.batch_size)
+        return SampleLoader(Subset(self.validation_set, every), self.batch_size, threads=self.workers)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         return self.normalizer.to(batch.device).normalize(batch)

@@ -6,14 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
-import lightning as L
 import numpy as np
 import torch
 import zarr
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, Subset
+from torch.utils.data import Dataset, DistributedSampler, Sampler, Subset
 
 from vaevar.data.era5 import Source
+from vaevar.data.sample_loader import ResumableData, SampleLoader
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
 from vaevar.shared_draws import processes
@@ -39,11 +39,20 @@ class SampleStore(Dataset[Sample_co], ABC):
     def __len__(self) -> int:
         return len(self.times)
 
+    def __getitem__(self, index: int) -> Sample_co:
+        """One sample, float16 in the store's scales."""
+        batch: Any = self.__getitems__([index])
+        return batch[0] if isinstance(batch, Tensor) else tuple(part[0] for part in batch)  # type: ignore[return-value]
+
+    @abstractmethod
+    def __getitems__(self, indexes: list[int]) -> Sample_co:
+        """Samples at once, with an axis more in front than one has. Threads may ask."""
+
 
 Store = TypeVar("Store", bound=SampleStore)
 
 
-class StoredSamples(L.LightningDataModule, Generic[Store]):
+class StoredSamples(ResumableData, Generic[Store]):
     """Samples of a store, the last stretch of them for validation, in shuffled batches.
 
     Args:
@@ -52,7 +61,7 @@ class StoredSamples(L.LightningDataModule, Generic[Store]):
             random choice, since neighbours in time are alike.
         gap_hours: between the last training and the first validation sample.
         batch_size: samples per batch (and per device).
-        workers: processes that read; 0 reads in the main process.
+        workers: threads that read ahead; 0 reads when a batch is asked for.
         seed: of the shuffling.
 
     Attributes:
@@ -142,25 +151,24 @@ class StoredSamples(L.LightningDataModule, Generic[Store]):
         """Normalise on the device."""
         return self.normalise(batch)
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> SampleLoader:
         # Step by step the same samples whatever the number of processes, if the batch over all is as large.
         rank, count = processes()
         shuffled: DistributedSampler = DistributedSampler(
             self.training, count, rank, seed=self.seed, drop_last=len(self.training) >= count
         )
-        return self.loader(self.training, shuffled)
+        return self.resumable(self.loader(self.training, shuffled))
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> SampleLoader:
         return self.loader(self.validation)
 
-    def loader(self, samples: Subset, shuffled: Sampler | None = None) -> DataLoader:
+    def loader(self, samples: Subset, shuffled: Sampler | None = None) -> SampleLoader:
         """Batches of stored values, in the order of a sampler, else in their own and all of them."""
-        return DataLoader(
+        return SampleLoader(
             samples,
             self.batch_size,
             sampler=shuffled,
-            num_workers=self.workers,
-            persistent_workers=self.workers > 0,
+            threads=self.workers,
             pin_memory=torch.cuda.is_available(),
             # A last batch of one or two would weigh as much as a full one in Adam's averages.
             drop_last=shuffled is not None and len(shuffled) >= self.batch_size,  # type: ignore[arg-type]

@@ -26,6 +26,7 @@ from vaevar.models.denoiser_network import DenoiserNetwork
 from vaevar.models.diffusion import NoiseSchedule
 from vaevar.models.optimisation import ClippedModule, adamw
 from vaevar.models.slim_checkpoint import read_slim, save_slim
+from vaevar.shared_draws import generator_of, shared_randn, shared_spread
 from vaevar.sphere import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
 
@@ -170,13 +171,11 @@ class Denoiser(ClippedModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         condition, residual = batch
+        places, noises = (generator_of(self.global_step, stream, residual.device) for stream in (0, 1))
         # One step from each of B equal parts of the schedule: an even spread in every batch.
-        count = len(residual)
-        place = (
-            torch.arange(count, device=residual.device) + torch.rand(count, device=residual.device)
-        ) / count
+        place = shared_spread(residual, places)
         step = 1 + (place * self.schedule.steps).long().clamp_max(self.schedule.steps - 1)
-        loss, square = self.losses(condition, residual, step, torch.randn_like(residual))
+        loss, square = self.losses(condition, residual, step, shared_randn(residual, noises))
         self.log_dict({"train/loss": loss.mean(), "train/mse": square.mean()}, prog_bar=True)
         return loss.mean()
 

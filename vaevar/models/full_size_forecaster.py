@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
 from torch import Tensor, nn
 
 from vaevar.data.typical_climate import typical_climate
 from vaevar.errors import UserError
 from vaevar.models.onnx_export import export
+from vaevar.program import run
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
 
@@ -59,8 +59,13 @@ def write(path: str = "data/full_size/forecaster.onnx", rows: int = 721, columns
         path: the file to write.
         rows: latitudes from pole to pole.
         columns: longitudes.
+
+    Raises:
+        UserError: for a grid that cannot be.
     """
     spec, target = StateSpec(), Path(path)
+    if columns < 1:
+        raise UserError(f"full_size_forecaster: {columns} columns cannot be: give one or more, such as 1440")
     try:
         grid = Grid.equiangular(rows, columns)
     except ValueError as error:
@@ -73,4 +78,4 @@ def write(path: str = "data/full_size/forecaster.onnx", rows: int = 721, columns
 
 if __name__ == "__main__":
     with torch.no_grad():
-        auto_cli(write, as_positional=False)
+        run(write)

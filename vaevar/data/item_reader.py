@@ -1,0 +1,186 @@
+"""Items of a zarr array, such as samples, read from the disk straight into the memory of a batch.
+
+zarr takes a millisecond and several copies for a chunk, which at the size of a sample is more than the disk
+takes. Read here are arrays on a local disk with one item in a chunk: zarr v2 or v3, in shards or not,
+compressed by Blosc, Zstandard or not at all. All others are left to zarr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from io import FileIO
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import zarr
+from numcodecs import Blosc, Zstd
+from torch import Tensor
+from zarr.storage import LocalStore
+
+from vaevar.errors import UserError
+
+_DECODERS = {"blosc": Blosc, "zstd": Zstd}
+_ABSENT = 2**64 - 1  # stands for the offset of a chunk that was never written
+_INDEX_CODECS = ({"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"})
+_CHECKSUM_BYTES = 4
+
+
+class _Layout(NamedTuple):
+    """How items lie in files: compressed by what, and how many a shard holds along each leading axis."""
+
+    compressor: Blosc | Zstd | None
+    per_shard: tuple[int, ...] | None
+
+
+class ItemReader:
+    """What a zarr array holds under the numbers of its first axis. Threads may share a reader.
+
+    Args:
+        path: the array.
+        within: an item's indexes along the axes after the first, such as a lead time's.
+
+    Attributes:
+        shape: of an item.
+        direct: whether items are read without zarr.
+    """
+
+    def __init__(self, path: str | Path, within: tuple[int, ...] = ()) -> None:
+        self.path, self.within = str(path), within
+        self._array = zarr.open_array(self.path, mode="r")
+        self.shape = self._array.shape[1 + len(within) :]
+        self._layout = _layout(self._array, 1 + len(within))
+
+    def __len__(self) -> int:
+        return self._array.shape[0]
+
+    @property
+    def direct(self) -> bool:
+        return self._layout is not None
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        """The items of these numbers, [B, *shape].
+
+        Raises:
+            UserError: when a file is damaged.
+        """
+        # numpy asks the system for huge pages, torch does not: its page faults take as long as the disk.
+        batch = np.empty((len(numbers), *self.shape), self._array.dtype.newbyteorder("="))
+        for number, item in zip(numbers, batch, strict=True):
+            index = (number, *self.within)
+            if self._layout is None or not self._read_directly(self._layout, index, item):
+                item[...] = self._array[index]
+        return torch.from_numpy(batch)
+
+    def _read_directly(self, layout: _Layout, index: tuple[int, ...], item: np.ndarray) -> bool:
+        """Fill ``item``; False where none was written, and zarr knows what stands for it."""
+        per_shard = layout.per_shard or (1,) * len(index)
+        shard = tuple(number // size for number, size in zip(index, per_shard, strict=True))
+        key = self._array.metadata.encode_chunk_key((*shard, *(0 for _ in self.shape)))
+        path = os.path.join(self.path, key)
+        try:
+            with FileIO(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                if layout.per_shard is None:
+                    offset = 0
+                else:
+                    end = size
+                    offset, size = _place_in_shard(file, end, index, layout.per_shard)
+                    if offset == _ABSENT:
+                        return False
+                    if offset + size > end:
+                        raise ValueError(f"ends at {end} bytes, before the item's {offset + size}")
+                if layout.compressor is None:
+                    _fill(file, offset, size, item.view(np.uint8))
+                else:
+                    stored = np.empty(size, np.uint8)
+                    _fill(file, offset, size, stored)
+                    _decompress(layout.compressor, stored, item)
+        except FileNotFoundError:
+            return False
+        except (OSError, ValueError, RuntimeError) as error:  # also what the decoders raise
+            raise UserError(f"{path}: cannot be read ({error}); delete the store to make it anew") from None
+        return True
+
+
+class HeldItems:
+    """All of a reader's items, read once and held in memory."""
+
+    def __init__(self, reader: ItemReader) -> None:
+        self.items = reader.read(range(len(reader)))
+
+    def read(self, numbers: Sequence[int]) -> Tensor:
+        """[B, *shape]"""
+        return self.items[list(numbers)]
+
+
+def _layout(array: zarr.Array, leading: int) -> _Layout | None:
+    """None for what is left to zarr."""
+    whole = array.shape[leading:]
+    if not isinstance(array.store, LocalStore) or array.chunks != ((1,) * leading + whole) or not all(whole):
+        return None
+    stored: dict[str, Any] = array.metadata.to_dict()
+    per_shard = None
+    if stored["zarr_format"] == 2:
+        plain = stored["order"] == "C" and not stored["filters"] and array.dtype.isnative
+        compressors = [] if stored["compressor"] is None else [stored["compressor"]["id"]]
+    else:
+        codecs = stored["codecs"]
+        if array.shards is not None:
+            settings = codecs[0]["configuration"]
+            usual = tuple(settings["index_codecs"]) == _INDEX_CODECS and settings["index_location"] == "end"
+            if not usual or array.shards[leading:] != whole:
+                return None
+            codecs, per_shard = settings["codecs"], array.shards[:leading]
+        order = codecs[0].get("configuration", {}).get("endian", sys.byteorder)
+        plain = codecs[0]["name"] == "bytes" and order == sys.byteorder
+        compressors = [codec["name"] for codec in codecs[1:]]
+    if not plain or len(compressors) > 1 or any(name not in _DECODERS for name in compressors):
+        return None
+    return _Layout(_DECODERS[compressors[0]]() if compressors else None, per_shard)
+
+
+def _place_in_shard(
+    file: FileIO, size: int, index: tuple[int, ...], per_shard: tuple[int, ...]
+) -> tuple[int, int]:
+    """Offset and size in bytes of an item; the shard's last bytes say it of all its items."""
+    number = np.ravel_multi_index([i % n for i, n in zip(index, per_shard, strict=True)], per_shard)
+    entry = np.empty(2, "<u8")
+    start = size - _CHECKSUM_BYTES - entry.nbytes * (prod(per_shard) - int(number))
+    _fill(file, start, entry.nbytes, entry.view(np.uint8))
+    return int(entry[0]), int(entry[1])
+
+
+def _decompress(compressor: Blosc | Zstd, stored: np.ndarray, item: np.ndarray) -> None:
+    """Decode into ``item``.
+
+    Raises:
+        ValueError, RuntimeError: when that is not what was stored.
+    """
+    # Blosc believes what the first bytes say of the size, and reads on beyond the end.
+    if isinstance(compressor, Blosc):
+        header = stored[:16].view("<u4") if len(stored) >= 16 else np.zeros(4)
+        if (header[1], header[3]) != (item.nbytes, len(stored)):
+            raise ValueError(f"{len(stored)} bytes are not a whole item")
+    compressor.decode(stored, out=item)
+
+
+def _fill(file: FileIO, offset: int, size: int, target: np.ndarray) -> None:
+    """Fill ``target`` with the ``size`` bytes from ``offset`` on.
+
+    Raises:
+        ValueError: when it has another size, or the file ends before.
+    """
+    left = target.data.cast("B")
+    if len(left) != size:
+        raise ValueError(f"holds {size} bytes where {len(left)} are expected")
+    file.seek(offset)
+    while left:
+        got = file.readinto(left)  # at most 2 GB at a time
+        if not got:
+            raise ValueError(f"ends {len(left)} bytes early")
+        left = left[got:]
