@@ -112,8 +112,9 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
             interest; from 1 on, the same for all latitudes (as published).
         coarsen_to: keep the errors on a Gaussian grid of so many rows and columns, as means over its cells;
             [128, 256] is 1.40625° and carries T127. By default they stay on the forecaster's grid.
-        samples_per_file: from 2 on the store is of zarr v3, and so many samples share a file, so that 20 000 are
-            not 20 000 files. They are held in memory until all of them are there; a kill loses no more.
+        samples_per_file: from 2 on the store is of zarr v3, and so many samples share a file: 20 000 files
+            are slow to list and to copy. They are held in memory until all of them are there, and a
+            kill loses no more.
         seed: of the shuffling and the augmentation.
 
     Attributes:
@@ -187,5 +188,5 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
 
     def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
         """Normalise on the device; augment while training."""
-        batch = self.normalise(batch)
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
         return self.augment(batch) if self.trainer is not None and self.trainer.training else batch

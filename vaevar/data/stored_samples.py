@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, S
 
 from vaevar.data.era5 import Source
 from vaevar.data.resumable_store import ResumableStore
-from vaevar.data.share import RolloutStream, Share
+from vaevar.data.share import Rollouts, RolloutStream, Share
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
 from vaevar.shared_draws import processes
@@ -241,6 +241,12 @@ class ForecastSamples(StoredSamples[Store]):
             prefetch_factor=1 if ahead else None,
             pin_memory=torch.cuda.is_available(),
         )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Normalise on the device; states to be rolled out stay physical."""
+        if isinstance(batch, Rollouts):
+            return batch
+        return super().on_after_batch_transfer(batch, dataloader_idx)
 
 
 def std_by_latitude(zonal: Tensor, overall: Tensor, floor: float) -> Tensor:
