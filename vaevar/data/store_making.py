@@ -68,6 +68,8 @@ class StoreWriter(BasePredictionWriter):
         data = samples_of(trainer)
         if trainer.is_global_zero and data.share.written:
             # On the disk, not by a collective operation: the others may take longer than one would wait.
+            if data.making.missing():
+                print(f"{data.path}: waiting for the samples of the other processes")
             while data.making.missing():
                 time.sleep(1.0)
             data.making.complete()
