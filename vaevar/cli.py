@@ -80,6 +80,8 @@ class VaevarCLI(LightningCLI):
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*not supported by the model summary.*")
+        # Processes that find nothing left to make (vaevar.data.store_making).
+        warnings.filterwarnings("ignore", message=".*across ranks is zero.*")
         # A calibration is a fit without an optimiser.
         warnings.filterwarnings("ignore", message=".*configure_optimizers` returned `None`.*")
 

@@ -15,7 +15,7 @@ from torch.utils.data import DistributedSampler
 from tests.data.toys import ADDED, GAINED, GRID, SPEC, START, ToyForecaster, ToySource
 from vaevar.data.background_errors import BackgroundErrors, BackgroundErrorStore
 from vaevar.data.coarsening import Coarsening
-from vaevar.data.nmc import build_background_errors
+from vaevar.data.nmc import BackgroundErrorMaking
 from vaevar.errors import UserError
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
@@ -25,7 +25,7 @@ END = np.datetime64("2020-01-05T18", "h")
 
 def _build(path: Path, forecaster: ToyForecaster, **changes: Any) -> None:
     settings = {"start": START, "end": END, "every_hours": 6, "batch_size": 3} | changes
-    build_background_errors(path, ToySource(END), forecaster, **settings)
+    BackgroundErrorMaking(path, ToySource(END), forecaster, **settings).make()
 
 
 def _physical(path: Path) -> np.ndarray:
@@ -263,7 +263,7 @@ def test_a_module_with_coarse_errors(tmp_path: Path) -> None:
 
 def test_a_disk_too_small_is_found_before_the_first_sample(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
-    with pytest.raises(UserError, match=r"may be needed, but only 0\.0 GB are free"):
+    with pytest.raises(UserError, match=r"may be needed, but only 1\.00 kB are free"):
         _build(tmp_path / "errors.zarr", ToyForecaster(stop_after=0))
     assert not list(tmp_path.glob("*.zarr*/*"))
-    assert "samples, at most" in capsys.readouterr().out
+    assert "of 15 samples to make, at most" in capsys.readouterr().out

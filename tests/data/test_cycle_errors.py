@@ -12,7 +12,13 @@ import zarr
 
 from tests.data.toys import GRID, SPEC
 from vaevar.data.cycle_errors import CycleErrorFields, CycleErrors
-from vaevar.data.pair_store import finish_pairs, lay_out_coverage, lay_out_pairs, write_pair
+from vaevar.data.pair_store import (
+    finish_pairs,
+    lay_out_coverage,
+    lay_out_pairs,
+    stored_pair_sums,
+    write_pair,
+)
 from vaevar.errors import UserError
 
 SIZE = np.array([0.5, 1e-5, 300.0])[:, None, None]
@@ -32,7 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         noise = random.normal(size=(2, 1, 3, *GRID.shape))
         forecast = np.array([1.0, 1e-3, 5e4])[:, None, None] + SIZE * noise[0]
         write_pair(lambda name: group[name], number, forecast, SIZE * shape * noise[1], SPEC, time)
-    finish_pairs(lambda name: group[name], GRID)
+    finish_pairs(group.get, stored_pair_sums(group.get, GRID))
     return path
 
 

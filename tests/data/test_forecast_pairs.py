@@ -12,7 +12,7 @@ import xarray as xr
 
 from tests.data.toys import ADDED, GAINED, GRID, START, ToyForecaster, ToySource, ToyStore
 from vaevar.data.forecast_pairs import ForecastPairs, ForecastPairStore
-from vaevar.data.pair_store import build_forecast_pairs
+from vaevar.data.pair_store import ForecastPairMaking
 from vaevar.errors import UserError
 
 END = np.datetime64("2020-01-06T18", "h")
@@ -20,7 +20,7 @@ END = np.datetime64("2020-01-06T18", "h")
 
 def build(path: Path, forecaster: ToyForecaster | None = None, **changes: Any) -> None:
     settings = {"start": START, "end": END, "every_hours": 6, "batch_size": 3} | changes
-    build_forecast_pairs(path, ToySource(END), forecaster or ToyForecaster(), **settings)
+    ForecastPairMaking(path, ToySource(END), forecaster or ToyForecaster(), **settings).make()
 
 
 def test_both_leads_come_from_one_rollout(tmp_path: Path) -> None:

@@ -249,9 +249,9 @@ def test_one_state_is_held_at_a_time(tmp_path, monkeypatch):
 
 def test_the_need_is_told_first_and_a_full_disk_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100_000))
-    with pytest.raises(UserError, match=r"sample.zarr: 0.00 GB may be needed, but only 0.00 GB are free"):
+    with pytest.raises(UserError, match=r"sample.zarr: 159 kB may be needed, but only 100 kB are free"):
         write(str(tmp_path / "sample.zarr"), **SMALL)
-    assert "4 states on 9 × 16, 0 written: at most 0.00 GB more" in capsys.readouterr().out
+    assert "4 of 4 states on 9 × 16 to make, at most 159 kB to write (100 kB free)" in capsys.readouterr().out
     assert [entry.name for entry in tmp_path.iterdir()] == ["sample.zarr.lock"]
 
 

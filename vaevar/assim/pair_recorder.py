@@ -20,7 +20,13 @@ from torch import Tensor
 from vaevar.assim.cycle import parts_of
 from vaevar.assim.module import ArmResult
 from vaevar.data.cycles import HOUR, AnalysisTime
-from vaevar.data.pair_store import finish_pairs, lay_out_coverage, lay_out_pairs, write_pair
+from vaevar.data.pair_store import (
+    finish_pairs,
+    lay_out_coverage,
+    lay_out_pairs,
+    stored_pair_sums,
+    write_pair,
+)
 from vaevar.errors import UserError
 
 
@@ -135,5 +141,6 @@ class PairRecorder(L.Callback):
         module, data = parts_of(trainer, pl_module)
         if self.arm not in module.local_arms():
             return
-        finish_pairs(self._array(zarr.open_group(self._partial, mode="r+")), data.store.grid)
+        array = self._array(zarr.open_group(self._partial, mode="r+"))
+        finish_pairs(array, stored_pair_sums(array, data.store.grid))
         self._partial.rename(self.path)

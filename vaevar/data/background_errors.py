@@ -6,6 +6,7 @@ of each channel's error standard deviation there.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from vaevar.data.era5 import Source
 from vaevar.data.item_reader import HeldItems, ItemReader
-from vaevar.data.nmc import build_background_errors
+from vaevar.data.nmc import BackgroundErrorMaking
 from vaevar.data.stored_samples import ForecastSamples, SampleStore, std_by_latitude
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
@@ -24,7 +25,7 @@ from vaevar.sphere import Grid
 
 
 class BackgroundErrorStore(SampleStore[Tensor]):
-    """The samples of a store made by :func:`vaevar.data.nmc.build_background_errors`.
+    """The samples of a store made by :func:`vaevar.data.nmc.BackgroundErrorMaking`.
 
     Args:
         path: the zarr store.
@@ -101,6 +102,9 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
             interest; from 1 on, the same for all latitudes (as published).
         coarsen_to: keep the errors on a Gaussian grid of so many rows and columns, as means over its cells;
             [128, 256] is 1.40625° and carries T127. By default they stay on the forecaster's grid.
+        samples_per_file: from 2 on the store is of zarr v3, and so many samples share a file: 20 000 files
+            are slow to list and to copy. They are held in memory until all of them are there, and a
+            kill loses no more.
         seed: of the shuffling and the augmentation.
 
     Attributes:
@@ -126,6 +130,7 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
         roll_longitude: int = 0,
         zonal_floor: float = 0.3,
         coarsen_to: tuple[int, int] | None = None,
+        samples_per_file: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__(
@@ -136,6 +141,7 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
         if not zonal_floor > 0:
             raise UserError(f"zonal_floor must be positive, got {zonal_floor}")
         self.every_hours, self.rollout_batch_size = every_hours, rollout_batch_size
+        self.samples_per_file = samples_per_file
         self.in_memory, self.zonal_floor = in_memory, zonal_floor
         self.flip_sign, self.roll_longitude = flip_sign, roll_longitude
         if coarsen_to is not None:
@@ -145,18 +151,12 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
     def error_std(self) -> Tensor:
         return std_by_latitude(self.store.zonal_error_std, self.store.error_std, self.zonal_floor)
 
-    def prepare_data(self) -> None:
-        """Build the store if it is not there (once per machine, with a progress bar)."""
-        build_background_errors(
-            self.path,
-            self.source,
-            self.forecaster,
-            self.start,
-            self.end,
-            self.every_hours,
-            self.rollout_batch_size,
-            self.grid,
-        )
+    @cached_property
+    def making(self) -> BackgroundErrorMaking:
+        return BackgroundErrorMaking(
+            Path(self.path), self.source, self.forecaster, self.start, self.end, self.every_hours,
+            self.rollout_batch_size, self.grid, self.samples_per_file,
+        )  # fmt: skip
 
     def open_store(self) -> BackgroundErrorStore:
         return BackgroundErrorStore(self.path, self.in_memory)
@@ -182,5 +182,5 @@ class BackgroundErrors(ForecastSamples[BackgroundErrorStore]):
 
     def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
         """Normalise on the device; augment while training."""
-        batch = self.normalise(batch)
+        batch = super().on_after_batch_transfer(batch, dataloader_idx)
         return self.augment(batch) if self.trainer is not None and self.trainer.training else batch

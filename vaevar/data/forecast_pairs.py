@@ -7,6 +7,7 @@ forecast and the residual r = (truth − forecast) / std there.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from vaevar.data.era5 import Source
 from vaevar.data.item_reader import HeldItems, ItemReader
-from vaevar.data.pair_store import build_forecast_pairs
+from vaevar.data.pair_store import ForecastPairMaking
 from vaevar.data.stored_samples import ForecastSamples, SampleStore
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
@@ -28,7 +29,7 @@ _PER_LEAD = ("residual_scale", "forecast_mean", "forecast_std", "residual_std")
 
 
 class ForecastPairStore(SampleStore[tuple[Tensor, Tensor]]):
-    """One lead time of a store made by :func:`vaevar.data.pair_store.build_forecast_pairs`.
+    """One lead time of a store made by :func:`vaevar.data.pair_store.ForecastPairMaking`.
 
     Args:
         path: the zarr store.
@@ -146,10 +147,10 @@ class ForecastPairs(ForecastSamples[ForecastPairStore]):
     def forecast_std(self) -> Tensor:
         return self.store.statistics["forecast_std"]
 
-    def prepare_data(self) -> None:
-        """Build the store if it is not there (once per machine, with a progress bar)."""
-        build_forecast_pairs(
-            self.path, self.source, self.forecaster, self.start, self.end, self.leads, self.every_hours,
+    @cached_property
+    def making(self) -> ForecastPairMaking:
+        return ForecastPairMaking(
+            Path(self.path), self.source, self.forecaster, self.start, self.end, self.leads, self.every_hours,
             self.rollout_batch_size,
         )  # fmt: skip
 

@@ -9,20 +9,21 @@ physical units and weighted by area, ``forecast_mean``, ``forecast_std`` and ``r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property, reduce
 from pathlib import Path
 
 import numpy as np
-import torch
 import xarray as xr
 import zarr
 from numcodecs import Blosc
+from torch import Tensor
 
 from vaevar.data.coverage import MAPS
-from vaevar.data.era5 import TIME_UNITS, Source
+from vaevar.data.era5 import TIME_UNITS, Source, WeatherStore
 from vaevar.data.resumable_store import ResumableStore
 from vaevar.errors import UserError
-from vaevar.models.protocol import Forecaster, rollout
+from vaevar.models.protocol import Forecaster
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
 
@@ -30,19 +31,8 @@ _HOUR = np.timedelta64(1, "h")
 _TINY = 1e-30
 
 
-def build_forecast_pairs(
-    path: str | Path,
-    source: Source,
-    forecaster: Forecaster,
-    start: np.datetime64,
-    end: np.datetime64,
-    leads: Sequence[int] = (6, 48),
-    every_hours: int = 24,
-    batch_size: int = 8,
-) -> dict[str, str | int]:
-    """Make the store at ``path``, or go on where a killed process left off.
-
-    How, and what happens to a store that is there: :class:`vaevar.data.resumable_store.ResumableStore`.
+class ForecastPairMaking(ResumableStore):
+    """The store in the making.
 
     Args:
         path: the zarr store to be.
@@ -53,25 +43,23 @@ def build_forecast_pairs(
         every_hours: between initial times.
         batch_size: initial times rolled out together.
 
-    Returns:
-        the recipe: what the store was made of.
-
     Raises:
-        UserError: when the settings do not fit each other, the store there was made otherwise, or a
-            forecast is not finite.
+        UserError: when the settings do not fit each other, and, in the making, when the store there was
+            made otherwise, or a forecast is not finite.
     """
-    build = _ForecastPairs(Path(path), source, forecaster, start, end, tuple(leads), every_hours, batch_size)
-    build.make()
-    return build.recipe
-
-
-class _ForecastPairs(ResumableStore):
-    """The store in the making."""
 
     def __init__(
-        self, path: Path, source: Source, forecaster: Forecaster, start: np.datetime64, end: np.datetime64,
-        leads: tuple[int, ...], every_hours: int, batch_size: int,
-    ) -> None:  # fmt: skip
+        self,
+        path: Path,
+        source: Source,
+        forecaster: Forecaster,
+        start: np.datetime64,
+        end: np.datetime64,
+        leads: Sequence[int] = (6, 48),
+        every_hours: int = 24,
+        batch_size: int = 8,
+    ) -> None:
+        super().__init__(path, source, forecaster, start, end, batch_size)
         step = forecaster.step_hours
         if (
             not leads
@@ -79,43 +67,44 @@ class _ForecastPairs(ResumableStore):
             or list(leads) != sorted(set(leads))
         ):
             raise UserError(f"leads must ascend in multiples of the forecaster's {step} h, got {list(leads)}")
-        if every_hours < 1 or batch_size < 1:
-            raise UserError(f"every_hours {every_hours} and batch_size {batch_size} must be positive")
-        super().__init__(path, source, forecaster, start, end, batch_size)
-        self.leads, self.title = leads, f"forecasts and their errors ({leads[-1]} h roll-outs)"
+        if every_hours < 1:
+            raise UserError(f"every_hours must be positive, got {every_hours}")
+        self.leads, self.title = tuple(leads), f"forecasts and their errors ({leads[-1]} h roll-outs)"
         first, last = start + (forecaster.history - 1) * step * _HOUR, end - leads[-1] * _HOUR
         if first > last:
             raise UserError(f"{start} to {end} is too short for a forecast of {leads[-1]} h")
         self.initial = np.arange(first, last + _HOUR, every_hours * _HOUR).astype("datetime64[h]")
+        self.times = self.initial
         self.recipe = self.recipe_with(every_hours=every_hours, leads=", ".join(map(str, leads)))
 
-    @property
-    def samples(self) -> int:
-        return len(self.initial)
+    @cached_property
+    def _truth(self) -> WeatherStore:
+        return self.open_source()
 
-    def write_samples(self, array: Callable[[str], zarr.Array], done: int) -> Iterator[int]:
-        for sample, forecast, residual in self._samples(done):
-            write_pair(array, sample, forecast, residual, self.spec, self.initial[sample])
-            yield sample + 1
+    def parts(self, sample: int) -> list[tuple[int, int]]:
+        return [(sample, lead) for lead in self.leads]
 
-    def _samples(self, done: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Number, forecasts and truth − forecasts [lead, C, H, W] float64, physical units, from ``done``."""
-        store, step = self.open_source(), self.forecaster.step_hours
-        for begin, initial, states in self.initial_states(store, done):
-            with torch.no_grad():
-                steps = rollout(self.forecaster, states, self.leads[-1] // step)
-                kept = [x.cpu().double().numpy() for n, x in enumerate(steps, 1) if n * step in self.leads]
-            truth = [store.read(initial + lead * _HOUR).astype(np.float64) for lead in self.leads]
-            forecasts, truths = np.stack(kept, 1), np.stack(truth, 1)
-            for number in range(max(begin, done), begin + initial.size):
-                forecast = forecasts[number - begin]
-                yield number, forecast, truths[number - begin] - forecast
+    def combine(self, sample: int, forecasts: list[Tensor]) -> dict[str, np.ndarray]:
+        forecast = np.stack([values.double().numpy() for values in forecasts])
+        truth = self._truth.read(self.initial[sample] + np.array(self.leads) * _HOUR)
+        return {"forecast": forecast, "residual": truth.astype(np.float64) - forecast}
 
-    def finish(self, array: Callable[[str], zarr.Array]) -> None:
-        finish_pairs(array, self.grid)
+    def set_scales(self, fields: dict[str, np.ndarray]) -> None:
+        set_pair_scales(self.array, fields["forecast"], fields["residual"])
 
-    def lay_out(self, partial: Path) -> None:
-        lay_out_pairs(partial, self.initial, self.leads, self.spec, self.grid, self.recipe)
+    def encode(self, sample: int, fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        forecast, residual = fields["forecast"], fields["residual"]
+        scaled, unit = encode_pair(self.array, forecast, residual, self.spec, self.initial[sample])
+        return {"forecast": scaled, "residual": unit}
+
+    def summary(self, fields: dict[str, np.ndarray]) -> np.ndarray:
+        return pair_sums(fields["forecast"], fields["residual"], self.grid)
+
+    def finish(self, summaries: Iterator[np.ndarray]) -> None:
+        finish_pairs(self.array, summaries)
+
+    def lay_out(self, recipe: dict[str, str | int]) -> None:
+        lay_out_pairs(self.partial, self.initial, self.leads, self.spec, self.grid, recipe)
 
 
 def write_pair(
@@ -138,10 +127,26 @@ def write_pair(
         UserError: when a forecast is not finite, or out of all proportion.
     """
     if not np.isfinite(np.asarray(array("scale")[:])).all():
-        # One sample's own scales bring all of them within float16's range.
-        array("offset")[:] = forecast[-1].mean((1, 2))
-        array("residual_scale")[:] = np.maximum(np.sqrt(np.square(residual).mean((2, 3))), _TINY)
-        array("scale")[:] = np.maximum(forecast[-1].std((1, 2)), _TINY)
+        set_pair_scales(array, forecast, residual)
+    scaled, unit = encode_pair(array, forecast, residual, spec, initial)
+    array("forecast")[sample], array("residual")[sample] = scaled, unit
+
+
+def set_pair_scales(array: Callable[[str], zarr.Array], forecast: np.ndarray, residual: np.ndarray) -> None:
+    """One sample's own scales, [lead, C, H, W], bring all of them within float16's range."""
+    array("offset")[:] = forecast[-1].mean((1, 2))
+    array("residual_scale")[:] = np.maximum(np.sqrt(np.square(residual).mean((2, 3))), _TINY)
+    array("scale")[:] = np.maximum(forecast[-1].std((1, 2)), _TINY)
+
+
+def encode_pair(
+    array: Callable[[str], zarr.Array],
+    forecast: np.ndarray,
+    residual: np.ndarray,
+    spec: StateSpec,
+    initial: np.datetime64,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A sample as it is stored; arguments and errors as of :func:`write_pair`."""
     offset, scale = np.asarray(array("offset")[:]), np.asarray(array("scale")[:])
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = ((forecast - offset[:, None, None]) / scale[:, None, None]).astype(np.float16)
@@ -153,20 +158,33 @@ def write_pair(
             f"the forecast from {initial} is not finite, or 65 000 times its usual size, in "
             f"{', '.join(bad)}; check the forecaster and its mean and std files"
         )
-    array("forecast")[sample], array("residual")[sample] = scaled, unit
+    return scaled, unit
 
 
-def finish_pairs(array: Callable[[str], zarr.Array], grid: Grid) -> None:
-    """Means and stds over all that is stored, in physical units."""
-    samples, leads, channels = array("forecast").shape[:3]
+def pair_sums(forecast: np.ndarray, residual: np.ndarray, grid: Grid) -> np.ndarray:
+    """Area means of forecast, its square and residual's square, summed over N, as stored, [N, lead, C, H, W].
+
+    Returns:
+        [3, lead, C] float64.
+    """
     weights = grid.area_weights.numpy()[:, None]
-    total = np.zeros((3, leads, channels))
-    for sample in range(samples):
-        forecast = np.asarray(array("forecast")[sample]).astype(np.float64)
-        residual = np.asarray(array("residual")[sample]).astype(np.float64)
-        fields = (forecast, np.square(forecast), np.square(residual))
-        total += np.stack([(field * weights).mean((2, 3)) for field in fields])
-    mean, square, error = total / samples
+    total = np.zeros((3, *forecast.shape[1:3]))
+    for stored in zip(forecast, residual, strict=True):
+        x, error = (values.astype(np.float64) for values in stored)
+        total += np.stack([(field * weights).mean((2, 3)) for field in (x, np.square(x), np.square(error))])
+    return total
+
+
+def stored_pair_sums(array: Callable[[str], zarr.Array], grid: Grid) -> Iterator[np.ndarray]:
+    """:func:`pair_sums` of each sample of a store."""
+    for sample in range(array("forecast").shape[0]):
+        one = slice(sample, sample + 1)
+        yield pair_sums(np.asarray(array("forecast")[one]), np.asarray(array("residual")[one]), grid)
+
+
+def finish_pairs(array: Callable[[str], zarr.Array], sums: Iterable[np.ndarray]) -> None:
+    """Means and stds over all that is stored, in physical units, from the :func:`pair_sums` of its parts."""
+    mean, square, error = reduce(np.add, sums) / array("forecast").shape[0]
     offset, scale = np.asarray(array("offset")[:]), np.asarray(array("scale")[:])
     array("forecast_mean")[:] = offset + scale * mean
     array("forecast_std")[:] = scale * np.sqrt(np.maximum(square - mean**2, 1e-12))

@@ -11,7 +11,6 @@ is a function of its time and the seed alone, so a store that was interrupted is
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +20,7 @@ from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
+from vaevar.data.disk import check_disk
 from vaevar.data.era5 import open_zarr
 from vaevar.data.sequences import six_hourly
 from vaevar.data.typical_climate import typical_climate
@@ -200,10 +200,8 @@ def _fill(path: Path, times: np.ndarray, weather: MadeUpWeather, recipe: dict[st
     progress_file = partial / "progress.json"
     done = _states_in(partial, progress_file, recipe)
     size = len(weather.spec) * weather.grid.shape[0] * weather.grid.shape[1] * 4
-    need, free = (times.size - done) * size / 1e9, shutil.disk_usage(path.parent).free / 1e9
-    print(f"{times.size} states on {recipe['points']}, {done} written: at most {need:.2f} GB more in {path}")
-    if free < need:
-        raise UserError(f"{path}: {need:.2f} GB may be needed, but only {free:.2f} GB are free")
+    left = times.size - done
+    check_disk(path, left * size, f"{left} of {times.size} states on {recipe['points']} to make")
     if done == 0:
         create_store(partial, times, weather.spec, weather.grid, recipe)
     bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

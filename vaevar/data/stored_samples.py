@@ -10,10 +10,12 @@ import numpy as np
 import torch
 import zarr
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler, Sampler, Subset
+from torch.utils.data import DataLoader, Dataset, DistributedSampler, Sampler, Subset
 
 from vaevar.data.era5 import Source
+from vaevar.data.resumable_store import ResumableStore
 from vaevar.data.sample_loader import ResumableData, SampleLoader
+from vaevar.data.share import Rollouts, RolloutStream, Share
 from vaevar.errors import UserError
 from vaevar.models.protocol import Forecaster
 from vaevar.shared_draws import processes
@@ -178,6 +180,8 @@ class StoredSamples(ResumableData, Generic[Store]):
 class ForecastSamples(StoredSamples[Store]):
     """Samples made of a forecaster's roll-outs, whose store is built on first need.
 
+    When a trainer predicts, it is built by :mod:`vaevar.data.store_making`, and this yields what to roll out.
+
     Args:
         source: states that forecasts start from.
         forecaster: makes the forecasts; its channels and grid are those of the samples.
@@ -211,6 +215,46 @@ class ForecastSamples(StoredSamples[Store]):
             ) from None
         self.source, self.forecaster = source, forecaster
         self.spec, self.grid = forecaster.spec, forecaster.grid
+        self.share: Share
+
+    @property
+    @abstractmethod
+    def making(self) -> ResumableStore:
+        """How the store is made."""
+
+    def prepare_data(self) -> None:
+        """Build the store if it is not there (once per machine); to predict, begin it."""
+        if self.trainer is None or not self.trainer.predicting:
+            self.making.make()
+        elif self.trainer.is_global_zero and not self.making.begin():
+            print(f"{self.path} is there already")
+
+    def setup(self, stage: str | None = None) -> None:
+        """As in :class:`StoredSamples`; to predict, see what this process has to make.
+
+        Between barriers of the trainer: nothing is made while processes share out what is missing.
+        """
+        if stage == "predict" and self.trainer is not None:
+            self.share = self.making.share(self.trainer.global_rank, self.trainer.world_size)
+        else:
+            super().setup(stage)
+
+    def predict_dataloader(self) -> DataLoader:
+        """Initial states, read one batch ahead if there are workers."""
+        ahead = min(self.workers, 1)
+        return DataLoader(
+            RolloutStream(self.share),
+            batch_size=None,
+            num_workers=ahead,
+            prefetch_factor=1 if ahead else None,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Normalise on the device; states to be rolled out stay physical."""
+        if isinstance(batch, Rollouts):
+            return batch
+        return super().on_after_batch_transfer(batch, dataloader_idx)
 
 
 def std_by_latitude(zonal: Tensor, overall: Tensor, floor: float) -> Tensor:
