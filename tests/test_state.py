@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from vaevar.data.sample_store import LEVELS
+from vaevar.data.typical_climate import typical_climate
 from vaevar.errors import UserError
 from vaevar.sphere import Grid
 from vaevar.state import PRESSURE_LEVELS, VARIABLES, Channel, Normalizer, State, StateSpec
@@ -86,6 +88,20 @@ def test_ranges_hold_the_published_means():
     published = {"t2m": 278.8, "msl": 100_981.0, "z": 53_827.0, "q": 7.8e-4, "u": 7.08}
     for name, mean in published.items():
         assert VARIABLES[name].low < mean < VARIABLES[name].high
+
+
+def test_a_state_on_the_37_levels_of_era5_is_possible():
+    # The mesosphere begins near 1 hPa: in the standard atmosphere at 47.8 km, 0.47e6 m² s⁻² high.
+    spec, grid = StateSpec(levels=LEVELS[37]), Grid.gaussian(8)
+    mean = typical_climate(spec)[0]
+    mean[spec.index("z1")], mean[spec.index("z20")] = 47.8e3 * 9.80665, 26.4e3 * 9.80665
+    state = State(torch.from_numpy(mean)[:, None, None].expand(len(spec), *grid.shape), spec, grid)
+    assert state.channel("z1").shape == grid.shape
+    for name, wrong in (("z1", 1e6), ("z50", 3e5), ("z1", -2e4), ("t1", 100.0)):
+        values = state.values.clone()
+        values[spec.index(name)] = wrong
+        with pytest.raises(ValueError, match=f"channel {name} has mean"):
+            State(values, spec, grid)
 
 
 # --- states ---------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ Shapes: B batch, C channel, H latitude (north to south), W longitude (eastward f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,6 +71,15 @@ class Channel:
     @property
     def units(self) -> str:
         return VARIABLES[self.variable].units
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """Least and largest value that is plausible; the variable's, but geopotential has no top."""
+        known = VARIABLES[self.variable]
+        if self.variable != "z" or self.level is None or self.level >= PRESSURE_LEVELS[0]:
+            return known.low, known.high
+        # Above the 50 hPa that the variable's range is for, by the thickness of air at 300 K.
+        return known.low, known.high + 287.0 * 300.0 * math.log(PRESSURE_LEVELS[0] / self.level)
 
 
 class StateSpec:
@@ -175,12 +185,12 @@ class State:
             )
         means = self.values.detach().mean((-2, -1), dtype=torch.float64).reshape(-1, len(self.spec))
         for channel, mean in zip(self.spec.channels, means.T, strict=True):
-            known = VARIABLES[channel.variable]
-            wrong = mean[~((mean >= known.low) & (mean <= known.high))]
+            low, high = channel.range
+            wrong = mean[~((mean >= low) & (mean <= high))]
             if wrong.numel():
                 raise ValueError(
-                    f"channel {channel.name} has mean {wrong[0]:.4g}, outside [{known.low:g}, "
-                    f"{known.high:g}] {known.units}: wrong channel order, or wrong units"
+                    f"channel {channel.name} has mean {wrong[0]:.4g}, outside [{low:g}, "
+                    f"{high:g}] {channel.units}: wrong channel order, or wrong units"
                 )
         if "z" in self.spec.upper:
             falls = means[:, self.spec.variable_slice("z")].diff(dim=-1) < 0
@@ -250,19 +260,19 @@ class Normalizer(nn.Module):
                 f"{std_path}: every std must be positive, the least is {std.min():.4g}; is it the mean file?"
             )
         for channel, value in zip(spec.channels, mean, strict=True):
-            known = VARIABLES[channel.variable]
-            if not known.low <= value <= known.high:
+            low, high = channel.range
+            if not low <= value <= high:
                 raise UserError(
-                    f"{mean_path}: mean {value:.4g} for {channel.name} is outside [{known.low:g}, "
-                    f"{known.high:g}] {known.units}; is it the std file, or of another channel order?"
+                    f"{mean_path}: mean {value:.4g} for {channel.name} is outside [{low:g}, "
+                    f"{high:g}] {channel.units}; is it the std file, or of another channel order?"
                 )
         for channel, value in zip(spec.channels, std, strict=True):
-            known = VARIABLES[channel.variable]
+            low, high = channel.range
             # No values within a range have a std of more than half its width.
-            if value > (known.high - known.low) / 2:
+            if value > (high - low) / 2:
                 raise UserError(
                     f"{std_path}: std {value:.4g} for {channel.name} is more than values within "
-                    f"[{known.low:g}, {known.high:g}] {known.units} can have; is it the mean file, or of "
+                    f"[{low:g}, {high:g}] {channel.units} can have; is it the mean file, or of "
                     "another channel order?"
                 )
         if "z" in spec.upper and (np.diff(mean[spec.variable_slice("z")]) > 0).any():

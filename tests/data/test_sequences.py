@@ -241,6 +241,24 @@ def test_workers_read_the_same(path):
     torch.testing.assert_close(batches[0], batches[1], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("lanes", [None, 2])
+def test_an_interrupted_epoch_goes_on(path, lanes):
+    whole, resumed = (module(path, in_memory=False, workers=1, lanes=lanes) for _ in range(2))
+    for data in (whole, resumed):
+        data.setup("fit")
+    loader = whole.train_dataloader()
+    loader.sampler.set_epoch(1)
+    batches = iter(loader)
+    next(batches)
+    state = whole.state_dict()
+    rest = list(batches)
+    resumed.load_state_dict(state)
+    loader = resumed.train_dataloader()
+    loader.sampler.set_epoch(1)
+    torch.testing.assert_close(list(loader), rest, rtol=0, atol=0)
+    assert len(rest) == 2
+
+
 def test_sources_are_prepared_for_their_periods(path):
     class Source(StoreSource):
         asked: tuple = ()
