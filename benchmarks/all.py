@@ -166,9 +166,11 @@ def preparations(data: Path, size: Size) -> dict[str, list[Any]]:
     vae = fit("configs/vae.yaml", errors, data / "era5_vae.yaml", overlay, data / "sizes_of_vae.yaml")
     weather, forecaster, std = (data / n for n in ("era5.zarr", "fengwu_v1.onnx", "climatological_std.npy"))
     period = ["--start", START, "--end", END]
-    # Where B is fitted too, though nobody needs it, since a fit makes the errors first.
-    native = [f"--data.init_args.path={data}/{NATIVE_ERRORS}", "--data.init_args.coarsen_to=null"]
-    native += [f"--model.init_args.path={data}/covariance_native.nc", f"--model.init_args.lmax={size.lmax}"]
+    native: list[Any] = [main_py, "predict"]
+    for name in ("configs/background_errors.yaml", errors, overlay):
+        native += ["--config", name]
+    native += [f"--data.init_args.path={data}/{NATIVE_ERRORS}", "--data.init_args.coarsen_to=null"]
+    native += ["--data.init_args.samples_per_file=4"]
     return {
         weather.name: ["-m", "vaevar.data.sample_store", "--path", weather, *grid, *period],
         forecaster.name: ["-m", "vaevar.models.full_size_forecaster", "--path", forecaster, *grid],
@@ -178,7 +180,7 @@ def preparations(data: Path, size: Size) -> dict[str, list[Any]]:
             f"--model.init_args.path={data}/covariance.nc",
             f"--model.init_args.lmax={size.lmax}",
         ],
-        NATIVE_ERRORS: [*b, *native],
+        NATIVE_ERRORS: native,
         "vae.ckpt": vae,
     }
 
