@@ -11,7 +11,6 @@ checked to be the same, and in the same order, whatever the number of workers. A
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -25,6 +24,7 @@ from torch.utils.data import DistributedSampler
 
 from vaevar.data.background_errors import BackgroundErrorStore
 from vaevar.data.sample_loader import SampleLoader
+from vaevar.performance import write_results
 
 
 def main(
@@ -83,10 +83,7 @@ def main(
         f"order and values are the same for {counts} workers.\nThe limit, cold: the disk. Warm: "
         f"decompression, {decode * size / samples / 1e6:.0f} MB/s of stored bytes in one thread."
     )
-    if json_path is not None:
-        content = {"store": path, "samples": samples, "stored_bytes": size, "rows": rows}
-        Path(json_path).parent.mkdir(parents=True, exist_ok=True)
-        Path(json_path).write_text(json.dumps(content, indent=1) + "\n")
+    write_results(json_path, {"store": path, "samples": samples, "stored_bytes": size, "rows": rows})
 
 
 def _forget(files: list[Path]) -> None:
