@@ -101,7 +101,7 @@ def test_from_a_recorded_cycle_to_an_arm(
     model = {
         "class_path": "vaevar.models.conditional_vae.ConditionalVAE",
         "init_args": {
-            "covariance": "weights/cycle.nc", "widths": [8, 8], "maps": 2, "features": 4, "warmup_steps": 2
+            "covariance": "weights/cycle.nc", "widths": [8, 8], "maps": 2, "warmup_steps": 2
         },
     }  # fmt: skip
     main(["fit", "--config", fit_config(configs, model, "CycleErrors", 2, "conditional")])

@@ -14,12 +14,12 @@ from tests.models.test_covariance import SPECS, samples
 from tests.models.test_covariance import statistics as statistics_of
 from vaevar.data.coverage import MAPS
 from vaevar.errors import UserError
-from vaevar.models.conditional_network import Coupling, Modulation
+from vaevar.models.conditional_network import Modulation
 from vaevar.models.conditional_vae import ConditionalVAE
 from vaevar.sphere import Grid, SphericalHarmonics
 
 SPEC = SPECS["surface and upper air"]
-SETTINGS = {"widths": (8, 12), "maps": 2, "features": 6, "dropout": 0.0}
+SETTINGS = {"widths": (8, 12), "maps": 2, "dropout": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,7 @@ def model(covariance: Path, seed: int = 0, awake: bool = False, **changes: objec
     torch.manual_seed(seed)
     vae = ConditionalVAE(str(covariance), **(SETTINGS | changes)).eval()  # type: ignore[arg-type]
     if awake:
-        for coupling in vae.modulation.couplings:
-            torch.nn.init.normal_(coupling.leave.weight, std=0.3)
-        for head in (vae.modulation.log_scale, vae.modulation.mean):
+        for head in vae.modulation.log_scales:
             torch.nn.init.normal_(head.weight, std=0.1)
             torch.nn.init.normal_(head.bias, std=0.1)
     return vae
@@ -51,67 +49,130 @@ def day(vae: ConditionalVAE, count: int = 2) -> tuple[Tensor, Tensor]:
 def test_it_begins_as_3dvar(covariance: Path) -> None:
     vae = model(covariance)
     w = torch.randn(2, *vae.latent_shape)
-    heads = vae.heads(*day(vae))
     expected = vae.transform(w)
     size = expected.std((0, 2, 3), keepdim=True)
-    torch.testing.assert_close(vae.decode(w, heads) / size, expected / size, atol=2e-5, rtol=0)
-    assert vae.mean(heads).abs().max() == 0
+    torch.testing.assert_close(
+        vae.decode(w, vae.scales(*day(vae))) / size, expected / size, atol=2e-5, rtol=0
+    )
 
 
 def test_it_is_linear_in_w_and_depends_on_the_day(covariance: Path) -> None:
     vae = model(covariance, awake=True)
-    heads = vae.heads(*day(vae))
+    scales = vae.scales(*day(vae))
     one, other = torch.randn(2, *vae.latent_shape), torch.randn(2, *vae.latent_shape)
-    both = vae.decode(2 * one - 3 * other, heads)
+    both = vae.decode(2 * one - 3 * other, scales)
     size = both.std((0, 2, 3), keepdim=True)
-    apart = 2 * vae.decode(one, heads) - 3 * vae.decode(other, heads)
+    apart = 2 * vae.decode(one, scales) - 3 * vae.decode(other, scales)
     torch.testing.assert_close(both / size, apart / size, atol=1e-5, rtol=0)
-    same = vae.decode(one[:1].expand(2, -1, -1), heads)
+    same = vae.decode(one[:1].expand(2, -1, -1), scales)
     assert ((same[0] - same[1]) / size[0]).abs().max() > 0.05
 
 
-def test_the_modulation_is_undone_exactly_and_couplings_keep_volumes(covariance: Path) -> None:
-    vae = model(covariance, awake=True).double()
-    heads = vae.modulation.heads(torch.randn(1, 8, *vae.grid.shape, dtype=torch.float64))
-    y = torch.randn(1, len(SPEC), *vae.grid.shape, dtype=torch.float64)
-    torch.testing.assert_close(vae.modulation.inverse(vae.modulation(y, heads), heads), y)
-    torch.manual_seed(0)
-    coupling = Coupling(torch.tensor([True, False, True]), 4).double()
-    torch.nn.init.normal_(coupling.leave.weight)
-    gate, shape = torch.randn(1, 4, 4, 6, dtype=torch.float64), (3, 4, 6)
+def modulation(bands: tuple[int, ...] = (0, 3, 8), lmax: int = 15) -> Modulation:
+    return Modulation(SphericalHarmonics(Grid.gaussian(32), lmax, torch.float64), 2, 3, bands).double()
 
-    def apply(flat: Tensor) -> Tensor:
-        field = flat.reshape(1, *shape)
-        return (field + coupling(field, gate)).flatten()
 
-    jacobian = torch.autograd.functional.jacobian(apply, torch.randn(72, dtype=torch.float64))
-    assert isinstance(jacobian, Tensor)
-    assert (jacobian - torch.eye(72)).abs().max() > 0.1
-    assert float(torch.linalg.slogdet(jacobian)[1]) == pytest.approx(0, abs=1e-10)
+def coefficients(harmonics: SphericalHarmonics, low: int, high: int, seed: int = 0) -> Tensor:
+    """Of two random fields with total wavenumbers from ``low`` to before ``high``, in parts."""
+    random = torch.Generator().manual_seed(seed)
+    field = torch.randn(1, 2, *harmonics.grid.shape, generator=random, dtype=torch.float64)
+    parts = torch.view_as_real(harmonics.analyse(field)).clone()
+    parts[..., :low, :, :] = 0
+    parts[..., high:, :, :] = 0
+    return parts
+
+
+def test_each_band_has_its_own_scale() -> None:
+    """Scales that are the same everywhere: bands are multiplied, and divided, exactly."""
+    changes = modulation()
+    assert changes.spans == [(0, 3), (3, 8), (8, 16)]
+    assert changes.modes == [9, 55, 192]  # (2l + 1), summed
+    scales = torch.tensor([0.5, -0.3, 0.1], dtype=torch.float64)[None, :, None, None, None].expand(
+        1, 3, 2, *changes.harmonics.grid.shape
+    )
+    for band, (low, high) in enumerate(changes.spans):
+        y = coefficients(changes.harmonics, low, high)
+        torch.testing.assert_close(changes(y, scales), y * scales[:, band].exp().mean(), atol=1e-12, rtol=0)
+    y = coefficients(changes.harmonics, 0, 16)
+    torch.testing.assert_close(changes.inverse(changes(y, scales), scales), y, atol=1e-12, rtol=0)
+
+
+def test_scales_are_smooth_beside_their_band_and_bounded() -> None:
+    changes = modulation()
+    for head in changes.log_scales:
+        torch.nn.init.normal_(head.weight, std=0.05)
+    random = torch.Generator().manual_seed(1)
+    context = torch.randn(1, 3, *changes.harmonics.grid.shape, generator=random, dtype=torch.float64)
+    scales = changes.scales(context)
+    for band, limit in enumerate((1, 3, 8)):  # tanh(s) is s to third order, so that little is beyond
+        power = changes.harmonics.power(scales[0, band].detach()).sum(0)
+        assert float(power[limit + 1 :].sum() / power.sum()) < 1e-3
+    for head in changes.log_scales:
+        torch.nn.init.normal_(head.weight, std=50.0)
+    assert float(changes.scales(context).detach().abs().max()) <= 2.0
+
+
+def test_the_inverse_undoes_a_smooth_modulation_to_second_order() -> None:
+    changes = modulation()
+    random = torch.Generator().manual_seed(2)
+    context = torch.randn(1, 3, *changes.harmonics.grid.shape, generator=random, dtype=torch.float64)
+    y = coefficients(changes.harmonics, 0, 16)
+
+    def error(size: float) -> float:
+        torch.manual_seed(0)
+        for head in changes.log_scales:
+            torch.nn.init.normal_(head.weight, std=size)
+        scales = changes.scales(context)
+        return float((changes.inverse(changes(y, scales), scales) - y).detach().norm() / y.norm())
+
+    small, large = error(0.1), error(0.4)
+    assert large < 0.05
+    assert small < large / 8  # second order: sixteen times smaller, and what is of higher order
 
 
 def test_the_loss_is_that_of_the_gaussian_written_down(covariance: Path) -> None:
-    """Of fields y = e^{-s}(x − m) with s constant for each variable: a Gaussian over coefficients."""
+    """With s constant for each variable and band: a Gaussian over coefficients."""
     sigma = 0.3
     vae = model(covariance, sigma=sigma)
     found = statistics_of(SPEC)
     errors = samples(SPEC)[:3].float()
-    x = vae._variables(errors)
-    scale = torch.linspace(-0.5, 0.4, len(SPEC))[:, None, None].expand_as(x[0])
-    heads = vae.heads(*day(vae, 3))
-    loss = vae.evidence(x, (scale.expand_as(x), torch.zeros_like(x), [g * 0 for g in heads[2]]))
+    bands = len(vae.modulation.spans)
+    assert bands > 1
+    values = torch.linspace(-0.5, 0.4, bands * len(SPEC)).reshape(bands, len(SPEC))
+    scales = values[None, :, :, None, None].expand(3, -1, -1, *vae.grid.shape)
+    loss = vae.evidence(errors, scales)
     transform = vae.transform
     w = transform.pack(transform.standardised(errors)).double().numpy()  # [B, n, (lmax + 1)²]
-    numbers, factor = (found.lmax + 1) ** 2, np.exp(scale[:, 0, 0].numpy().astype(np.float64))
-    expected = np.zeros(3)
-    for degree in range(found.lmax + 1):
-        covariance_l = found.spectral[degree] + sigma**2 / numbers * np.eye(len(SPEC))
-        scaled = covariance_l * np.outer(factor, factor)
-        here = w[:, :, degree**2 : (degree + 1) ** 2]
-        expected += 0.5 * np.einsum("bim,ij,bjm->b", here, np.linalg.inv(scaled), here)
-        expected += 0.5 * (2 * degree + 1) * np.linalg.slogdet(scaled)[1]
-        expected -= 0.5 * (2 * degree + 1) * np.linalg.slogdet(covariance_l)[1]
-    np.testing.assert_allclose(loss.detach().numpy(), expected / numbers / len(SPEC), rtol=2e-3)
+    numbers = (found.lmax + 1) ** 2
+    for band, (low, high) in enumerate(vae.modulation.spans):
+        factor = np.exp(values[band].numpy().astype(np.float64))
+        expected = np.zeros(3)
+        for degree in range(low, high):
+            covariance_l = found.spectral[degree] + sigma**2 / numbers * np.eye(len(SPEC))
+            scaled = covariance_l * np.outer(factor, factor)
+            here = w[:, :, degree**2 : (degree + 1) ** 2]
+            expected += 0.5 * np.einsum("bim,ij,bjm->b", here, np.linalg.inv(scaled), here)
+            expected += 0.5 * (2 * degree + 1) * np.linalg.slogdet(scaled)[1]
+            expected -= 0.5 * (2 * degree + 1) * np.linalg.slogdet(covariance_l)[1]
+        expected /= vae.modulation.modes[band] * len(SPEC)
+        np.testing.assert_allclose(loss[:, band].detach().numpy(), expected, rtol=2e-3)
+
+
+def test_errors_that_are_as_3dvar_says_want_no_scale(covariance: Path) -> None:
+    """The slope of the loss along a scale of each band vanishes in the mean over U's own draws."""
+    vae = model(covariance, sigma=0.5)
+    w = torch.randn(64, *vae.latent_shape, generator=torch.Generator().manual_seed(7))
+    errors = vae.transform(w)
+
+    def slope() -> Tensor:
+        scales = torch.zeros(64, len(vae.modulation.spans), len(SPEC), *vae.grid.shape, requires_grad=True)
+        vae.evidence(errors, scales).sum(1).mean().backward()
+        assert scales.grad is not None
+        return scales.grad.sum((0, 2, 3, 4)).abs()
+
+    assert float(slope().min()) > 0.15  # σ is noise that these errors do not have
+    vae.expected.copy_(vae._expected_power())
+    assert float(slope().max()) < 0.05
 
 
 def test_the_volume_of_a_smooth_scale_is_its_mean() -> None:
@@ -140,7 +201,7 @@ def test_the_volume_of_a_smooth_scale_is_its_mean() -> None:
 def test_training_finds_the_scale_of_a_day(covariance: Path) -> None:
     """Errors twice as large where the background says so."""
     torch.manual_seed(0)
-    vae = model(covariance, with_mean=True)
+    vae = model(covariance)
     base = samples(SPEC)[:24].float()
     flag = torch.arange(24) % 2
     background = torch.zeros(24, len(SPEC), *vae.grid.shape) + (flag * 2.0 - 1)[:, None, None, None]
@@ -148,16 +209,18 @@ def test_training_finds_the_scale_of_a_day(covariance: Path) -> None:
     coverage = torch.zeros(24, MAPS, *vae.grid.shape)
     optimiser = torch.optim.Adam(vae.parameters(), lr=1e-2)
     first = None
+    static = vae._weighted(vae.evidence(errors, torch.zeros_like(vae.scales(background, coverage))).mean(0))
     for _ in range(60):
-        loss, static = vae._losses((background, errors, coverage))
+        loss = vae.training_step((background, errors, coverage), 0)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         first = loss.item() if first is None else first
     assert first == pytest.approx(static.item(), rel=1e-5)
     assert loss.item() < 0.95 * static.item()
-    scale = vae.heads(background, coverage)[0].mean((1, 2, 3))
-    assert float(scale[flag == 1].mean() - scale[flag == 0].mean()) == pytest.approx(np.log(2), abs=0.2)
+    scales = vae.scales(background, coverage).mean((2, 3, 4))
+    apart = scales[flag == 1].mean(0) - scales[flag == 0].mean(0)
+    np.testing.assert_allclose(apart.detach().numpy(), np.log(2), atol=0.25)  # in every band
 
 
 def test_checkpoints(covariance: Path, tmp_path: Path) -> None:
@@ -167,7 +230,7 @@ def test_checkpoints(covariance: Path, tmp_path: Path) -> None:
     vae.save_weights(path, {"command": "test"})
     again = ConditionalVAE.load(path)
     w, context = torch.randn(2, *vae.latent_shape), day(vae)
-    torch.testing.assert_close(again.decode(w, again.heads(*context)), vae.decode(w, vae.heads(*context)))
+    torch.testing.assert_close(again.decode(w, again.scales(*context)), vae.decode(w, vae.scales(*context)))
     with pytest.raises(UserError, match="no such checkpoint"):
         ConditionalVAE.load(tmp_path / "none.ckpt")
     other = tmp_path / "covariance.nc"
@@ -182,8 +245,5 @@ def test_checkpoints(covariance: Path, tmp_path: Path) -> None:
         ConditionalVAE.load(path)
     with pytest.raises(UserError, match="must be positive"):
         model(covariance, sigma=0.0)
-
-
-def test_a_mask_without_a_rest_makes_no_coupling() -> None:
-    assert len(Modulation(["psi500", "chi500"], 4, 4, 2).couplings) == 2  # winds alone: only every second
-    assert len(Modulation(["z500"], 4, 4, 2).couplings) == 0
+    with pytest.raises(UserError, match="must ascend from 0"):
+        model(covariance, bands=(3, 6))

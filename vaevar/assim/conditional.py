@@ -10,15 +10,12 @@ from torch import Tensor
 from vaevar.assim.control import ControlTransform
 from vaevar.data.coverage import no_coverage
 from vaevar.errors import UserError
-from vaevar.models.conditional_network import Heads
 from vaevar.models.conditional_vae import ConditionalVAE
 from vaevar.state import State
 
 
 class ConditionalControl(ControlTransform):
-    """D(w; c) of :class:`vaevar.models.conditional_vae.ConditionalVAE`: affine in w, another one each day.
-
-    At w = 0 it is not zero but the mean error m(c) that the VAE expects of the background.
+    """D(w; c) of :class:`vaevar.models.conditional_vae.ConditionalVAE`: linear in w, another one each day.
 
     Args:
         checkpoint: path of a checkpoint, or a model already in memory.
@@ -34,8 +31,7 @@ class ConditionalControl(ControlTransform):
         else:
             self.vae = ConditionalVAE.load(checkpoint).requires_grad_(False)
         self.spec, self.grid = self.vae.spec, self.vae.grid
-        self._heads: Heads | None = None
-        self._mean = torch.zeros(())
+        self._scales: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -54,8 +50,7 @@ class ConditionalControl(ControlTransform):
             )
         values = background.values.float()
         coverage = no_coverage(self.grid).to(values) if coverage is None else coverage.to(values)
-        self._heads = self.vae.heads(values[None], coverage[None])
-        self._mean = self.vae.mean(self._heads)[0]
+        self._scales = self.vae.scales(values[None], coverage[None])
 
     def forward(self, w: Tensor) -> Tensor:
         """[n, (lmax + 1)²] -> [C, H, W] in physical units.
@@ -63,6 +58,6 @@ class ConditionalControl(ControlTransform):
         Raises:
             RuntimeError: before :meth:`given`.
         """
-        if self._heads is None:
+        if self._scales is None:
             raise RuntimeError("call given() with the background first")
-        return self._mean + self.vae.decode(w[None], self._heads)[0]
+        return self.vae.decode(w[None], self._scales)[0]

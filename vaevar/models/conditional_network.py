@@ -16,13 +16,11 @@ from vaevar.models.blocks import (
     ConvNeXtBlock,
     Downsample,
     LatitudeModulation,
-    SphereConv2d,
     Upsample,
     pad_sphere,
 )
 from vaevar.sphere import Grid, SphericalHarmonics
-
-Heads = tuple[Tensor, Tensor, list[Tensor]]
+from vaevar.wind import field_of, to_coefficients, to_waves, waves_of
 
 
 class Geography(nn.Module):
@@ -109,80 +107,73 @@ def _doubled(x: Tensor) -> Tensor:
     return larger[..., 2:-2, 2:-2]
 
 
-class Coupling(nn.Module):
-    """y_b ← y_b + O (g(c) ⊙ K I y_a): adds to some variables what others, and the context, say of them.
-
-    y_a are the variables of a mask and y_b the rest. I and O mix variables at a point, K is a depthwise
-    convolution, and g gates K's features with the context. It is linear in y, can be undone exactly, and
-    keeps volumes (Dinh et al., "NICE", 2015). O is zero at the start.
-
-    Args:
-        mask: [n] bool, y_a.
-        features: between I and O.
-    """
-
-    source: Tensor
-    target: Tensor
-
-    def __init__(self, mask: Tensor, features: int) -> None:
-        super().__init__()
-        self.register_buffer("source", mask.nonzero().flatten(), persistent=False)
-        self.register_buffer("target", (~mask).nonzero().flatten(), persistent=False)
-        self.enter = nn.Conv2d(int(mask.sum()), features, 1, bias=False)
-        self.spread = SphereConv2d(features, features, 3, groups=features, bias=False)
-        self.leave = nn.Conv2d(features, int((~mask).sum()), 1, bias=False)
-        nn.init.zeros_(self.leave.weight)
-
-    def forward(self, y: Tensor, gate: Tensor) -> Tensor:
-        """What is added to y [B, n, H, W], with gates [B or 1, features, H, W]."""
-        added = self.leave(gate * self.spread(self.enter(y.index_select(1, self.source))))
-        return torch.zeros_like(y).index_copy(1, self.target, added)
-
-
 class Modulation(nn.Module):
-    """x = m(c) + e^{s(c)} ⊙ (a chain of couplings of y): from homogeneous fields to those of the day.
+    """x = Σ_b e^{s_b(c)} ⊙ F_b y: from homogeneous fields to those of the day, scale by scale.
+
+    F_b projects on the total wavenumbers of a band. What makes errors of 1000 km large does not make those of
+    10,000 km large, so that each band has its own s_b: a field of each variable that has no wavenumbers
+    beyond half of the first of its band (beyond 1 in the lowest bands), smooth beside what it multiplies.
+
+    Fields are coefficients in parts, [B, n, L, M, 2].
 
     Args:
-        names: of the n variables, ``psi500`` and so on; they decide the couplings' masks.
+        harmonics: of the fields.
+        count: n.
         context: features of the context.
-        features: of a coupling.
-        pairs: of couplings; each pair has a mask and its complement.
+        bands: first total wavenumber of each band, the first one 0; those beyond the truncation are left out.
         largest: |s| stays below it.
+
+    Attributes:
+        modes: [b], the number of real coefficients in each band.
+
+    Raises:
+        ValueError: for bands that do not ascend from 0.
     """
 
     def __init__(
-        self, names: Sequence[str], context: int, features: int, pairs: int, largest: float = 2.0
+        self,
+        harmonics: SphericalHarmonics,
+        count: int,
+        context: int,
+        bands: Sequence[int],
+        largest: float = 2.0,
     ) -> None:
         super().__init__()
-        self.largest = largest
-        winds = torch.tensor([name.startswith(("psi", "chi")) for name in names])
-        alternate = torch.arange(len(names)) % 2 == 0
-        masks = [winds if pair % 2 == 0 else alternate for pair in range(pairs)]
-        usable = [mask for mask in masks if 0 < int(mask.sum()) < len(names)]
-        self.couplings = nn.ModuleList(Coupling(half, features) for mask in usable for half in (mask, ~mask))
-        self.gates = nn.ModuleList(nn.Conv2d(context, features, 1) for _ in self.couplings)
-        self.log_scale = nn.Conv2d(context, len(names), 1)
-        self.mean = nn.Conv2d(context, len(names), 1)
-        for head in (self.log_scale, self.mean):
-            nn.init.zeros_(head.weight)
+        if not bands or bands[0] != 0 or list(bands) != sorted(set(bands)):
+            raise ValueError(f"bands {list(bands)} must ascend from 0")
+        self.harmonics, self.largest = harmonics, largest
+        ends = [*[first for first in bands if first <= harmonics.lmax], harmonics.lmax + 1]
+        self.spans = list(itertools.pairwise(ends))
+        self.modes = [high**2 - low**2 for low, high in self.spans]
+        self.log_scales = nn.ModuleList(nn.Conv2d(context, count, 1) for _ in self.spans)
+        for head in self.log_scales:
+            nn.init.zeros_(head.weight)  # type: ignore[arg-type]
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
 
-    def heads(self, context: Tensor) -> Heads:
-        """s and m, [B, n, H, W] each, and the couplings' gates, of a context [B, F, H, W]."""
-        scale = self.largest * torch.tanh(self.log_scale(context) / self.largest)
-        return scale, self.mean(context), [gate(context) for gate in self.gates]
+    def scales(self, context: Tensor) -> Tensor:
+        """s of a context [B, F, H, W]: [B, b, n, H, W]."""
+        waves = waves_of(context, self.harmonics.lmax + 1)
+        coefficients = to_coefficients(self.harmonics.analysis_matrix, waves)
+        scales = []
+        for head, (low, _) in zip(self.log_scales, self.spans, strict=True):
+            smooth = self._field(coefficients, 0, max(low // 2, 1) + 1)
+            scales.append(self.largest * torch.tanh(head(smooth) / self.largest))
+        return torch.stack(scales, 1)
 
-    def forward(self, y: Tensor, heads: Heads) -> Tensor:
-        """y [B, n, H, W] -> x."""
-        scale, mean, gates = heads
-        for coupling, gate in zip(self.couplings, gates, strict=True):
-            y = y + coupling(y, gate)
-        return mean + scale.exp() * y
+    def forward(self, y: Tensor, scales: Tensor) -> Tensor:
+        """y -> x, linear in y."""
+        products = (
+            scales[:, band].exp() * self._field(y, low, high) for band, (low, high) in enumerate(self.spans)
+        )
+        waves = waves_of(torch.stack(list(products)).sum(0), self.harmonics.lmax + 1)
+        return to_coefficients(self.harmonics.analysis_matrix, waves)
 
-    def inverse(self, x: Tensor, heads: Heads) -> Tensor:
-        """x [B, n, H, W] -> y, exactly."""
-        scale, mean, gates = heads
-        y = (x - mean) * (-scale).exp()
-        for coupling, gate in reversed(list(zip(self.couplings, gates, strict=True))):
-            y = y - coupling(y, gate)
-        return y
+    def inverse(self, x: Tensor, scales: Tensor) -> Tensor:
+        """x -> y to second order in what multiplication by e^s moves from one band to another."""
+        y = self(x, -scales)
+        return y + self(x - self(y, scales), -scales)
+
+    def _field(self, coefficients: Tensor, low: int, high: int) -> Tensor:
+        """What the total wavenumbers from ``low`` to before ``high`` make, [..., H, W]."""
+        matrix = self.harmonics.synthesis_matrix[:high, low:high]
+        return field_of(to_waves(matrix, coefficients[..., low:high, :high, :]), self.harmonics.grid.shape[1])

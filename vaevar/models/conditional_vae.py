@@ -1,20 +1,24 @@
 """The conditional VAE: the background's error given the background, and where it was observed before.
 
-    p(w) = N(0, I),   δ | w, c  =  D(w; c) + noise,   D(w; c) = S U_p [ m(c) + e^{s(c)} ⊙ T_c (U_v U_h w) ],
+    p(w) = N(0, I),   δ | w, c  =  D(w; c) + noise,   D(w; c) = S U_p M Σ_b e^{s_b(c)} ⊙ F_b U_v U_h w,
 
 c being the background x_b and its coverage (:mod:`vaevar.data.coverage`). It begins as 3DVar's
-U = S U_p U_v U_h (:mod:`vaevar.models.covariance`), and learns by how much, and into what, the errors of a
-day differ from the homogeneous and stationary ones that U knows: their size s, what they mean together T_c,
-and their mean m.
+U = S U_p M U_v U_h (:mod:`vaevar.models.covariance`), and learns by how much the errors of a day, of each
+variable, place and band b of total wavenumbers (F_b), differ in size from the homogeneous and stationary
+ones that U knows.
 
 D is linear in w, so that the posterior of w is a Gaussian that need not be learned: the encoder of
 Kingma and Welling's VAE (2014) is exact, and the evidence lower bound is the evidence itself. With
-x = (S U_p)⁻¹ δ, y = T_c⁻¹ e^{−s} (x − m) and noise of variance σ² in y,
+x = (S U_p M)⁻¹ δ, x = Σ_b e^{s_b} ⊙ F_b y and noise of variance σ² in y,
 
-    −log p(δ | c) = ½ Σ_l ‖(C_l + τ² I)^{−½} y_l‖² + (lmax + 1)² Σ_i ⟨s_i⟩ + const,   τ² = σ²/(lmax + 1)²,
+    −log p(δ | c) = Σ_b [ ½ Σ_{l in b} ‖(C_l + τ² I)^{−½} y_l‖² + N_b Σ_i ⟨s_bi⟩ ] + const,
 
-⟨·⟩ the mean over the sphere: T_c keeps volumes, and the log-determinant of multiplying with e^s within the
-truncation is that of its symbol (Szegő's theorem, for s smooth beside the truncation).
+with τ² = σ²/(lmax + 1)², N_b the number of modes of a band and ⟨·⟩ the mean over the sphere: the
+log-determinant of multiplying with e^s within a band is that of its symbol (Szegő's theorem, for s smooth
+beside the band).
+
+The loss has the bands with weights N_b^{−½}, each band's part being a proper score by itself: with equal
+weights the few modes of the large scales, which make most of an error, count for nothing, and come out wrong.
 """
 
 from __future__ import annotations
@@ -31,15 +35,14 @@ from torch import Tensor
 
 from vaevar.data.coverage import MAPS
 from vaevar.errors import UserError
-from vaevar.models.conditional_network import ContextNetwork, Heads, Modulation
+from vaevar.models.conditional_network import ContextNetwork, Modulation
 from vaevar.models.covariance import CovarianceTransform
 from vaevar.models.covariance_statistics import CovarianceStatistics
 from vaevar.models.optimisation import ClippedModule, adamw
 from vaevar.models.slim_checkpoint import read_slim, save_slim
 from vaevar.sphere import quadrature_weights
-from vaevar.wind import field_of, to_coefficients, to_waves, waves_of
 
-WEIGHTS_FORMAT = "vaevar-conditional-vae-1"
+WEIGHTS_FORMAT = "vaevar-conditional-vae-2"
 _HINT = "train one with `python main.py fit --config configs/conditional_vae.yaml`"
 
 
@@ -49,10 +52,8 @@ class ConditionalVAE(ClippedModule):
     Args:
         covariance: statistics of 3DVar's B, where this begins; on the grid of the samples.
         widths, depth, maps, dropout: of :class:`vaevar.models.conditional_network.ContextNetwork`.
-        features, pairs: of :class:`vaevar.models.conditional_network.Modulation`.
+        bands: of :class:`vaevar.models.conditional_network.Modulation`.
         sigma: σ, in units of the standardised variables.
-        with_mean: learn m(c); otherwise m = 0. In a cycle that the samples are not from, a learned mean
-            feeds on itself (docs/vaevar.md).
         learning_rate, weight_decay: of AdamW.
         warmup_steps: optimiser steps of a linear warm-up; a cosine to 0 follows.
 
@@ -69,6 +70,8 @@ class ConditionalVAE(ClippedModule):
     background_std: Tensor
     covariance_sha256: Tensor
     whitening: Tensor
+    band_weight: Tensor
+    expected: Tensor
     area: Tensor
 
     def __init__(
@@ -78,19 +81,17 @@ class ConditionalVAE(ClippedModule):
         depth: int = 1,
         maps: int = 8,
         dropout: float = 0.1,
-        features: int = 64,
-        pairs: int = 2,
+        bands: Sequence[int] = (0, 3, 6, 11, 18),
         sigma: float = 0.2,
-        with_mean: bool = False,
         learning_rate: float = 1e-3,
         weight_decay: float = 0.05,
         warmup_steps: int = 100,
     ) -> None:
         super().__init__()
-        if not (sigma > 0 and learning_rate > 0 and 0 <= dropout < 1 and widths and features > 0):
+        if not (sigma > 0 and learning_rate > 0 and 0 <= dropout < 1 and widths):
             raise UserError(
-                f"ConditionalVAE: sigma {sigma}, learning_rate {learning_rate}, features {features} and "
-                f"widths {list(widths)} must be positive, and dropout {dropout} in [0, 1)"
+                f"ConditionalVAE: sigma {sigma}, learning_rate {learning_rate} and widths {list(widths)} "
+                f"must be positive, and dropout {dropout} in [0, 1)"
             )
         self.save_hyperparameters()
         statistics = CovarianceStatistics.load(covariance)
@@ -100,10 +101,15 @@ class ConditionalVAE(ClippedModule):
         self.context = ContextNetwork(
             count + MAPS, self.grid, tuple(widths), depth, maps, min(12, statistics.lmax), dropout
         )
-        self.modulation = Modulation(statistics.variables.names, widths[0], features, pairs)
-        if not with_mean:
-            self.modulation.mean.requires_grad_(False)
+        try:
+            self.modulation = Modulation(self.transform.balance.inner, count, widths[0], bands)
+        except ValueError as error:
+            raise UserError(f"ConditionalVAE: {error}") from None
         self.modes = (statistics.lmax + 1) ** 2
+        weight = torch.tensor(self.modulation.modes).rsqrt()
+        weight = weight * self.modes / (weight * torch.tensor(self.modulation.modes)).sum()
+        self.register_buffer("band_weight", weight, persistent=False)
+        self.register_buffer("expected", torch.ones(count, statistics.lmax + 1), persistent=False)
         values, vectors = statistics.eigen()
         inverse = 1 / np.sqrt(values + sigma**2 / self.modes)
         whitening = np.einsum("lik,lk,ljk->lij", vectors, inverse, vectors)
@@ -120,47 +126,48 @@ class ConditionalVAE(ClippedModule):
         """Shape of w."""
         return self.transform.shape
 
-    def heads(self, background: Tensor, coverage: Tensor) -> Heads:
-        """s, m and the couplings' gates of a day.
+    def scales(self, background: Tensor, coverage: Tensor) -> Tensor:
+        """s of a day: [B, b, n, H, W].
 
         Args:
             background: [B, C, H, W], physical units.
             coverage: [B, K, H, W].
         """
-        normalised = (background - self.background_mean) / self.background_std
-        return self.modulation.heads(self.context(normalised, coverage))
+        context = self.context((background - self.background_mean) / self.background_std, coverage)
+        with torch.autocast(context.device.type, enabled=False):
+            return self.modulation.scales(context.float())
 
-    def decode(self, w: Tensor, heads: Heads) -> Tensor:
-        """D(w; c) − D(0; c): [B, *latent_shape] -> [B, C, H, W] in physical units; linear in w."""
-        scale, mean, gates = heads
+    def decode(self, w: Tensor, scales: Tensor) -> Tensor:
+        """D(w; c): [B, *latent_shape] -> [B, C, H, W] in physical units; linear in w."""
         with torch.autocast(w.device.type, enabled=False):
-            matrix = self.transform.balance.inner.synthesis_matrix
-            homogeneous = field_of(to_waves(matrix, self.transform.coloured(w)), self.grid.shape[1])
-            return self._physical(self.modulation(homogeneous, (scale, torch.zeros_like(mean), gates)))
+            return self.transform.balanced(self.modulation(self.transform.coloured(w), scales))
 
-    def mean(self, heads: Heads) -> Tensor:
-        """D(0; c), the mean error that the day's background has: [B, C, H, W] in physical units."""
-        return self._physical(heads[1])
+    def evidence(self, errors: Tensor, scales: Tensor) -> Tensor:
+        """−log p of errors [B, C, H, W], physical: per latent unit of each band, less a constant, [B, b]."""
+        with torch.autocast(errors.device.type, enabled=False):
+            with torch.no_grad():
+                x = self.transform.standardised(errors)
+            y = self.modulation.inverse(x, scales)
+            degrees = (self._white_power(y) / self.expected).sum(1)
+            norms = torch.stack([degrees[:, low:high].sum(1) for low, high in self.modulation.spans], 1)
+            volume = (scales * self.area).mean((3, 4)).sum(2)
+            modes = torch.tensor(self.modulation.modes, device=norms.device)
+            return (norms / 2 / modes + volume) / len(self.spec)
 
-    def _physical(self, x: Tensor) -> Tensor:
-        waves = waves_of(x, self.transform.lmax + 1)
-        return self.transform.balanced(to_coefficients(self.transform.balance.inner.analysis_matrix, waves))
+    def _white_power(self, y: Tensor) -> Tensor:
+        """‖(C_l + τ² I)^{−½} y_l‖² by variable and wavenumber: coefficients in parts -> [B, n, L]."""
+        white = torch.einsum("lij,bjlmr->bilmr", self.whitening, y).square().sum(-1)
+        return 2 * white.sum(-1) - white[..., 0]  # orders m and −m
 
-    def _variables(self, errors: Tensor) -> Tensor:
-        """(S U_p)⁻¹ of errors [B, C, H, W] in physical units: fields [B, n, H, W]."""
-        matrix = self.transform.balance.inner.synthesis_matrix
-        return field_of(to_waves(matrix, self.transform.standardised(errors)), self.grid.shape[1])
-
-    def evidence(self, x: Tensor, heads: Heads) -> Tensor:
-        """−log p of standardised variables [B, n, H, W], per latent unit and less a constant: [B]."""
-        y = self.modulation.inverse(x, heads)
-        matrix = self.transform.balance.inner.analysis_matrix
-        coefficients = to_coefficients(matrix, waves_of(y.float(), self.transform.lmax + 1))
-        white = torch.einsum("lij,bjlmr->bilmr", self.whitening, coefficients)
-        # Orders m and −m.
-        norm = 2 * white.square().sum((1, 2, 3, 4)) - white[..., 0, :].square().sum((1, 2, 3))
-        volume = self.modes * (heads[0].float() * self.area).mean((2, 3)).sum(1)
-        return (norm / 2 + volume) / (self.modes * len(self.spec))
+    @torch.no_grad()
+    def _expected_power(self, draws: int = 128, batch: int = 16) -> Tensor:
+        """Mean of :meth:`_white_power` per mode in errors drawn from U itself, [n, L]."""
+        random = torch.Generator().manual_seed(0)
+        total = torch.zeros_like(self.expected)
+        for _ in range(draws // batch):
+            w = torch.randn(batch, *self.latent_shape, generator=random).to(total)
+            total += self._white_power(self.transform.standardised(self.transform(w))).sum(0)
+        return total / (draws // batch * batch) / (2 * torch.arange(total.shape[1]).to(total) + 1)
 
     # ---- Lightning ----------------------------------------------------------------------------
 
@@ -183,33 +190,31 @@ class ConditionalVAE(ClippedModule):
             )
         for name in names:
             getattr(self, name).copy_(getattr(data, name)[:, None, None])
+        self.expected.copy_(self._expected_power())
 
-    def _losses(self, batch: tuple[Tensor, Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Mean loss of a batch, and that of 3DVar's B alone."""
-        background, errors, coverage = batch
-        with torch.no_grad(), torch.autocast(errors.device.type, enabled=False):
-            x = self._variables(errors)
-        heads = self.heads(background, coverage)
-        heads = heads[0].float(), heads[1].float(), [gate.float() for gate in heads[2]]
-        with torch.autocast(errors.device.type, enabled=False):
-            loss = self.evidence(x, heads).mean()
-            with torch.no_grad():
-                nothing = torch.zeros_like(x), torch.zeros_like(x), [torch.zeros_like(g) for g in heads[2]]
-                static = self.evidence(x, nothing).mean()
-        return loss, static
+    def _weighted(self, bands: Tensor) -> Tensor:
+        """Of what belongs to bands, [b], the loss."""
+        modes = torch.tensor(self.modulation.modes, device=bands.device)
+        return (bands * modes * self.band_weight).sum() / self.modes
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
-        loss, static = self._losses(batch)
-        self.log_dict({"train/loss": loss, "train/gain": static - loss}, prog_bar=True)
+        background, errors, coverage = batch
+        loss = self._weighted(self.evidence(errors, self.scales(background, coverage)).mean(0))
+        self.log("train/loss", loss, prog_bar=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
-        """``val/loss``; ``val/gain``: by how much it is below that of 3DVar's B, nats per latent unit."""
-        loss, static = self._losses(batch)
-        count = len(batch[0])
-        self.log_dict(
-            {"val/loss": loss, "val/gain": static - loss}, prog_bar=True, batch_size=count, sync_dist=True
-        )
+        """``val/loss``; ``val/gain``: by how much it is below that of 3DVar's B, and ``val/gain_3`` and so
+        on: within the band that begins at that wavenumber; nats per latent unit."""
+        background, errors, coverage = batch
+        scales = self.scales(background, coverage)
+        evidence = self.evidence(errors, scales).mean(0)
+        gains = self.evidence(errors, torch.zeros_like(scales)).mean(0) - evidence
+        values = {"val/loss": self._weighted(evidence), "val/gain": self._weighted(gains)}
+        settings: dict[str, Any] = {"batch_size": len(errors), "sync_dist": True}
+        self.log_dict(values, prog_bar=True, **settings)
+        bands = {f"val/gain_{low}": gain for (low, _), gain in zip(self.modulation.spans, gains, strict=True)}
+        self.log_dict(bands, **settings)
 
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then a cosine down to 0."""
