@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
+from torch import Tensor
 
 from vaevar.models.full_size_forecaster import write
+from vaevar.sphere import Grid
+from vaevar.state import StateSpec
 
 ROOT = Path(__file__).parents[2]
 
@@ -96,3 +101,25 @@ def test_analysis(tmp_path: Path) -> None:
         assert case["j_by_iteration"] == sorted(case["j_by_iteration"], reverse=True)
         assert case["busy_seconds"] > 0
     assert ours["j"] == pytest.approx(plain["j"], rel=0.2)
+
+
+class Growing:
+    """Errors grow by a tenth, and all values by one, from the last of two states."""
+
+    history, step_hours, spec = 2, 6, StateSpec(surface=("t2m", "msl"), upper=(), levels=())
+    grid = Grid.gaussian(8)
+
+    def step(self, states: Tensor) -> Tensor:
+        return 1.1 * states[:, -1] + 1.0
+
+
+def test_error_growth() -> None:
+    sizes = runpy.run_path(str(ROOT / "benchmarks/error_growth.py"))["sizes"]
+    truth = torch.zeros(3, 2, *Growing.grid.shape)
+    errors = torch.tensor([7.0, 2.0, 5.0])[:, None, None, None]
+    before, carried, own, together, after = sizes(Growing(), truth + errors, truth, torch.tensor(2.0))
+    assert before == pytest.approx(1.0)  # of the last background but one, over the std
+    assert carried == pytest.approx(1.1)
+    assert own == pytest.approx(0.5)
+    assert together == pytest.approx(1.0)
+    assert after == pytest.approx(1.6)

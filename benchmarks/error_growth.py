@@ -1,0 +1,104 @@
+"""What a cycle's background errors are made of: errors carried over from before, and the forecaster's own.
+
+    python benchmarks/error_growth.py
+
+From consecutive backgrounds x_b of a recorded cycle (configs/cycle_errors.yaml) and the truth x_t, over one
+step of the forecaster M, from both states of its history and without an analysis:
+
+    M(x_b) − truth  =  [M(x_b) − M(x_t)]  +  [M(x_t) − truth]
+                        carried over          the forecaster's own
+
+Sizes are root mean squares over the sphere and all channels, each over its climatological std; samples are
+put into quarters by the size of their error. The forecaster's own part is new at each step: what no
+earlier background or increment tells of.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jsonargparse import auto_cli
+
+from vaevar.data.climatology import load_climatological_std
+from vaevar.data.cycle_errors import CycleErrorStore
+from vaevar.models.onnx import OnnxForecaster
+from vaevar.models.protocol import Forecaster
+from vaevar.state import StateSpec
+
+
+def main(
+    path: str = "data/cycle_errors.zarr",
+    model: str = "weights/forecaster.onnx",
+    mean: str = "weights/forecaster_mean.npy",
+    std: str = "weights/forecaster_std.npy",
+    climatology: str = "weights/climatological_std.npy",
+    every: int = 7,
+) -> None:
+    """Print a table, a row for each quarter of the samples.
+
+    Args:
+        path: a store of a cycle's errors.
+        model, mean, std: of the forecaster the cycle was run with.
+        climatology: std of each channel.
+        every: take one sample in so many.
+    """
+    spec, store = StateSpec(), CycleErrorStore(path, in_memory=False)
+    forecaster = OnnxForecaster(model, mean, std)
+    scale = torch.as_tensor(load_climatological_std(climatology, spec)).float()[:, None, None]
+    before = forecaster.history
+    step = np.timedelta64(forecaster.step_hours, "h")
+    rows = []
+    for number in range(before, len(store), every):
+        times = store.times[number - before : number + 1]
+        backgrounds, errors, coverage = physical(store, list(range(number - before, number + 1)))
+        # A cycle that began anew in between has no coverage where it begins.
+        if (np.diff(times) == step).all() and bool((coverage[1:].amax((1, 2, 3)) > 0).all()):
+            rows.append(sizes(forecaster, backgrounds, backgrounds + errors, scale))
+    table = np.array(rows)
+    table = table[np.argsort(table[:, 0])]
+    print(f"{path}: {len(table)} steps of {forecaster.step_hours} h")
+    print("| background error before | carried over | the forecaster's own | correlation | error after |")
+    print("| ---: | ---: | ---: | ---: | ---: |")
+    for quarter in np.array_split(table, 4):
+        print("| " + " | ".join(f"{value:.4f}" for value in quarter.mean(0)) + " |")
+
+
+def physical(store: CycleErrorStore, indexes: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Backgrounds, errors and coverage of samples, in physical units."""
+    backgrounds, errors, coverage = store.__getitems__(indexes)
+    known = {name: value[:, None, None] for name, value in store.statistics.items()}
+    return (
+        backgrounds.float() * known["scale"] + known["offset"],
+        errors.float() * known["residual_scale"],
+        coverage.float(),
+    )
+
+
+def sizes(
+    forecaster: Forecaster, backgrounds: torch.Tensor, truth: torch.Tensor, scale: torch.Tensor
+) -> list[float]:
+    """Of the error before a step; of what is carried over, of the forecaster's own, their correlation; and
+    of the error after.
+
+    Args:
+        forecaster: M.
+        backgrounds, truth: [history + 1, C, H, W].
+        scale: [C, 1, 1], climatological std.
+    """
+    past = torch.stack([backgrounds[:-1], truth[:-1]])
+    from_background, from_truth = forecaster.step(past) / scale
+    now, ago = truth[-1] / scale, (backgrounds[-2] - truth[-2]) / scale
+    carried, own = from_background - from_truth, from_truth - now
+
+    def product(one: torch.Tensor, other: torch.Tensor) -> float:
+        return float(forecaster.grid.area_mean(one * other).mean())
+
+    def size(field: torch.Tensor) -> float:
+        return product(field, field) ** 0.5
+
+    together = product(carried, own) / (size(carried) * size(own))
+    return [size(ago), size(carried), size(own), together, size(from_background - now)]
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)
