@@ -17,8 +17,11 @@ with τ² = σ²/(lmax + 1)², N_b the number of modes of a band and ⟨·⟩ th
 log-determinant of multiplying with e^s within a band is that of its symbol (Szegő's theorem, for s smooth
 beside the band).
 
-The loss has the bands with weights N_b^{−½}, each band's part being a proper score by itself: with equal
-weights the few modes of the large scales, which make most of an error, count for nothing, and come out wrong.
+The loss differs from this in two ways. Errors lack the noise σ, which keeps directions of almost no variance
+out of the sum, and (S U_p M)⁻¹ is approximate: so each variable's power at each wavenumber is taken over its
+mean in draws of U itself, and where errors are as 3DVar's B says, s = 0 is best. And bands have weights
+N_b^{−½}, each one's part being a proper score by itself: with equal weights the few modes of the large
+scales, which make most of an error, count for nothing, and come out wrong.
 """
 
 from __future__ import annotations
@@ -143,7 +146,10 @@ class ConditionalVAE(ClippedModule):
             return self.transform.balanced(self.modulation(self.transform.coloured(w), scales))
 
     def evidence(self, errors: Tensor, scales: Tensor) -> Tensor:
-        """−log p of errors [B, C, H, W], physical: per latent unit of each band, less a constant, [B, b]."""
+        """−log p of errors [B, C, H, W], physical: per latent unit of each band, less a constant, [B, b].
+
+        Powers are over those of draws of U once :meth:`setup` has made these, before as they are.
+        """
         with torch.autocast(errors.device.type, enabled=False):
             with torch.no_grad():
                 x = self.transform.standardised(errors)
