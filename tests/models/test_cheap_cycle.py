@@ -85,7 +85,18 @@ def test_another_epoch_starts_from_the_truth():
     cycle.proceed(batch, batch[:, 1], batch[:, 2] + 5)
     elsewhere = windows(7, 2)
     torch.testing.assert_close(cycle.start(elsewhere), elsewhere)
-    assert not cycle.waiting
+
+
+def test_a_lane_at_the_periods_end_starts_anew_alone():
+    cycle = CheapCycle(GRID, groups=1, clean=0.0)
+    batch = windows(0, 2)
+    cycle.start(batch)
+    cycle.proceed(batch, batch[:, 1], batch[:, 2] + 5)
+    following = windows(1, 2)
+    following[1] = windows(500, 1)[0]
+    states = cycle.start(following)
+    torch.testing.assert_close(states[1], following[1])
+    assert (states[0, 1] - following[0, 1]).abs().sum() > 0
 
 
 def test_clean_lanes_always_do():
