@@ -12,11 +12,14 @@ from torch import Tensor
 
 from tests.models.test_covariance import SPECS, samples
 from tests.models.test_covariance import statistics as statistics_of
+from vaevar.assim.conditional import ConditionalControl
 from vaevar.data.coverage import MAPS
+from vaevar.data.typical_climate import typical_climate
 from vaevar.errors import UserError
 from vaevar.models.conditional_network import Modulation
 from vaevar.models.conditional_vae import ConditionalVAE
 from vaevar.sphere import Grid, SphericalHarmonics
+from vaevar.state import State
 
 SPEC = SPECS["surface and upper air"]
 SETTINGS = {"widths": (8, 12), "maps": 2, "dropout": 0.0}
@@ -221,6 +224,31 @@ def test_training_finds_the_scale_of_a_day(covariance: Path) -> None:
     scales = vae.scales(background, coverage).mean((2, 3, 4))
     apart = scales[flag == 1].mean(0) - scales[flag == 0].mean(0)
     np.testing.assert_allclose(apart.detach().numpy(), np.log(2), atol=0.25)  # in every band
+
+
+def test_the_control_believes_as_much_of_the_day_as_it_is_told(covariance: Path) -> None:
+    vae = model(covariance, awake=True)
+    climate = [torch.from_numpy(values).float()[:, None, None] for values in typical_climate(SPEC)]
+    vae.background_mean.copy_(climate[0])
+    vae.background_std.copy_(climate[1])
+    background, coverage = (field[0] for field in day(vae, 1))
+    background = climate[0] + climate[1] * background
+    w = torch.randn(vae.latent_shape)
+    found = {}
+    for strength in (0.0, 0.5, 1.0):
+        control = ConditionalControl(vae, strength)
+        with pytest.raises(RuntimeError, match="given"):
+            control(w)
+        control.given(State(background, SPEC, vae.grid), coverage)
+        found[strength] = control(w).detach()
+    static, scales = vae.transform(w), vae.scales(background[None], coverage[None])
+    size = static.std((1, 2), keepdim=True)
+    torch.testing.assert_close(found[0.0] / size, static / size, atol=2e-5, rtol=0)
+    torch.testing.assert_close(found[1.0], vae.decode(w[None], scales)[0].detach())
+    torch.testing.assert_close(found[0.5], vae.decode(w[None], scales / 2)[0].detach())
+    assert float(((found[1.0] - found[0.0]) / size).abs().max()) > 0.1
+    with pytest.raises(UserError, match="strength is -1"):
+        ConditionalControl(vae, -1.0)
 
 
 def test_checkpoints(covariance: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import torch
@@ -19,13 +20,19 @@ class ConditionalControl(ControlTransform):
 
     Args:
         checkpoint: path of a checkpoint, or a model already in memory.
+        strength: s is multiplied by it: 1 believes all that the VAE says of the day, 0 is 3DVar with the B
+            it began as. What is learned of few samples wants shrinking, like λ tuned on the validation
+            period (docs/vaevar.md).
 
     Raises:
-        UserError: for a checkpoint that is missing or of another model.
+        UserError: for a checkpoint that is missing or of another model, or a negative strength.
     """
 
-    def __init__(self, checkpoint: str | Path | ConditionalVAE) -> None:
+    def __init__(self, checkpoint: str | Path | ConditionalVAE, strength: float = 1.0) -> None:
         super().__init__()
+        if not (strength >= 0 and math.isfinite(strength)):
+            raise UserError(f"ConditionalControl: strength is {strength}, must not be negative")
+        self.strength = strength
         if isinstance(checkpoint, ConditionalVAE):
             self.vae = checkpoint
         else:
@@ -50,7 +57,7 @@ class ConditionalControl(ControlTransform):
             )
         values = background.values.float()
         coverage = no_coverage(self.grid).to(values) if coverage is None else coverage.to(values)
-        self._scales = self.vae.scales(values[None], coverage[None])
+        self._scales = self.strength * self.vae.scales(values[None], coverage[None])
 
     def forward(self, w: Tensor) -> Tensor:
         """[n, (lmax + 1)²] -> [C, H, W] in physical units.
