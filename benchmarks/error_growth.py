@@ -20,7 +20,7 @@ import torch
 from jsonargparse import auto_cli
 
 from vaevar.data.climatology import load_climatological_std
-from vaevar.data.cycle_errors import CycleErrorStore
+from vaevar.data.cycle_errors import CycleErrors
 from vaevar.models.onnx import OnnxForecaster
 from vaevar.models.protocol import Forecaster
 from vaevar.state import StateSpec
@@ -42,7 +42,9 @@ def main(
         climatology: std of each channel.
         every: take one sample in so many.
     """
-    spec, store = StateSpec(), CycleErrorStore(path, in_memory=False)
+    spec, data = StateSpec(), CycleErrors(path, in_memory=False)
+    data.setup("fit")
+    store = data.store
     forecaster = OnnxForecaster(model, mean, std)
     scale = torch.as_tensor(load_climatological_std(climatology, spec)).float()[:, None, None]
     before = forecaster.history
@@ -50,7 +52,9 @@ def main(
     rows = []
     for number in range(before, len(store), every):
         times = store.times[number - before : number + 1]
-        backgrounds, errors, coverage = physical(store, list(range(number - before, number + 1)))
+        backgrounds, errors, coverage = data.normalise(
+            store.__getitems__(list(range(number - before, number + 1)))
+        )
         # A cycle that began anew in between has no coverage where it begins.
         if (np.diff(times) == step).all() and bool((coverage[1:].amax((1, 2, 3)) > 0).all()):
             rows.append(sizes(forecaster, backgrounds, backgrounds + errors, scale))
@@ -61,17 +65,6 @@ def main(
     print("| ---: | ---: | ---: | ---: | ---: |")
     for quarter in np.array_split(table, 4):
         print("| " + " | ".join(f"{value:.4f}" for value in quarter.mean(0)) + " |")
-
-
-def physical(store: CycleErrorStore, indexes: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Backgrounds, errors and coverage of samples, in physical units."""
-    backgrounds, errors, coverage = store.__getitems__(indexes)
-    known = {name: value[:, None, None] for name, value in store.statistics.items()}
-    return (
-        backgrounds.float() * known["scale"] + known["offset"],
-        errors.float() * known["residual_scale"],
-        coverage.float(),
-    )
 
 
 def sizes(

@@ -78,20 +78,23 @@ def test_lanes_go_on_from_their_own_analyses():
     torch.testing.assert_close(states[:, 2], following[:, 2])
 
 
-def test_another_epoch_starts_from_the_truth():
-    cycle = CheapCycle(GRID, groups=1, clean=0.0)
+def after_one_step(clean: float = 0.0) -> CheapCycle:
+    """The cycle of two lanes whose first forecasts were 5 too large."""
+    cycle = CheapCycle(GRID, groups=1, clean=clean)
     batch = windows(0, 2)
     cycle.start(batch)
     cycle.proceed(batch, batch[:, 1], batch[:, 2] + 5)
+    return cycle
+
+
+def test_another_epoch_starts_from_the_truth():
+    cycle = after_one_step()
     elsewhere = windows(7, 2)
     torch.testing.assert_close(cycle.start(elsewhere), elsewhere)
 
 
 def test_a_lane_at_the_periods_end_starts_anew_alone():
-    cycle = CheapCycle(GRID, groups=1, clean=0.0)
-    batch = windows(0, 2)
-    cycle.start(batch)
-    cycle.proceed(batch, batch[:, 1], batch[:, 2] + 5)
+    cycle = after_one_step()
     following = windows(1, 2)
     following[1] = windows(500, 1)[0]
     states = cycle.start(following)
@@ -100,10 +103,7 @@ def test_a_lane_at_the_periods_end_starts_anew_alone():
 
 
 def test_clean_lanes_always_do():
-    cycle = CheapCycle(GRID, groups=1, clean=1.0)
-    batch = windows(0, 2)
-    cycle.start(batch)
-    cycle.proceed(batch, batch[:, 1], batch[:, 2] + 5)
+    cycle = after_one_step(clean=1.0)
     torch.testing.assert_close(cycle.start(windows(1, 2)), windows(1, 2))
 
 

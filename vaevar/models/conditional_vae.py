@@ -73,7 +73,7 @@ class ConditionalVAE(ClippedModule):
     background_std: Tensor
     covariance_sha256: Tensor
     whitening: Tensor
-    band_weight: Tensor
+    band_modes: Tensor
     expected: Tensor
     area: Tensor
 
@@ -109,9 +109,7 @@ class ConditionalVAE(ClippedModule):
         except ValueError as error:
             raise UserError(f"ConditionalVAE: {error}") from None
         self.modes = (statistics.lmax + 1) ** 2
-        weight = torch.tensor(self.modulation.modes).rsqrt()
-        weight = weight * self.modes / (weight * torch.tensor(self.modulation.modes)).sum()
-        self.register_buffer("band_weight", weight, persistent=False)
+        self.register_buffer("band_modes", torch.tensor(self.modulation.modes).float(), persistent=False)
         self.register_buffer("expected", torch.ones(count, statistics.lmax + 1), persistent=False)
         values, vectors = statistics.eigen()
         inverse = 1 / np.sqrt(values + sigma**2 / self.modes)
@@ -157,8 +155,7 @@ class ConditionalVAE(ClippedModule):
             degrees = (self._white_power(y) / self.expected).sum(1)
             norms = torch.stack([degrees[:, low:high].sum(1) for low, high in self.modulation.spans], 1)
             volume = (scales * self.area).mean((3, 4)).sum(2)
-            modes = torch.tensor(self.modulation.modes, device=norms.device)
-            return (norms / 2 / modes + volume) / len(self.spec)
+            return (norms / 2 / self.band_modes + volume) / len(self.spec)
 
     def _white_power(self, y: Tensor) -> Tensor:
         """‖(C_l + τ² I)^{−½} y_l‖² by variable and wavenumber: coefficients in parts -> [B, n, L]."""
@@ -199,9 +196,9 @@ class ConditionalVAE(ClippedModule):
         self.expected.copy_(self._expected_power())
 
     def _weighted(self, bands: Tensor) -> Tensor:
-        """Of what belongs to bands, [b], the loss."""
-        modes = torch.tensor(self.modulation.modes, device=bands.device)
-        return (bands * modes * self.band_weight).sum() / self.modes
+        """The mean over bands of what is per latent unit of each, [b], with the roots of their modes."""
+        weight = self.band_modes.sqrt()
+        return (bands * weight).sum() / weight.sum()
 
     def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
         background, errors, coverage = batch
