@@ -1,4 +1,4 @@
-"""Desroziers' ratios: a value by hand, and their expectation where the statistics are known."""
+"""Desroziers' ratios and the innovations' memory: by hand, and where the statistics are known."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaevar.assim.consistency import departures, desroziers
+from vaevar.assim.consistency import departures, desroziers, memory
 from vaevar.assim.observation_operator import ObservationOperator
 from vaevar.data.observations import Observations
 from vaevar.sphere import Grid
@@ -68,3 +68,30 @@ def test_expectations_of_a_linear_gaussian_analysis(inflation: float) -> None:
         assert background == pytest.approx((np.diag(hbh) / error_std**2).mean(), rel=1e-12)
     else:
         assert found.observation < 0.9
+
+
+def test_memory_by_hand() -> None:
+    seen = observations(["t2m", "t2m", "msl"], np.zeros(3), np.array([2.0, 1.0, 100.0]))
+    found = memory(np.array([1.0, -1.0, 200.0]), np.array([4.0, -2.0, 100.0]), seen)
+    # (1·4/4 + 1·2/1) / (4·4/4 + 2·2/1); 200·100/100².
+    assert found == {"t2m": pytest.approx(3 / 8), "msl": pytest.approx(2.0)}
+
+
+@pytest.mark.parametrize(("factor", "sign"), [(1.0, 0), (0.3, 1), (2.0, -1)])
+def test_innovations_of_a_kalman_filter_have_no_memory(factor: float, sign: int) -> None:
+    """x' = 0.95 x + noise, seen with noise, and the gain of the steady state, or another."""
+    random = np.random.default_rng(1)
+    growth, model, error, steps, places = 0.95, 0.2, 1.0, 300, 400
+    variance = 1.0
+    for _ in range(500):  # of the background, to the fixed point of the Riccati equation
+        variance = growth**2 * variance * error**2 / (variance + error**2) + model**2
+    gain = factor * variance / (variance + error**2)
+    background_error, innovations = np.zeros(places), []
+    for _ in range(steps):
+        innovations.append(random.normal(0, error, places) - background_error)
+        background_error = growth * (background_error + gain * innovations[-1])
+        background_error += random.normal(0, model, places)
+    d = np.stack(innovations[100:])
+    seen = observations(["t2m"] * d[1:].size, np.zeros(d[1:].size), np.full(d[1:].size, error))
+    found = memory(d[:-1].ravel(), d[1:].ravel(), seen)["t2m"]
+    assert abs(found) < 0.012 if sign == 0 else sign * found > 0.05

@@ -10,11 +10,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 from torch import Tensor
 
+from vaevar.cli import main
+from vaevar.errors import UserError
 from vaevar.models.full_size_forecaster import write
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
@@ -101,6 +104,37 @@ def test_analysis(tmp_path: Path) -> None:
         assert case["j_by_iteration"] == sorted(case["j_by_iteration"], reverse=True)
         assert case["busy_seconds"] > 0
     assert ours["j"] == pytest.approx(plain["j"], rel=0.2)
+
+
+def test_innovations(configs: dict[str, Path]) -> None:
+    content = yaml.safe_load(configs["predict"].read_text())
+    content["model"]["init_args"]["arms"] = {
+        "free": {"class_path": "vaevar.assim.variational.FreeRun"},
+        "near": {
+            "class_path": "vaevar.assim.interpolation.LinearInterpolation",
+            "init_args": {"range_km": 2500.0},
+        },
+    }
+    content["data"]["init_args"]["analyses"] = 8
+    configs["predict"].write_text(yaml.safe_dump(content))
+    main(["predict", "--config", str(configs["predict"])])
+    printed = run("innovations.py", "--skip", 2, "--lags", "[1, 3]", "--run", "runs/cycle")
+    header, _, free, near = printed.splitlines()
+    names = ["arm", "msl, 1", "t2m, 1", "u, 1", "z, 1", "all, 1", "all, 3"]
+    assert header.strip("| ").split(" | ") == names
+    memories = {}
+    for line in (free, near):
+        name, *values = line.strip("| ").split(" | ")
+        memories[name] = np.array([float(value) for value in values])
+        assert memories[name][4] == pytest.approx(memories[name][:4].mean(), abs=0.01)
+    # Errors of a free run come back; interpolation has taken them off.
+    assert memories["free"][4] > 0.4
+    assert memories["near"][4] < memories["free"][4]
+    table = runpy.run_path(str(ROOT / "benchmarks/innovations.py"))["table"]
+    with pytest.raises(UserError, match="no arm"):
+        table(Path("runs/none"), 0, [1])
+    with pytest.raises(UserError, match="too few"):
+        table(Path("runs/cycle"), 7, [1])
 
 
 class Growing:

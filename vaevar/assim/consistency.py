@@ -1,4 +1,4 @@
-"""Desroziers' diagnostics: do the departures have the errors that an analysis assumed?
+"""Do the departures have the errors that an analysis assumed? Desroziers' ratios, and innovations' memory.
 
 With d_b = y − H(x_b) and d_a = y − H(x_a), an analysis that is optimal for its B and R has
 (Desroziers, Berre, Chapnik and Poli, 2005, Q. J. R. Meteorol. Soc. 131, eqs. 1 to 3)
@@ -65,4 +65,22 @@ def desroziers(before: np.ndarray, after: np.ndarray, observations: Observations
             observation=float(np.mean(after[here] * scaled)),
             background=float(np.mean((before[here] - after[here]) * scaled)),
         )
+    return found
+
+
+def memory(earlier: np.ndarray, now: np.ndarray, observations: Observations) -> dict[str, float]:
+    """Autocorrelation of the innovations of every observed variable: of d' at one time and d at a later one.
+
+    Mean of d' d / R over mean of d² / R: 0 for white ones, above where the cycle takes too little from its
+    observations (λ is too large), below where it takes too much.
+
+    Args:
+        earlier, now: d' and d, [P], of the same network.
+        observations: P of them, of the later time.
+    """
+    found = {}
+    for name in np.unique(observations.variable):
+        here = observations.variable == name
+        scaled = now[here] / observations.error_std[here] ** 2
+        found[str(name)] = float((earlier[here] * scaled).mean() / (now[here] * scaled).mean())
     return found

@@ -1,0 +1,102 @@
+"""Does an arm take from its observations what they hold? Innovations of a cycle that does have no memory.
+
+    python main.py predict --config configs/cycle_sparse.yaml
+    python benchmarks/innovations.py --run runs/cycle_sparse
+
+With the gain of the Kalman filter innovations are white (:mod:`vaevar.assim.consistency`). So the
+autocorrelation of each arm's innovations tells, without any truth, on which side its gain errs: above 0 it
+takes too little, and λ is too large; below 0 too much. A row per arm: every variable after one step, and all
+of them after several. The run must have written its backgrounds (`StateWriter`), over a network that does
+not move.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from jsonargparse import auto_cli
+
+from vaevar.assim.consistency import departures, memory
+from vaevar.assim.observation_operator import ObservationOperator
+from vaevar.config_sections import instantiate, read_contents
+from vaevar.data.cycles import AnalysisTimes
+from vaevar.data.era5 import WeatherStore
+from vaevar.data.observations import Observations
+from vaevar.errors import UserError
+
+
+def main(run: str = "runs/cycle_sparse", skip: int = 20, lags: list[int] | None = None) -> None:
+    """Print the table.
+
+    Args:
+        run: directory of a finished `predict` run.
+        skip: analyses at its beginning that are left out.
+        lags: steps; default 1, 2 and 4.
+    """
+    try:
+        print(table(Path(run), skip, lags or [1, 2, 4]))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def table(run: Path, skip: int, lags: list[int]) -> str:
+    """A GitHub table, a row per arm.
+
+    Raises:
+        UserError: when there is no such run, or it moves its network, or is too short.
+    """
+    arms = sorted(path.parent for path in run.glob("*/background.zarr"))
+    if not arms:
+        raise UserError(
+            f"{run}: no arm in it has a background.zarr; run predict with the StateWriter callback"
+        )
+    data = instantiate(read_contents([run / "config.yaml"]), data=AnalysisTimes).data
+    data.prepare_data()
+    data.setup("predict")
+    if skip + max(lags) >= len(data.times):
+        raise UserError(f"{run}: {len(data.times)} analyses are too few for skip {skip} and lags {lags}")
+    observed = [data.analysis_time(index).observations for index in range(skip, len(data.times))]
+    if any(not np.array_equal(places(one), places(observed[0])) for one in observed):
+        raise UserError(f"{run}: its network moves, so that innovations of two times cannot be compared")
+    operator = ObservationOperator(data.spec, data.store.grid, observed[0])
+    rows = []
+    for arm in arms:
+        store = WeatherStore(arm / "background.zarr", data.spec, data.step_hours)
+        innovations = np.stack(
+            [
+                departures(operator, store.state(time), seen)
+                for time, seen in zip(data.times[skip:], observed, strict=True)
+            ]
+        )
+        after = {lag: memory_after(lag, innovations, observed) for lag in lags}
+        rows.append([arm.name, *after[lags[0]].values(), *(mean(values) for values in after.values())])
+    variables = [f"{name}, {lags[0]}" for name in memory_after(lags[0], innovations, observed)]
+    header = ["arm", *variables, *(f"all, {lag}" for lag in lags)]
+    lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
+    lines += [
+        f"| {name} | " + " | ".join(f"{value:.2f}" for value in values) + " |" for name, *values in rows
+    ]
+    return "\n".join(lines)
+
+
+def memory_after(lag: int, innovations: np.ndarray, observed: list[Observations]) -> dict[str, float]:
+    """Of all times together; ``innovations`` is [T, P]."""
+    later = Observations.concatenate(observed[lag:])
+    return memory(innovations[:-lag].ravel(), innovations[lag:].ravel(), later)
+
+
+def places(observations: Observations) -> np.ndarray:
+    """[2, P] latitudes and longitudes."""
+    return np.stack([observations.latitude, observations.longitude])
+
+
+def mean(values: dict[str, float]) -> float:
+    """Over variables."""
+    return float(np.mean(list(values.values())))
+
+
+if __name__ == "__main__":
+    auto_cli(main, as_positional=False)
