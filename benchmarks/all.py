@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from jsonargparse import auto_cli
 
+from vaevar import program
 from vaevar.performance import machine
 
 START, END, FIRST_ANALYSIS = "2020-01-01T00", "2020-01-05T18", "2020-01-03T06"
@@ -300,4 +300,4 @@ ROWS: dict[str, Callable[[Any], list[tuple[str, str, str, str]]]] = {
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    program.run(main)

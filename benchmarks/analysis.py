@@ -45,6 +45,7 @@ from vaevar.performance import (
     peak_gb,
     write_results,
 )
+from vaevar.program import one_line_errors
 from vaevar.sphere import Grid
 from vaevar.state import State, StateSpec
 from vaevar.wind import field_of
@@ -274,7 +275,8 @@ if __name__ == "__main__":
     parser.add_argument("--is_plain", action="store_true", help="(used by itself)")
     a = parser.parse_args()
     settings = (a.iterations, a.statistics, a.vae, a.device)
-    if a.case is None:
-        main(a.columns, a.methods, a.plain, *settings, a.json_path, a.rows)
-    else:
-        print(json.dumps(case(a.case, a.is_plain, a.columns[0], *settings, a.rows)))
+    with one_line_errors():
+        if a.case is None:
+            main(a.columns, a.methods, a.plain, *settings, a.json_path, a.rows)
+        else:
+            print(json.dumps(case(a.case, a.is_plain, a.columns[0], *settings, a.rows)))

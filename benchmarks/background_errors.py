@@ -18,7 +18,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from jsonargparse import auto_cli
 from rich.progress import track
 from torch import Tensor
 
@@ -45,6 +44,7 @@ from vaevar.assim.latent import LatentControl
 from vaevar.data.background_errors import BackgroundErrorStore
 from vaevar.data.stored_samples import split_in_time
 from vaevar.errors import UserError
+from vaevar.program import run
 from vaevar.state import StateSpec
 
 VERTICAL = ("z", "u", "t", "q")
@@ -164,7 +164,4 @@ def _image(name: str) -> str:
 
 
 if __name__ == "__main__":
-    try:
-        auto_cli(main, as_positional=False)
-    except UserError as error:
-        sys.exit(str(error))
+    run(main)

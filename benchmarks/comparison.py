@@ -25,6 +25,7 @@ from vaevar.assim.comparison_figure import comparison_figure
 from vaevar.assim.comparison_sweep import Sweep, execute, resolve
 from vaevar.assim.comparison_table import report, wide
 from vaevar.errors import UserError
+from vaevar.program import one_line_errors
 
 
 def main(
@@ -113,7 +114,7 @@ def count_runs(results: pd.DataFrame) -> int:
 
 
 def command_line() -> None:
-    """Read the command line and run it; a user's mistake is one line and exit code 2."""
+    """Read the command line and run it."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--columns", type=int, nargs="+", default=[100, 250, 500, 1000], help="sizes")
     parser.add_argument(
@@ -130,11 +131,8 @@ def command_line() -> None:
     parser.add_argument("--table-only", action="store_true", help="run nothing")
     lists: set[str | int] = {"columns", "networks", "seeds", "arms", "config", "table_only"}
     parser.add_function_arguments(main, skip=lists)
-    try:
+    with one_line_errors():
         main(**parser.instantiate(parser.parse_args()))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

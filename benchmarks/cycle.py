@@ -20,6 +20,7 @@ from rich.table import Table
 
 from vaevar.cli import main as run
 from vaevar.performance import device_peak_gb, forget_peak, machine, peak_gb, write_results
+from vaevar.program import one_line_errors
 
 
 def main(
@@ -82,4 +83,5 @@ if __name__ == "__main__":
         "--config", nargs="+", default=["configs/cycle_sparse.yaml"], help="of a cycle, later files winning"
     )
     parser.add_function_arguments(main, skip={"config"})
-    main(**parser.instantiate(parser.parse_args()))
+    with one_line_errors():
+        main(**parser.instantiate(parser.parse_args()))

@@ -17,12 +17,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
 
 from vaevar.data.climatology import load_climatological_std
 from vaevar.data.cycle_errors import CycleErrors
 from vaevar.models.onnx import OnnxForecaster
 from vaevar.models.protocol import Forecaster
+from vaevar.program import run
 from vaevar.state import StateSpec
 
 
@@ -94,4 +94,4 @@ def sizes(
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    run(main)

@@ -9,12 +9,12 @@ import time
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
 
 from vaevar.assim.verification import RootMeanSquare
 from vaevar.data.speedy import PERIODS, STEP, SpeedyWorld
 from vaevar.models.onnx import OnnxForecaster
 from vaevar.models.protocol import rollout
+from vaevar.program import run
 from vaevar.state import StateSpec
 
 CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
@@ -60,4 +60,4 @@ def main(
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    run(main)

@@ -12,13 +12,11 @@ with `--model`, `--mean` and `--std`.
 from __future__ import annotations
 
 import statistics
-import sys
 from typing import Any, Literal
 
 import numpy as np
 import onnxruntime as ort
 import torch
-from jsonargparse import auto_cli
 from torch import Tensor
 
 from vaevar.data.sample_store import MadeUpWeather
@@ -33,6 +31,7 @@ from vaevar.performance import (
     peak_gb,
     write_results,
 )
+from vaevar.program import run
 
 TIMES = np.datetime64("2020-01-01T00", "h") + np.timedelta64(6, "h") * np.arange(2)
 
@@ -126,8 +125,4 @@ def _timed(forecaster: Any, states: Tensor, steps: int, device: str) -> tuple[Te
 
 
 if __name__ == "__main__":
-    try:
-        auto_cli(main, as_positional=False)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run(main)

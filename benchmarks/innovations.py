@@ -1,7 +1,7 @@
 """Does an arm take from its observations what they hold? Innovations of a cycle that does have no memory.
 
     python main.py predict --config configs/cycle_sparse.yaml
-    python benchmarks/innovations.py --run runs/cycle_sparse
+    python benchmarks/innovations.py --directory runs/cycle_sparse
 
 With the gain of the Kalman filter innovations are white (:mod:`vaevar.assim.consistency`). So the
 autocorrelation of each arm's innovations tells, without any truth, on which side its gain errs: above 0 it
@@ -12,11 +12,9 @@ not move.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
-from jsonargparse import auto_cli
 
 from vaevar.assim.consistency import departures, memory
 from vaevar.assim.observation_operator import ObservationOperator
@@ -25,42 +23,39 @@ from vaevar.data.cycles import AnalysisTimes
 from vaevar.data.era5 import WeatherStore
 from vaevar.data.observations import Observations
 from vaevar.errors import UserError
+from vaevar.program import run
 
 
-def main(run: str = "runs/cycle_sparse", skip: int = 20, lags: list[int] | None = None) -> None:
+def main(directory: str = "runs/cycle_sparse", skip: int = 20, lags: list[int] | None = None) -> None:
     """Print the table.
 
     Args:
-        run: directory of a finished `predict` run.
+        directory: of a finished `predict` run.
         skip: analyses at its beginning that are left out.
         lags: steps; default 1, 2 and 4.
     """
-    try:
-        print(table(Path(run), skip, lags or [1, 2, 4]))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    print(table(Path(directory), skip, lags or [1, 2, 4]))
 
 
-def table(run: Path, skip: int, lags: list[int]) -> str:
+def table(directory: Path, skip: int, lags: list[int]) -> str:
     """A GitHub table, a row per arm.
 
     Raises:
         UserError: when there is no such run, or it moves its network, or is too short.
     """
-    arms = sorted(path.parent for path in run.glob("*/background.zarr"))
+    arms = sorted(path.parent for path in directory.glob("*/background.zarr"))
     if not arms:
         raise UserError(
-            f"{run}: no arm in it has a background.zarr; run predict with the StateWriter callback"
+            f"{directory}: no arm in it has a background.zarr; run predict with the StateWriter callback"
         )
-    data = instantiate(read_contents([run / "config.yaml"]), data=AnalysisTimes).data
+    data = instantiate(read_contents([directory / "config.yaml"]), data=AnalysisTimes).data
     data.prepare_data()
     data.setup("predict")
     if skip + max(lags) >= len(data.times):
-        raise UserError(f"{run}: {len(data.times)} analyses are too few for skip {skip} and lags {lags}")
+        raise UserError(f"{directory}: too few analyses ({len(data.times)}) for skip {skip} and lags {lags}")
     observed = [data.analysis_time(index).observations for index in range(skip, len(data.times))]
     if any(not np.array_equal(places(one), places(observed[0])) for one in observed):
-        raise UserError(f"{run}: its network moves, so that innovations of two times cannot be compared")
+        raise UserError(f"{directory}: innovations of a network that moves cannot be compared")
     operator = ObservationOperator(data.spec, data.store.grid, observed[0])
     rows = []
     for arm in arms:
@@ -99,4 +94,4 @@ def mean(values: dict[str, float]) -> float:
 
 
 if __name__ == "__main__":
-    auto_cli(main, as_positional=False)
+    run(main)

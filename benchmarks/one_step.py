@@ -21,7 +21,9 @@ from vaevar.config_sections import instantiate, read_contents
 from vaevar.data.cycles import HOUR, AnalysisTimes
 from vaevar.data.observations import ColumnNetwork, simulate
 from vaevar.data.speedy import PERIODS, SpeedyWorld
+from vaevar.errors import UserError
 from vaevar.models.protocol import rollout
+from vaevar.program import one_line_errors
 from vaevar.state import State
 
 
@@ -48,8 +50,10 @@ def main(
     objects = instantiate(read_contents(config), model=AssimilationModule, data=AnalysisTimes)
     model, data = objects.model, objects.data
     chosen = {name: arm for name, arm in model.arms.items() if not isinstance(arm, FreeRun)}
-    if arms is not None:
-        chosen = {name: chosen[name] for name in arms}
+    unknown = [name for name in arms or [] if name not in chosen]
+    if unknown:
+        raise UserError(f"no arms {', '.join(unknown)}; there are {', '.join(chosen)}")
+    chosen = {name: chosen[name] for name in arms or chosen}
     for arm in chosen.values():
         if isinstance(arm, VariationalAssimilator) and lambda_ is not None:
             arm.lambda_ = lambda_
@@ -98,5 +102,5 @@ if __name__ == "__main__":
         help="of a cycle, later files winning; its arms, forecaster and observation errors are taken",
     )
     parser.add_function_arguments(main, skip={"columns", "config"})
-    arguments = parser.parse_args()
-    main(**parser.instantiate(arguments))
+    with one_line_errors():
+        main(**parser.instantiate(parser.parse_args()))

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jsonargparse import auto_cli
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DistributedSampler
@@ -25,6 +24,7 @@ from torch.utils.data import DistributedSampler
 from vaevar.data.background_errors import BackgroundErrorStore
 from vaevar.data.sample_loader import SampleLoader
 from vaevar.performance import write_results
+from vaevar.program import run
 
 
 def main(
@@ -128,4 +128,4 @@ def _decompression(store: BackgroundErrorStore, samples: int) -> float:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    auto_cli(main, as_positional=False)
+    run(main)

@@ -44,6 +44,7 @@ from vaevar.performance import (
     work_of,
     write_results,
 )
+from vaevar.program import one_line_errors
 from vaevar.sphere import Grid
 from vaevar.state import StateSpec
 
@@ -302,4 +303,5 @@ if __name__ == "__main__":
     for name, (kind, default, text) in several.items():
         parser.add_argument(f"--{name}", type=kind, nargs="+", default=default, help=text)
     parser.add_function_arguments(main, skip=set(several))
-    main(**parser.instantiate(parser.parse_args()))
+    with one_line_errors():
+        main(**parser.instantiate(parser.parse_args()))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from vaevar.cli import main, mistake_of
+from vaevar.config_sections import read_contents
 from vaevar.errors import UserError
 from vaevar.provenance import fingerprint, provenance, sha256
 
@@ -28,6 +30,39 @@ def test_the_innermost_mistake_is_told() -> None:
     assert mistake_of(ValueError("a programmer's mistake")) is None
     assert isinstance(mistake_of(ArgumentError(None, "unknown key")), ArgumentError)
     assert str(mistake_of(MisconfigurationException("two progress bars"))) == "two progress bars"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (None, "no such checkpoint"),
+        (b"text", "not a checkpoint of a fit"),
+        ({"state_dict": {}}, "no state of a fit"),
+    ],
+)
+def test_what_is_no_checkpoint_of_a_fit_is_refused(
+    content: bytes | dict | None, complaint: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "last.ckpt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif content is not None:
+        torch.save(content, path)
+    with pytest.raises(SystemExit) as stop:
+        main(["fit", "--config", "configs/vae.yaml", "--ckpt_path", str(path)])
+    assert stop.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith(f"error: {path}: ")
+    assert complaint in last
+
+
+@pytest.mark.parametrize("content", [None, "a: b: c", "only words"])
+def test_what_is_no_config_is_refused(content: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "cycle.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=r"cycle\.yaml: (cannot be read as a config|is no config)"):
+        read_contents([path])
 
 
 def test_fingerprint_follows_settings_and_file_contents(tmp_path: Path) -> None:

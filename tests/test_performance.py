@@ -66,6 +66,10 @@ def test_a_case_has_a_peak_of_its_own(tmp_path: Path) -> None:
     found = in_own_process(str(program), ["--rows", 3, True])
     assert found["words"] == ["--rows", "3", "True"]
     assert peak_gb() > kept.nbytes / 1e9 > found["peak"] > 0.1
+    program.write_text("raise SystemExit(2)")
+    with pytest.raises(SystemExit) as stop:
+        in_own_process(str(program), [])
+    assert stop.value.code == 2
 
 
 def test_results_are_written_where_they_are_wanted(tmp_path: Path) -> None:

@@ -11,10 +11,11 @@ import warnings
 from pathlib import Path
 
 import lightning as L
+import torch
 import yaml
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from vaevar.assim.cycle import Cycle
 from vaevar.errors import UserError
@@ -69,6 +70,11 @@ class VaevarCLI(LightningCLI):
             help="predict: start the cycle again, replacing what is in the run directory",
         )
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        super().parse_arguments(parser, args)
+        # Lightning reads the checkpoint's settings next, and takes it to be one.
+        check_checkpoint(self.config[self.config.subcommand].get("ckpt_path"))
+
     def before_instantiate_classes(self) -> None:
         # Lightning's advertisements, and warnings about matters that its user cannot mend.
         logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
@@ -110,6 +116,30 @@ def main(args: list[str] | None = None) -> None:
             raise
         print(f"error: {' '.join(str(known).split())}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def check_checkpoint(path: str | None) -> None:
+    """Refuse to go on from what is no checkpoint of a fit.
+
+    Args:
+        path: ``--ckpt_path``, or one of Lightning's names for a checkpoint: best, last, hpc.
+
+    Raises:
+        UserError: when there is no such file, or another one.
+    """
+    if path is None or path in ("best", "last", "hpc"):
+        return
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such checkpoint; `--ckpt_path` goes on with a fit that was killed")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # unpickling raises many kinds; each means "not a checkpoint"
+        raise UserError(f"{path}: not a checkpoint of a fit") from None
+    if not isinstance(content, dict) or "loops" not in content:
+        raise UserError(
+            f"{path}: holds no state of a fit that could go on; give one of its `checkpoints/`, or begin "
+            "from these weights where the model has `start_from`"
+        )
 
 
 def mistake_of(error: BaseException | None) -> Exception | None:

@@ -9,10 +9,26 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser, Namespace
 
+from vaevar.errors import UserError
+
 
 def read_contents(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """What is in some config files, in their order."""
-    return [yaml.safe_load(Path(path).read_text()) for path in paths]
+    """What is in some config files, in their order.
+
+    Raises:
+        UserError: when one is missing or no config.
+    """
+    return [_read(Path(path)) for path in paths]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: cannot be read as a config ({' '.join(str(error).split())})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is no config: it holds no sections such as model: and data:")
+    return content
 
 
 def instantiate(contents: Iterable[Mapping[str, Any]], **kinds: type) -> Namespace:

@@ -165,9 +165,14 @@ def in_own_process(program: str, arguments: Sequence[object]) -> dict[str, Any]:
     Args:
         program: a Python file whose last line of output is the JSON of a result.
         arguments: of its command line.
+
+    Raises:
+        SystemExit: with the program's exit code when it failed; it has said why itself.
     """
     command = [sys.executable, program, *map(str, arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
     return json.loads(done.stdout.splitlines()[-1])
 
 

@@ -11,7 +11,7 @@ import torch
 import zarr
 
 from tests.data.toys import GRID, SPEC
-from vaevar.data.cycle_errors import CycleErrorFields, CycleErrors
+from vaevar.data.cycle_errors import CycleErrorFields, CycleErrorPairs, CycleErrors
 from vaevar.data.pair_store import (
     finish_pairs,
     lay_out_coverage,
@@ -64,6 +64,23 @@ def test_errors_are_in_units_of_their_std_at_each_latitude(store):
     level = fields(store, zonal_floor=1.0)
     assert level.error_std.shape == (3, GRID.shape[0], 1)
     assert (level.error_std == level.error_std[:, :1]).all()
+
+
+def test_pairs_are_normalised_as_a_denoiser_expects(store):
+    settings = {"spec": SPEC, "validation_fraction": 0.25, "gap_hours": 12, "batch_size": 4}
+    pairs, plain = CycleErrorPairs(str(store), **settings), CycleErrors(str(store), **settings)
+    for data in (pairs, plain):
+        data.setup()
+    background, residual = (torch.cat(part) for part in zip(*pairs.training_in_order(), strict=True))
+    physical, errors, _ = (torch.cat(part) for part in zip(*plain.training_in_order(), strict=True))
+    mean, std, size = (
+        value[:, None, None] for value in (pairs.forecast_mean, pairs.forecast_std, pairs.residual_std)
+    )
+    torch.testing.assert_close(background * std + mean, physical)
+    torch.testing.assert_close(residual * size, errors)
+    assert background.mean().abs() < 0.1
+    assert residual.square().mean() == pytest.approx(1.0, abs=0.2)
+    assert pairs.lead_hours == 6
 
 
 def test_signs_are_flipped_only_while_training(store):

@@ -118,7 +118,7 @@ def test_innovations(configs: dict[str, Path]) -> None:
     content["data"]["init_args"]["analyses"] = 8
     configs["predict"].write_text(yaml.safe_dump(content))
     main(["predict", "--config", str(configs["predict"])])
-    printed = run("innovations.py", "--skip", 2, "--lags", "[1, 3]", "--run", "runs/cycle")
+    printed = run("innovations.py", "--skip", 2, "--lags", "[1, 3]", "--directory", "runs/cycle")
     header, _, free, near = printed.splitlines()
     names = ["arm", "msl, 1", "t2m, 1", "u, 1", "z, 1", "all, 1", "all, 3"]
     assert header.strip("| ").split(" | ") == names
@@ -133,7 +133,7 @@ def test_innovations(configs: dict[str, Path]) -> None:
     table = runpy.run_path(str(ROOT / "benchmarks/innovations.py"))["table"]
     with pytest.raises(UserError, match="no arm"):
         table(Path("runs/none"), 0, [1])
-    with pytest.raises(UserError, match="too few"):
+    with pytest.raises(UserError, match="too few analyses"):
         table(Path("runs/cycle"), 7, [1])
 
 

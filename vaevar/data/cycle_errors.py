@@ -34,6 +34,7 @@ class CycleErrorStore(SampleStore[Triple]):
 
     Attributes:
         statistics: as in :class:`vaevar.data.forecast_pairs.ForecastPairStore`.
+        lead_hours: age of the backgrounds.
 
     Raises:
         UserError: when it is missing, unreadable, or no such store.
@@ -43,6 +44,7 @@ class CycleErrorStore(SampleStore[Triple]):
         if not Path(path).is_dir():
             raise UserError(f"{path}: no such store of a cycle's errors; {_MAKE}")
         self._pairs = ForecastPairStore(path, step_hours, in_memory)
+        self.lead_hours = step_hours
         self.names, self.grid, self.times = self._pairs.names, self._pairs.grid, self._pairs.times
         self.statistics = self._pairs.statistics
         try:
@@ -112,6 +114,44 @@ class CycleErrors(StoredSamples[CycleErrorStore]):
         }
         background = batch[0].float() * known["scale"] + known["offset"]
         return background, batch[1].float() * known["residual_scale"], batch[2].float()
+
+
+class CycleErrorPairs(CycleErrors):
+    """Batches of (normalised background, error / std), each [B, C, H, W], as
+    :class:`vaevar.data.forecast_pairs.ForecastPairs` yields forecasts from the truth and their errors.
+
+    Args:
+        args, kwargs: as in :class:`CycleErrors`.
+
+    Attributes:
+        residual_std, forecast_mean, forecast_std: [C], physical units (after ``setup``).
+        lead_hours: age of the backgrounds.
+    """
+
+    @property
+    def lead_hours(self) -> int:
+        return self.store.lead_hours
+
+    @property
+    def residual_std(self) -> Tensor:
+        return self.store.statistics["residual_std"]
+
+    @property
+    def forecast_mean(self) -> Tensor:
+        return self.background_mean
+
+    @property
+    def forecast_std(self) -> Tensor:
+        return self.background_std
+
+    def normalise(self, batch: Triple) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """Stored values to (background − mean)/std and (truth − background)/std."""
+        background, errors, _ = super().normalise(batch)
+        mean, std, residual = (
+            value.to(background.device)[:, None, None]
+            for value in (self.forecast_mean, self.forecast_std, self.residual_std)
+        )
+        return (background - mean) / std, errors / residual
 
 
 class CycleErrorFields(CycleErrors):
