@@ -25,7 +25,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP)  ## Create .venv and install vaevar with the embedded world and the developers' tools
 
-cycle: $(STAMP)  ## Run the 15-day assimilation cycle on the embedded world: VAE-Var beside a free run
+cycle: $(STAMP)  ## Run the 15-day assimilation cycle on the embedded world: VAE-Var beside its rivals
 	$(BIN)/python main.py predict --config configs/cycle_sparse.yaml $(ARGS)
 
 benchmarks: $(STAMP)  ## Run every benchmark and write one table: ARGS="--device cuda" on a GPU, ARGS="--quick true" to try

@@ -1,4 +1,4 @@
-"""How fast a store of background errors streams, against reading the same bytes as plain files.
+r"""How fast a store of background errors streams, against reading the same bytes as plain files.
 
     python benchmarks/streaming.py --path data/background_errors.zarr --json_path streaming.json
 
@@ -6,7 +6,10 @@ Rates are of bytes as they lie on the disk (compressed): the median of some pass
 streaming take turns. Before a cold pass the files are dropped from the page cache (what lies below a virtual
 machine's disk may keep its own); in a warm one only decompression and copying are left to do. Samples are
 checked to be the same, and in the same order, whatever the number of workers. A store on 0.25° is made by
-`fit --config configs/covariance.yaml` with `configs/era5_errors.yaml` and `--data.init_args.coarsen_to null`.
+
+    python main.py predict --config configs/background_errors.yaml --config configs/era5_errors.yaml \
+        --data.init_args.path data/background_errors_native.zarr --data.init_args.coarsen_to null \
+        --data.init_args.samples_per_file 4
 """
 
 from __future__ import annotations
