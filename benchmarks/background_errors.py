@@ -127,7 +127,7 @@ def write_page(sources: dict[str, ErrorMoments], directory: Path) -> None:
     sections = [
         "# Background errors: samples, 3DVar's B, and the VAE",
         f"Command: `python {' '.join(sys.argv)}`",
-        "Everything is compared with the NMC differences that B and the VAE were made from (first source).",
+        "Everything is compared with the part of the NMC differences that is for training (first source).",
         "## Checks",
         "Greatest and mean |ratio − 1| to the first source, and the correlation of u500 with "
         "−(1/f) ∂z500/∂y: 1 where errors are geostrophic.",

@@ -101,6 +101,7 @@ if __name__ == "__main__":
         default=["configs/cycle_sparse.yaml"],
         help="of a cycle, later files winning; its arms, forecaster and observation errors are taken",
     )
-    parser.add_function_arguments(main, skip={"columns", "config"})
+    parser.add_argument("--arms", type=str, nargs="+", default=None, help="only these")
+    parser.add_function_arguments(main, skip={"columns", "config", "arms"})
     with one_line_errors():
         main(**parser.instantiate(parser.parse_args()))
