@@ -154,7 +154,7 @@ def test_a_wrong_shape_raises(shape):
 # --- normalisation --------------------------------------------------------------------------------
 
 
-def test_normalisation():
+def test_normalisation_and_back():
     mean, std = MEANS.numpy().astype(np.float64), np.array([5.0, 21.3, 3300.0, 1500.0, 1e-3, 4e-3])
     normalizer = Normalizer(mean, std)
     x = small_values().repeat(2, 1, 1, 1)
@@ -162,6 +162,7 @@ def test_normalisation():
     normalized = normalizer.normalize(x)
     torch.testing.assert_close(normalized[0], torch.zeros(6, 4, 8), atol=1e-6, rtol=0)
     torch.testing.assert_close(normalized[1], torch.full((6, 4, 8), 2.0), atol=2e-5, rtol=0)
+    torch.testing.assert_close(normalizer.denormalize(normalized), x)
 
 
 @pytest.mark.parametrize(

@@ -285,3 +285,7 @@ class Normalizer(nn.Module):
     def normalize(self, x: Tensor) -> Tensor:
         """[..., C, H, W] physical to normalised."""
         return (x - self.mean) / self.std
+
+    def denormalize(self, x: Tensor) -> Tensor:
+        """[..., C, H, W] normalised to physical."""
+        return x * self.std + self.mean
