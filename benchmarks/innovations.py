@@ -15,9 +15,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from vaevar.assim.consistency import departures, memory
 from vaevar.assim.observation_operator import ObservationOperator
+from vaevar.assim.scores import to_markdown
 from vaevar.config_sections import instantiate, read_contents
 from vaevar.data.cycles import AnalysisTimes
 from vaevar.data.era5 import WeatherStore
@@ -67,14 +69,10 @@ def table(directory: Path, skip: int, lags: list[int]) -> str:
             ]
         )
         after = {lag: memory_after(lag, innovations, observed) for lag in lags}
-        rows.append([arm.name, *after[lags[0]].values(), *(mean(values) for values in after.values())])
-    variables = [f"{name}, {lags[0]}" for name in memory_after(lags[0], innovations, observed)]
-    header = ["arm", *variables, *(f"all, {lag}" for lag in lags)]
-    lines = ["| " + " | ".join(header) + " |", "| --- |" + " ---: |" * (len(header) - 1)]
-    lines += [
-        f"| {name} | " + " | ".join(f"{value:.2f}" for value in values) + " |" for name, *values in rows
-    ]
-    return "\n".join(lines)
+        first = {f"{name}, {lags[0]}": value for name, value in after[lags[0]].items()}
+        means = {f"all, {lag}": float(np.mean(list(values.values()))) for lag, values in after.items()}
+        rows.append({"arm": arm.name} | {name: f"{value:.2f}" for name, value in (first | means).items()})
+    return to_markdown(pd.DataFrame(rows))
 
 
 def memory_after(lag: int, innovations: np.ndarray, observed: list[Observations]) -> dict[str, float]:
@@ -86,11 +84,6 @@ def memory_after(lag: int, innovations: np.ndarray, observed: list[Observations]
 def places(observations: Observations) -> np.ndarray:
     """[2, P] latitudes and longitudes."""
     return np.stack([observations.latitude, observations.longitude])
-
-
-def mean(values: dict[str, float]) -> float:
-    """Over variables."""
-    return float(np.mean(list(values.values())))
 
 
 if __name__ == "__main__":

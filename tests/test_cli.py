@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from vaevar.cli import main, mistake_of
+from vaevar.cli import LIGHTNINGS_OWN, check_checkpoint, main, mistake_of
 from vaevar.config_sections import read_contents
 from vaevar.errors import UserError
 from vaevar.provenance import fingerprint, provenance, sha256
@@ -54,6 +54,20 @@ def test_what_is_no_checkpoint_of_a_fit_is_refused(
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert last.startswith(f"error: {path}: ")
     assert complaint in last
+
+
+@pytest.mark.parametrize("name", ["best", "last", "hpc", "registry:vae", "gs://bucket/last.ckpt"])
+def test_names_and_addresses_of_checkpoints_are_left_to_lightning(name: str) -> None:
+    assert LIGHTNINGS_OWN.match(name)
+    assert not LIGHTNINGS_OWN.match("runs/vae/checkpoints/last.ckpt")
+    assert not LIGHTNINGS_OWN.match("last.ckpt")
+
+
+def test_weights_alone_are_enough_where_no_fit_goes_on(tmp_path: Path) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "weights.ckpt")
+    check_checkpoint(str(tmp_path / "weights.ckpt"), of_a_fit=False)
+    with pytest.raises(UserError, match="no state of a fit"):
+        check_checkpoint(str(tmp_path / "weights.ckpt"), of_a_fit=True)
 
 
 @pytest.mark.parametrize("content", [None, "a: b: c", "only words"])

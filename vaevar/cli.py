@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -20,6 +21,8 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from vaevar.assim.cycle import Cycle
 from vaevar.errors import UserError
 from vaevar.provenance import fingerprint, provenance
+
+LIGHTNINGS_OWN = re.compile(r"(best|last|hpc)$|registry\b|\w+://")
 
 
 class RunRecord(SaveConfigCallback):
@@ -73,7 +76,10 @@ class VaevarCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
         # Lightning reads the checkpoint's settings next, and takes it to be one.
-        check_checkpoint(self.config[self.config.subcommand].get("ckpt_path"))
+        path = self.config[self.config.subcommand].get("ckpt_path")
+        # Names (best, last, ...), addresses and directories of sharded checkpoints are Lightning's affair.
+        if path is not None and not LIGHTNINGS_OWN.match(path) and not Path(path).is_dir():
+            check_checkpoint(path, of_a_fit=self.config.subcommand == "fit")
 
     def before_instantiate_classes(self) -> None:
         # Lightning's advertisements, and warnings about matters that its user cannot mend.
@@ -118,24 +124,23 @@ def main(args: list[str] | None = None) -> None:
         raise SystemExit(2) from None
 
 
-def check_checkpoint(path: str | None) -> None:
-    """Refuse to go on from what is no checkpoint of a fit.
+def check_checkpoint(path: str, of_a_fit: bool) -> None:
+    """Refuse a file that is no checkpoint.
 
     Args:
-        path: ``--ckpt_path``, or one of Lightning's names for a checkpoint: best, last, hpc.
+        path: ``--ckpt_path``.
+        of_a_fit: a fit is to go on from it, which takes more than weights.
 
     Raises:
         UserError: when there is no such file, or another one.
     """
-    if path is None or path in ("best", "last", "hpc"):
-        return
     if not Path(path).is_file():
         raise UserError(f"{path}: no such checkpoint; `--ckpt_path` goes on with a fit that was killed")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # unpickling raises many kinds; each means "not a checkpoint"
         raise UserError(f"{path}: not a checkpoint of a fit") from None
-    if not isinstance(content, dict) or "loops" not in content:
+    if not isinstance(content, dict) or (of_a_fit and "loops" not in content):
         raise UserError(
             f"{path}: holds no state of a fit that could go on; give one of its `checkpoints/`, or begin "
             "from these weights where the model has `start_from`"
