@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
+from measuring import machine
 
-from vaevar import program
-from vaevar.performance import machine
+from vaevar import scripts as program
 
 START, END, FIRST_ANALYSIS = "2020-01-01T00", "2020-01-05T18", "2020-01-03T06"
 NATIVE_ERRORS = "background_errors_native.zarr"  # on the states' own grid
@@ -147,7 +147,7 @@ def write_configs(data: Path, size: Size, device: str) -> None:
 
 def _network(columns: int) -> dict[str, Any]:
     return {
-        "class_path": "vaevar.data.observations.ColumnNetwork",
+        "class_path": "vaevar.data.observations.networks.ColumnNetwork",
         "init_args": {"count": columns, "seed": 0},
     }
 
@@ -155,7 +155,7 @@ def _network(columns: int) -> dict[str, Any]:
 def preparations(data: Path, size: Size) -> dict[str, list[Any]]:
     """What the programs need, under ``data``, and the command that makes each."""
     grid = ["--rows", size.rows, "--columns", size.columns]
-    source = ["--source", "vaevar.data.era5.StoreSource", "--source.path", data / "era5.zarr"]
+    source = ["--source", "vaevar.data.weather.store.StoreSource", "--source.path", data / "era5.zarr"]
     main_py = PROGRAMS.parent / "main.py"
 
     def fit(*names: str | Path) -> list[Any]:
@@ -172,9 +172,9 @@ def preparations(data: Path, size: Size) -> dict[str, list[Any]]:
     native += [f"--data.init_args.path={data}/{NATIVE_ERRORS}", "--data.init_args.coarsen_to=null"]
     native += ["--data.init_args.samples_per_file=4"]
     return {
-        weather.name: ["-m", "vaevar.data.sample_store", "--path", weather, *grid, *period],
-        forecaster.name: ["-m", "vaevar.models.full_size_forecaster", "--path", forecaster, *grid],
-        std.name: ["-m", "vaevar.data.climatology", *source, *period, "--path", std],
+        weather.name: ["-m", "vaevar.standins.weather", "--path", weather, *grid, *period],
+        forecaster.name: ["-m", "vaevar.standins.forecaster", "--path", forecaster, *grid],
+        std.name: ["-m", "vaevar.data.weather.climatology", *source, *period, "--path", std],
         "covariance.nc": [
             *b,
             f"--model.init_args.path={data}/covariance.nc",

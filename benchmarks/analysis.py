@@ -21,21 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from jsonargparse import ArgumentParser
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
-
-from vaevar.assim.control import ControlTransform, regrid
-from vaevar.assim.covariance import CovarianceControl
-from vaevar.assim.latent import LatentControl
-from vaevar.assim.observation_operator import ObservationOperator
-from vaevar.assim.variational import Cost, VariationalAssimilator, minimise
-from vaevar.data.observations import ColumnNetwork, ObservationErrors, Observations, simulate
-from vaevar.data.sample_store import MadeUpWeather
-from vaevar.data.typical_climate import typical_climate
-from vaevar.models.vae import VAE
-from vaevar.performance import (
+from measuring import (
     Timer,
     device_peak_gb,
     forget_peak,
@@ -45,10 +31,29 @@ from vaevar.performance import (
     peak_gb,
     write_results,
 )
-from vaevar.program import one_line_errors
-from vaevar.sphere import Grid
-from vaevar.state import State, StateSpec
-from vaevar.wind import field_of
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from vaevar.assim.control.base import ControlTransform
+from vaevar.assim.control.covariance import CovarianceControl
+from vaevar.assim.control.latent import LatentControl
+from vaevar.assim.cost import Cost
+from vaevar.assim.minimiser import minimise
+from vaevar.assim.variational import VariationalAssimilator
+from vaevar.data.observations.errors import ObservationErrors
+from vaevar.data.observations.networks import ColumnNetwork
+from vaevar.data.observations.operator import ObservationOperator
+from vaevar.data.observations.points import Observations
+from vaevar.data.observations.simulate import simulate
+from vaevar.models.vae.vae import VAE
+from vaevar.scripts import one_line_errors
+from vaevar.sphere.grid import Grid
+from vaevar.sphere.wind import field_of
+from vaevar.standins.climate import typical_climate
+from vaevar.standins.weather import MadeUpWeather
+from vaevar.state import State, StateSpec, regrid
 
 TIME = np.datetime64("2020-01-01T00", "h")
 LATENT_ROWS = 144  # 1.25°: a multiple of the windows of the trained decoder

@@ -21,17 +21,23 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from vaevar.assim.control import ControlTransform
-from vaevar.assim.covariance import CovarianceControl
-from vaevar.assim.covariance_diagnostics import ErrorMoments
-from vaevar.assim.covariance_figures import (
+from vaevar.assim.control.base import ControlTransform
+from vaevar.assim.control.covariance import CovarianceControl
+from vaevar.assim.control.latent import LatentControl
+from vaevar.data.samples.background_errors import BackgroundErrorStore
+from vaevar.data.samples.module import split_in_time
+from vaevar.errors import UserError
+from vaevar.moments import ErrorMoments
+from vaevar.scripts import run
+from vaevar.state import StateSpec
+from vaevar.verification.background_errors.figures import (
     cross_figure,
     length_figure,
     spectrum_figure,
     std_figure,
     vertical_figure,
 )
-from vaevar.assim.covariance_report import (
+from vaevar.verification.background_errors.tables import (
     checks,
     cross_table,
     latitude_table,
@@ -40,12 +46,6 @@ from vaevar.assim.covariance_report import (
     std_table,
     vertical_table,
 )
-from vaevar.assim.latent import LatentControl
-from vaevar.data.background_errors import BackgroundErrorStore
-from vaevar.data.stored_samples import split_in_time
-from vaevar.errors import UserError
-from vaevar.program import run
-from vaevar.state import StateSpec
 
 VERTICAL = ("z", "u", "t", "q")
 SPECTRA = ("z500", "t850", "u500", "v500", "q700", "u250", "t2m", "msl")

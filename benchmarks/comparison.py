@@ -20,12 +20,12 @@ from pathlib import Path
 import pandas as pd
 from jsonargparse import ArgumentParser
 
-from vaevar.assim.comparison import NETWORKS, Case, callback_settings, current, read
-from vaevar.assim.comparison_figure import comparison_figure
-from vaevar.assim.comparison_sweep import Sweep, execute, resolve
-from vaevar.assim.comparison_table import report, wide
 from vaevar.errors import UserError
-from vaevar.program import one_line_errors
+from vaevar.experiments.comparison.figure import comparison_figure
+from vaevar.experiments.comparison.record import NETWORKS, Case, callback_settings, current, read
+from vaevar.experiments.comparison.sweep import Sweep, execute, resolve
+from vaevar.experiments.comparison.table import report, wide
+from vaevar.scripts import one_line_errors
 
 
 def main(

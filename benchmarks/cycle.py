@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
+from measuring import device_peak_gb, forget_peak, machine, peak_gb, write_results
 from rich.console import Console
 from rich.table import Table
 
 from vaevar.cli import main as run
-from vaevar.performance import device_peak_gb, forget_peak, machine, peak_gb, write_results
-from vaevar.program import one_line_errors
+from vaevar.scripts import one_line_errors
 
 
 def main(
@@ -43,7 +43,7 @@ def main(
     words += ["--data.init_args.analyses", str(analyses), "--trainer.logger.init_args.save_dir", "runs"]
     words += ["--trainer.logger.init_args.name", name, "--restart"]
     words += ["--trainer.accelerator", "gpu" if device == "cuda" else "cpu"]
-    words += ["--trainer.callbacks+", "vaevar.assim.cycle_profile.CycleProfile"]
+    words += ["--trainer.callbacks+", "cycle_profile.CycleProfile"]
     forget_peak(device)
     run(["predict", *words])
     profile = json.loads((Path("runs") / name / "profile.json").read_text())

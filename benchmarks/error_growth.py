@@ -18,11 +18,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vaevar.data.climatology import load_climatological_std
-from vaevar.data.cycle_errors import CycleErrors
-from vaevar.models.onnx import OnnxForecaster
-from vaevar.models.protocol import Forecaster
-from vaevar.program import run
+from vaevar.data.samples.cycle_errors import CycleErrors
+from vaevar.data.weather.climatology import load_climatological_std
+from vaevar.forecast import Forecaster
+from vaevar.models.forecaster.fengwu import OnnxForecaster
+from vaevar.scripts import run
 from vaevar.state import StateSpec
 
 

@@ -10,12 +10,12 @@ import time
 import numpy as np
 import torch
 
-from vaevar.assim.verification import RootMeanSquare
-from vaevar.data.speedy import PERIODS, STEP, SpeedyWorld
-from vaevar.models.onnx import OnnxForecaster
-from vaevar.models.protocol import rollout
-from vaevar.program import run
+from vaevar.data.weather.speedy import PERIODS, STEP, SpeedyWorld
+from vaevar.forecast import rollout
+from vaevar.models.forecaster.fengwu import OnnxForecaster
+from vaevar.scripts import run
 from vaevar.state import StateSpec
+from vaevar.verification.metrics import RootMeanSquare
 
 CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
 

@@ -1,6 +1,6 @@
 """A step of an ONNX forecaster on torch tensors where they lie, against the same model fed with host arrays.
 
-    python -m vaevar.models.full_size_forecaster
+    python -m vaevar.standins.forecaster
     python benchmarks/forecaster.py --device cuda
 
 The plain way is that of published scripts: normalise with numpy, let the session copy arrays in and out, undo
@@ -17,21 +17,13 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime as ort
 import torch
+from measuring import Timer, bandwidth_gb_per_s, device_peak_gb, forget_peak, machine, peak_gb, write_results
 from torch import Tensor
 
-from vaevar.data.sample_store import MadeUpWeather
 from vaevar.errors import UserError
-from vaevar.models.onnx import OnnxForecaster
-from vaevar.performance import (
-    Timer,
-    bandwidth_gb_per_s,
-    device_peak_gb,
-    forget_peak,
-    machine,
-    peak_gb,
-    write_results,
-)
-from vaevar.program import run
+from vaevar.models.forecaster.fengwu import OnnxForecaster
+from vaevar.scripts import run
+from vaevar.standins.weather import MadeUpWeather
 
 TIMES = np.datetime64("2020-01-01T00", "h") + np.timedelta64(6, "h") * np.arange(2)
 

@@ -3,7 +3,7 @@
     python main.py predict --config configs/cycle_sparse.yaml
     python benchmarks/innovations.py --directory runs/cycle_sparse
 
-With the gain of the Kalman filter innovations are white (:mod:`vaevar.assim.consistency`). So the
+With the gain of the Kalman filter innovations are white (:mod:`vaevar.verification.consistency`). So the
 autocorrelation of each arm's innovations tells, without any truth, on which side its gain errs: above 0 it
 takes too little, and λ is too large; below 0 too much. A row per arm: every variable after one step, and all
 of them after several. The run must have written its backgrounds (`StateWriter`), over a network that does
@@ -17,15 +17,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from vaevar.assim.consistency import departures, memory
-from vaevar.assim.observation_operator import ObservationOperator
-from vaevar.assim.scores import to_markdown
-from vaevar.config_sections import instantiate, read_contents
-from vaevar.data.cycles import AnalysisTimes
-from vaevar.data.era5 import WeatherStore
-from vaevar.data.observations import Observations
+from vaevar.data.analysis_times import AnalysisTimes
+from vaevar.data.observations.operator import ObservationOperator
+from vaevar.data.observations.points import Observations
+from vaevar.data.weather.store import WeatherStore
 from vaevar.errors import UserError
-from vaevar.program import run
+from vaevar.scripts import instantiate, read_contents, run
+from vaevar.verification.consistency import departures, memory
+from vaevar.verification.tables import to_markdown
 
 
 def main(directory: str = "runs/cycle_sparse", skip: int = 20, lags: list[int] | None = None) -> None:

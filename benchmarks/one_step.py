@@ -14,17 +14,18 @@ import numpy as np
 import torch
 from jsonargparse import ArgumentParser
 
-from vaevar.assim.module import AssimilationModule
-from vaevar.assim.variational import FreeRun, VariationalAssimilator
-from vaevar.assim.verification import RootMeanSquare
-from vaevar.config_sections import instantiate, read_contents
-from vaevar.data.cycles import HOUR, AnalysisTimes
-from vaevar.data.observations import ColumnNetwork, simulate
-from vaevar.data.speedy import PERIODS, SpeedyWorld
+from vaevar.assim.assimilator import FreeRun
+from vaevar.assim.cycle.module import AssimilationModule
+from vaevar.assim.variational import VariationalAssimilator
+from vaevar.data.analysis_times import HOUR, AnalysisTimes
+from vaevar.data.observations.networks import ColumnNetwork
+from vaevar.data.observations.simulate import simulate
+from vaevar.data.weather.speedy import PERIODS, SpeedyWorld
 from vaevar.errors import UserError
-from vaevar.models.protocol import rollout
-from vaevar.program import one_line_errors
+from vaevar.forecast import rollout
+from vaevar.scripts import instantiate, one_line_errors, read_contents
 from vaevar.state import State
+from vaevar.verification.metrics import RootMeanSquare
 
 
 def main(

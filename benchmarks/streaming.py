@@ -20,14 +20,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import write_results
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DistributedSampler
 
-from vaevar.data.background_errors import BackgroundErrorStore
-from vaevar.data.sample_loader import SampleLoader
-from vaevar.performance import write_results
-from vaevar.program import run
+from vaevar.data.samples.background_errors import BackgroundErrorStore
+from vaevar.data.samples.loader import SampleLoader
+from vaevar.scripts import run
 
 
 def main(

@@ -24,14 +24,7 @@ from typing import Any, Literal
 import lightning as L
 import torch
 from jsonargparse import ArgumentParser
-from rich.console import Console
-from rich.table import Table
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
-
-from vaevar.config_sections import instantiate, read_contents
-from vaevar.models.vae import VAE
-from vaevar.performance import (
+from measuring import (
     Timer,
     Work,
     bandwidth_gb_per_s,
@@ -44,8 +37,14 @@ from vaevar.performance import (
     work_of,
     write_results,
 )
-from vaevar.program import one_line_errors
-from vaevar.sphere import Grid
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from vaevar.models.vae.vae import VAE
+from vaevar.scripts import instantiate, one_line_errors, read_contents
+from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
 Precision = Literal["32-true", "bf16-mixed"]
@@ -114,7 +113,7 @@ def measure(
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     flags = {"checkpoint_activations": checkpoint_activations, "compile": compile}
-    overlay = {"model": {"class_path": "vaevar.models.vae.VAE", "init_args": flags}}
+    overlay = {"model": {"class_path": "vaevar.models.vae.vae.VAE", "init_args": flags}}
     vae = instantiate([*contents, overlay], model=VAE).model
     work = work_of_step(vae, DTYPES[precision], batch_size)
     clock = StepClock(warm_up)

@@ -11,9 +11,9 @@ from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from vaevar.cli import LIGHTNINGS_OWN, check_checkpoint, main, mistake_of
-from vaevar.config_sections import read_contents
 from vaevar.errors import UserError
 from vaevar.provenance import fingerprint, provenance, sha256
+from vaevar.scripts import read_contents
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 

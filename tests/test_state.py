@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from vaevar.data.sample_store import LEVELS
-from vaevar.data.typical_climate import typical_climate
 from vaevar.errors import UserError
-from vaevar.sphere import Grid
+from vaevar.sphere.grid import Grid
+from vaevar.standins.climate import typical_climate
+from vaevar.standins.weather import LEVELS
 from vaevar.state import PRESSURE_LEVELS, VARIABLES, Channel, Normalizer, State, StateSpec
 
 GRID = Grid.gaussian(4)

@@ -18,7 +18,7 @@ from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from vaevar.assim.cycle import Cycle
+from vaevar.assim.cycle.cycle import Cycle
 from vaevar.errors import UserError
 from vaevar.provenance import fingerprint, provenance
 
@@ -92,7 +92,7 @@ class VaevarCLI(LightningCLI):
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*not supported by the model summary.*")
-        # Processes that find nothing left to make (vaevar.data.store_making).
+        # Processes that find nothing left to make (vaevar.data.samples.predict_loop).
         warnings.filterwarnings("ignore", message=".*across ranks is zero.*")
         # A calibration is a fit without an optimiser.
         warnings.filterwarnings("ignore", message=".*configure_optimizers` returned `None`.*")

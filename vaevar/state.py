@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.errors import UserError
-from vaevar.sphere import Grid
+from vaevar.sphere.grid import Grid
+from vaevar.sphere.interpolation import InterpolationWeights, bilinear_weights
 
 PRESSURE_LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 
@@ -43,6 +44,8 @@ SURFACE_VARIABLES = {
     "t2m": Variable("2m_temperature", "K", 150.0, 350.0),
     "msl": Variable("mean_sea_level_pressure", "Pa", 85_000.0, 115_000.0),
 }
+
+
 UPPER_VARIABLES = {
     "z": Variable("geopotential", "m**2 s**-2", -12_000.0, 260_000.0),
     "q": Variable("specific_humidity", "kg kg**-1", -0.01, 0.06),
@@ -50,6 +53,8 @@ UPPER_VARIABLES = {
     "v": Variable("v_component_of_wind", "m s**-1", -200.0, 200.0, is_wind=True),
     "t": Variable("temperature", "K", 130.0, 350.0),
 }
+
+
 VARIABLES = SURFACE_VARIABLES | UPPER_VARIABLES
 
 
@@ -289,3 +294,34 @@ class Normalizer(nn.Module):
     def denormalize(self, x: Tensor) -> Tensor:
         """[..., C, H, W] normalised to physical."""
         return x * self.std + self.mean
+
+
+def regrid(field: Tensor, spec: StateSpec, source: Grid, target: Grid) -> Tensor:
+    """Put an increment on another grid, bilinearly; winds change sign across a pole.
+
+    Args:
+        field: [..., C, H, W] on ``source``.
+        spec: its channels.
+
+    Returns:
+        [..., C, H', W'] on ``target`` (the field itself where the grids are the same).
+    """
+    if source == target:
+        return field
+    weights = _grid_weights(source, target)
+    flat = field.flatten(-2)
+    is_wind = torch.tensor([channel.is_wind for channel in spec.channels], device=field.device)
+    out = torch.zeros((), dtype=field.dtype, device=field.device)
+    # Corner by corner: all four at once would take several times the memory of a 0.25° state.
+    for corner in range(weights.index.shape[1]):
+        weight = weights.weight[:, corner].to(field)
+        mirrored = weights.across_pole[:, corner].to(field.device)
+        signed = torch.where(mirrored & is_wind[:, None], -weight, weight) if mirrored.any() else weight
+        out = out + flat.index_select(-1, weights.index[:, corner].to(field.device)) * signed
+    return out.reshape(*field.shape[:-2], *target.shape)
+
+
+@lru_cache(maxsize=4)
+def _grid_weights(source: Grid, target: Grid) -> InterpolationWeights:
+    latitude, longitude = np.meshgrid(target.latitude, target.longitude, indexing="ij")
+    return bilinear_weights(source, latitude.ravel(), longitude.ravel())

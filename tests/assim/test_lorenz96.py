@@ -13,10 +13,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaevar.assim.control import LinearControl
-from vaevar.assim.variational import Assimilator, FreeRun, VariationalAssimilator
-from vaevar.data.observations import Network, ObservationErrors, Points, simulate
-from vaevar.sphere import Grid
+from vaevar.assim.assimilator import Assimilator, FreeRun
+from vaevar.assim.control.base import LinearControl
+from vaevar.assim.variational import VariationalAssimilator
+from vaevar.data.observations.errors import ObservationErrors
+from vaevar.data.observations.networks import Network
+from vaevar.data.observations.points import Points
+from vaevar.data.observations.simulate import simulate
+from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
 
 SIZE, STEP = 40, 0.05

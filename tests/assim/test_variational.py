@@ -11,13 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vaevar.assim.control import ControlTransform, LinearControl, regrid
-from vaevar.assim.observation_operator import ObservationOperator
-from vaevar.assim.variational import Analysis, Assimilator, Cost, FreeRun, VariationalAssimilator, minimise
-from vaevar.data.observations import ColumnNetwork, ObservationErrors, Observations, simulate
+from vaevar.assim.assimilator import Analysis, Assimilator, FreeRun
+from vaevar.assim.control.base import ControlTransform, LinearControl
+from vaevar.assim.cost import Cost
+from vaevar.assim.minimiser import minimise
+from vaevar.assim.variational import VariationalAssimilator
+from vaevar.data.observations.errors import ObservationErrors
+from vaevar.data.observations.networks import ColumnNetwork
+from vaevar.data.observations.operator import ObservationOperator
+from vaevar.data.observations.points import Observations
+from vaevar.data.observations.simulate import simulate
 from vaevar.errors import UserError
-from vaevar.sphere import Grid
-from vaevar.state import State, StateSpec
+from vaevar.sphere.grid import Grid
+from vaevar.state import State, StateSpec, regrid
 
 SPEC = StateSpec(surface=["u10", "t2m"], upper=["t"], levels=[500, 850])
 GRID = Grid.gaussian(4)

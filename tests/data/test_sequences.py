@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from vaevar.data import sequences
-from vaevar.data.era5 import StoreSource, WeatherStore
-from vaevar.data.sequences import LaneSampler, SequenceDataset, StateSequences, six_hourly, statistics
-from vaevar.data.weather_writer import create_store, write_states
+from vaevar.data.sequences import LaneSampler, SequenceDataset, StateSequences, statistics
+from vaevar.data.times import six_hourly
+from vaevar.data.weather.store import StoreSource, WeatherStore
+from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
-from vaevar.sphere import Grid
+from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
 SPEC = StateSpec(surface=("u10",), upper=("z", "q"), levels=(500,))

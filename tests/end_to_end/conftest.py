@@ -12,11 +12,12 @@ import pytest
 import torch
 import yaml
 
-from vaevar.assim.dashboards import Dashboards
 from vaevar.cli import main
-from vaevar.data.weather_writer import create_store, write_states
-from vaevar.sphere import Grid, SphericalHarmonics
+from vaevar.data.weather.writer import create_store, write_states
+from vaevar.sphere.grid import Grid
+from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.state import StateSpec
+from vaevar.verification.dashboards import Dashboards
 
 SPEC = {"surface": ["t2m", "msl"], "upper": ["z", "u"], "levels": [500, 850]}
 START = np.datetime64("2021-01-01T00", "h")
@@ -59,13 +60,16 @@ def configs(
     spec = StateSpec(**SPEC)
     files = toy_onnx(spec, added=np.zeros(len(spec)), shape=(16, 32))
     forecaster = {
-        "class_path": "vaevar.models.onnx.OnnxForecaster",
+        "class_path": "vaevar.models.forecaster.fengwu.OnnxForecaster",
         "init_args": {
             "model": str(files.model), "mean": str(files.mean), "std": str(files.std),
             "spec": SPEC, "grid": "gaussian",
         },
     }  # fmt: skip
-    source = {"class_path": "vaevar.data.era5.StoreSource", "init_args": {"path": str(world / "truth.zarr")}}
+    source = {
+        "class_path": "vaevar.data.weather.store.StoreSource",
+        "init_args": {"path": str(world / "truth.zarr")},
+    }
     logger = {
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
         "init_args": {"save_dir": "runs", "name": "vae", "version": ""},
@@ -73,7 +77,7 @@ def configs(
     fit = {
         "seed_everything": 1,
         "model": {
-            "class_path": "vaevar.models.vae.VAE",
+            "class_path": "vaevar.models.vae.vae.VAE",
             "init_args": {
                 "nlat": 16, "nlon": 32, "gaussian": True, **SPEC, "patch": 2, "stem_width": 4,
                 "head_width": 4,
@@ -82,7 +86,7 @@ def configs(
             },
         },
         "data": {
-            "class_path": "vaevar.data.background_errors.BackgroundErrors",
+            "class_path": "vaevar.data.samples.background_errors.BackgroundErrors",
             "init_args": {
                 "source": source, "forecaster": forecaster, "path": "data/errors.zarr",
                 "start": "2021-01-01T00", "end": "2021-01-15T00", "every_hours": 6,
@@ -100,7 +104,7 @@ def configs(
                     },
                 },
                 {
-                    "class_path": "vaevar.models.vae_diagnostics.SampleDiagnostics",
+                    "class_path": "vaevar.models.vae.diagnostics.SampleDiagnostics",
                     "init_args": {"every_n_epochs": 2, "samples": 4, "channels": ["z500"]},
                 },
             ],
@@ -110,16 +114,16 @@ def configs(
         "seed_everything": 1,
         "return_predictions": False,
         "model": {
-            "class_path": "vaevar.assim.module.AssimilationModule",
+            "class_path": "vaevar.assim.cycle.module.AssimilationModule",
             "init_args": {
                 "forecaster": forecaster,
                 "arms": {
-                    "free": {"class_path": "vaevar.assim.variational.FreeRun"},
+                    "free": {"class_path": "vaevar.assim.assimilator.FreeRun"},
                     "vaevar": {
                         "class_path": "vaevar.assim.variational.VariationalAssimilator",
                         "init_args": {
                             "control": {
-                                "class_path": "vaevar.assim.latent.LatentControl",
+                                "class_path": "vaevar.assim.control.latent.LatentControl",
                                 "init_args": {"checkpoint": "runs/vae/checkpoints/best.ckpt"},
                             },
                             "iterations": 5,
@@ -129,11 +133,12 @@ def configs(
             },
         },
         "data": {
-            "class_path": "vaevar.data.cycles.AnalysisTimes",
+            "class_path": "vaevar.data.analysis_times.AnalysisTimes",
             "init_args": {
                 "source": source, "start": "2021-01-16T00", "analyses": 4, "lead_hours": 12, "spec": SPEC,
                 "network": {
-                    "class_path": "vaevar.data.observations.ColumnNetwork", "init_args": {"count": 20}
+                    "class_path": "vaevar.data.observations.networks.ColumnNetwork",
+                    "init_args": {"count": 20}
                 },
                 "climatology": str(world / "climatological_std.npy"),
             },
@@ -142,14 +147,14 @@ def configs(
             "accelerator": "cpu", "devices": 1, "inference_mode": False,
             "logger": {**logger, "init_args": {"save_dir": "runs", "name": "cycle", "version": ""}},
             "callbacks": [
-                {"class_path": "vaevar.assim.cycle.Cycle"},
-                {"class_path": "vaevar.assim.writer.StateWriter"},
-                {"class_path": "vaevar.assim.scores.Scores", "init_args": {"skip": 1}},
+                {"class_path": "vaevar.assim.cycle.cycle.Cycle"},
+                {"class_path": "vaevar.assim.cycle.writer.StateWriter"},
+                {"class_path": "vaevar.verification.scores.Scores", "init_args": {"skip": 1}},
                 {
-                    "class_path": "vaevar.assim.dashboards.Dashboards",
+                    "class_path": "vaevar.verification.dashboards.Dashboards",
                     "init_args": {"channels": ["z500"], "maps": ["z500"], "maps_every": 3},
                 },
-                {"class_path": "vaevar.assim.progress.CycleProgress"},
+                {"class_path": "vaevar.assim.cycle.progress.CycleProgress"},
             ],
         },
     }  # fmt: skip

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from vaevar.cli import main
 from vaevar.errors import UserError
-from vaevar.models.full_size_forecaster import write
-from vaevar.sphere import Grid
+from vaevar.sphere.grid import Grid
+from vaevar.standins.forecaster import write
 from vaevar.state import StateSpec
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ def test_training_in_two_processes(configs: dict[str, Path]) -> None:
 
 def test_cycle(configs: dict[str, Path]) -> None:
     content = yaml.safe_load(configs["predict"].read_text())
-    content["model"]["init_args"]["arms"] = {"free": {"class_path": "vaevar.assim.variational.FreeRun"}}
+    content["model"]["init_args"]["arms"] = {"free": {"class_path": "vaevar.assim.assimilator.FreeRun"}}
     content["trainer"]["callbacks"] = content["trainer"]["callbacks"][:3]
     configs["predict"].write_text(yaml.safe_dump(content))
     words = ["--config", configs["predict"], "--analyses", 3, "--json_path", "results.json"]
@@ -109,9 +109,9 @@ def test_analysis(tmp_path: Path) -> None:
 def test_innovations(configs: dict[str, Path]) -> None:
     content = yaml.safe_load(configs["predict"].read_text())
     content["model"]["init_args"]["arms"] = {
-        "free": {"class_path": "vaevar.assim.variational.FreeRun"},
+        "free": {"class_path": "vaevar.assim.assimilator.FreeRun"},
         "near": {
-            "class_path": "vaevar.assim.interpolation.LinearInterpolation",
+            "class_path": "vaevar.assim.interpolation.linear.LinearInterpolation",
             "init_args": {"range_km": 2500.0},
         },
     }

@@ -13,7 +13,7 @@ import xarray as xr
 import yaml
 
 from vaevar.cli import main
-from vaevar.sphere import Grid
+from vaevar.sphere.grid import Grid
 
 
 def predict(configs: dict[str, Path], *arguments: str) -> None:

@@ -16,8 +16,8 @@ import pytest
 import yaml
 from filelock import FileLock
 
-from vaevar.assim.comparison import MEAN, fingerprints, read
-from vaevar.assim.comparison_sweep import resolve
+from vaevar.experiments.comparison.record import MEAN, fingerprints, read
+from vaevar.experiments.comparison.sweep import resolve
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "comparison.py"
 RESULTS = Path("benchmarks/results/comparison")
@@ -30,9 +30,10 @@ def config(configs: dict[str, Path]) -> Path:
     """A cycle with two arms, and the committed settings of the comparison as an overlay, made small."""
     content = yaml.safe_load(configs["predict"].read_text())
     content["model"]["init_args"]["arms"] = {
-        "free": {"class_path": "vaevar.assim.variational.FreeRun"},
+        "free": {"class_path": "vaevar.assim.assimilator.FreeRun"},
         "interpolation": {
-            "class_path": "vaevar.assim.interpolation.LinearInterpolation", "init_args": {"range_km": 3000.0}
+            "class_path": "vaevar.assim.interpolation.linear.LinearInterpolation",
+            "init_args": {"range_km": 3000.0}
         },
     }  # fmt: skip
     content["data"]["init_args"]["start"] = "2021-01-15T00"  # the store reaches five days beyond the cycle
@@ -162,7 +163,10 @@ def test_failures_and_mistakes(
         compare("--networks", "fixed", "--arms", "free")
     assert runs(capsys.readouterr().out) == []
     # An arm that fails does not stop the others.
-    arm = {"class_path": "vaevar.assim.latent.LatentControl", "init_args": {"checkpoint": "nowhere.ckpt"}}
+    arm = {
+        "class_path": "vaevar.assim.control.latent.LatentControl",
+        "init_args": {"checkpoint": "nowhere.ckpt"},
+    }
     broken = {"class_path": "vaevar.assim.variational.VariationalAssimilator", "init_args": {"control": arm}}
     change(config, lambda content: content["model"]["init_args"].update(
         arms={"broken": broken, **content["model"]["init_args"]["arms"]}

@@ -14,9 +14,9 @@ import yaml
 
 from tests.end_to_end.conftest import SPEC
 from vaevar.cli import main
-from vaevar.data.coverage import after, no_coverage
-from vaevar.data.observations import ColumnNetwork
-from vaevar.sphere import Grid
+from vaevar.data.observations.coverage import after, no_coverage
+from vaevar.data.observations.networks import ColumnNetwork
+from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
 GRID = Grid.gaussian(16)
@@ -34,16 +34,16 @@ def recording(configs: dict[str, Path], analyses: int = 24) -> str:
     def edit(content: dict[str, Any]) -> None:
         content["model"]["init_args"]["arms"] = {
             "oi": {
-                "class_path": "vaevar.assim.optimal_interpolation.OptimalInterpolation",
+                "class_path": "vaevar.assim.interpolation.optimal.OptimalInterpolation",
                 "init_args": {"length_km": 1500.0},
             }
         }
         content["data"]["init_args"] |= {"start": "2021-01-02T00", "analyses": analyses}
         content["trainer"]["logger"]["init_args"]["name"] = "recording"
         content["trainer"]["callbacks"] = [
-            {"class_path": "vaevar.assim.cycle.Cycle", "init_args": {"afresh_every": 8}},
+            {"class_path": "vaevar.assim.cycle.cycle.Cycle", "init_args": {"afresh_every": 8}},
             {
-                "class_path": "vaevar.assim.pair_recorder.PairRecorder",
+                "class_path": "vaevar.assim.cycle.error_recorder.PairRecorder",
                 "init_args": {"path": "data/cycle.zarr", "arm": "oi"},
             },
             content["trainer"]["callbacks"][3],
@@ -56,13 +56,13 @@ def fit_config(configs: dict[str, Path], model: dict[str, Any], data: str, epoch
     def edit(content: dict[str, Any]) -> None:
         content["model"] = model
         content["data"] = {
-            "class_path": f"vaevar.data.cycle_errors.{data}",
+            "class_path": f"vaevar.data.samples.cycle_errors.{data}",
             "init_args": {"path": "data/cycle.zarr", "spec": SPEC, "gap_hours": 6, "batch_size": 4},
         }
         content["trainer"] |= {"max_epochs": epochs, "callbacks": [], "num_sanity_val_steps": 0}
         content["trainer"]["logger"]["init_args"]["name"] = name
         if name == "conditional":
-            export = "vaevar.models.weights_export.ExportWeights"
+            export = "vaevar.models.training.export.ExportWeights"
             content["trainer"]["callbacks"] = [
                 {"class_path": export, "init_args": {"path": "weights/vae.ckpt"}}
             ]
@@ -94,12 +94,12 @@ def test_from_a_recorded_cycle_to_an_arm(
     np.testing.assert_allclose(pairs["coverage"].values[1], maps.numpy(), atol=2e-3)
 
     calibration = {
-        "class_path": "vaevar.models.covariance_calibration.CovarianceCalibration",
+        "class_path": "vaevar.models.covariance.calibration.CovarianceCalibration",
         "init_args": {"path": "weights/cycle.nc", "lmax": 6},
     }
     main(["fit", "--config", fit_config(configs, calibration, "CycleErrorFields", 2, "calibration")])
     model = {
-        "class_path": "vaevar.models.conditional_vae.ConditionalVAE",
+        "class_path": "vaevar.models.conditional.vae.ConditionalVAE",
         "init_args": {
             "covariance": "weights/cycle.nc", "widths": [8, 8], "maps": 2, "warmup_steps": 2
         },
@@ -109,7 +109,7 @@ def test_from_a_recorded_cycle_to_an_arm(
 
     def arms(content: dict[str, Any]) -> None:
         content["model"]["init_args"]["arms"]["vaevar"]["init_args"]["control"] = {
-            "class_path": "vaevar.assim.conditional.ConditionalControl",
+            "class_path": "vaevar.assim.control.conditional.ConditionalControl",
             "init_args": {"checkpoint": "weights/vae.ckpt"},
         }
 

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from vaevar.cli import main
-from vaevar.models.covariance_statistics import CovarianceStatistics
+from vaevar.models.covariance.statistics import CovarianceStatistics
 
 PROGRAM = Path(__file__).parents[2] / "main.py"
 
@@ -19,7 +19,7 @@ PROGRAM = Path(__file__).parents[2] / "main.py"
 def test_two_processes_find_what_one_finds(configs: dict[str, Path]) -> None:
     config = yaml.safe_load(configs["fit"].read_text())
     config["model"] = {
-        "class_path": "vaevar.models.covariance_calibration.CovarianceCalibration",
+        "class_path": "vaevar.models.covariance.calibration.CovarianceCalibration",
         "init_args": {"path": "alone.nc", "lmax": 6},
     }
     # Batches of one: none is dropped as incomplete, in one process or in two.

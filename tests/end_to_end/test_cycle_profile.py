@@ -13,13 +13,13 @@ import pandas as pd
 import pytest
 import yaml
 
-from vaevar.assim.variational import FreeRun
-from vaevar.assim.writer import StateWriter
+from vaevar.assim.assimilator import FreeRun
+from vaevar.assim.cycle.writer import StateWriter
 from vaevar.cli import main
-from vaevar.data.cycles import AnalysisTimes
-from vaevar.models.onnx import OnnxForecaster
+from vaevar.data.analysis_times import AnalysisTimes
+from vaevar.models.forecaster.fengwu import OnnxForecaster
 
-PROFILED = ["--trainer.callbacks+", "vaevar.assim.cycle_profile.CycleProfile"]
+PROFILED = ["--trainer.callbacks+", "cycle_profile.CycleProfile"]
 
 
 @pytest.fixture
@@ -27,9 +27,10 @@ def config(configs: dict[str, Path]) -> Path:
     """A cycle of two arms that need no training."""
     content = yaml.safe_load(configs["predict"].read_text())
     interpolation = {
-        "class_path": "vaevar.assim.interpolation.LinearInterpolation", "init_args": {"range_km": 3000.0}
+        "class_path": "vaevar.assim.interpolation.linear.LinearInterpolation",
+        "init_args": {"range_km": 3000.0}
     }  # fmt: skip
-    free = {"class_path": "vaevar.assim.variational.FreeRun"}
+    free = {"class_path": "vaevar.assim.assimilator.FreeRun"}
     content["model"]["init_args"]["arms"] = {"free": free, "interpolation": interpolation}
     content["trainer"]["callbacks"][3]["init_args"]["maps_every"] = 0
     configs["predict"].write_text(yaml.safe_dump(content, sort_keys=False))

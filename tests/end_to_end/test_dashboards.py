@@ -19,13 +19,13 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard import SummaryWriter
 
-from vaevar.assim.dashboards_hparams import final_scores, hyperparameters, write_hyperparameters
-from vaevar.assim.dashboards_maps import error_maps
 from vaevar.cli import main
-from vaevar.data.cycles import AnalysisTime
-from vaevar.data.observations import Observations
-from vaevar.sphere import Grid
+from vaevar.data.analysis_times import AnalysisTime
+from vaevar.data.observations.points import Observations
+from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
+from vaevar.verification.hparams import final_scores, hyperparameters, write_hyperparameters
+from vaevar.verification.maps import error_maps
 
 
 def events(run: Path) -> EventAccumulator:
@@ -62,7 +62,8 @@ def test_charts_maps_and_hyperparameters(configs: dict[str, Path], world: Path) 
     content = yaml.safe_load(configs["predict"].read_text())
     arms = content["model"]["init_args"]["arms"]
     arms["vaevar"] = {
-        "class_path": "vaevar.assim.interpolation.LinearInterpolation", "init_args": {"range_km": 2500.0}
+        "class_path": "vaevar.assim.interpolation.linear.LinearInterpolation",
+        "init_args": {"range_km": 2500.0}
     }  # fmt: skip
     content["data"]["init_args"]["analyses"] = 2
     configs["predict"].write_text(yaml.safe_dump(content))

@@ -24,14 +24,14 @@ def diffda(configs: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
     known = fit["data"]["init_args"]
     channels = {name: fit["model"]["init_args"][name] for name in ("surface", "upper", "levels")}
     fit["model"] = {
-        "class_path": "vaevar.models.denoiser.Denoiser",
+        "class_path": "vaevar.models.diffusion.denoiser.Denoiser",
         "init_args": {
             "nlat": 16, "nlon": 32, **channels, "widths": [8, 8], "depths": [1, 1], "heads": [0, 2],
             "window": 4, "head_width": 4, "embedding": 8, "warmup_steps": 2,
         },
     }  # fmt: skip
     fit["data"] = {
-        "class_path": "vaevar.data.forecast_pairs.ForecastPairs",
+        "class_path": "vaevar.data.samples.forecast_errors.ForecastPairs",
         "init_args": {
             "source": known["source"], "forecaster": known["forecaster"], "path": "data/pairs.zarr",
             "start": "2021-01-01T00", "end": "2021-01-15T00", "every_hours": 6, "lead_hours": 48,
@@ -45,10 +45,10 @@ def diffda(configs: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
         "trainer": {"max_epochs": 1, "callbacks": callbacks("6h")},
     }
     cycle = yaml.safe_load(configs["predict"].read_text())
-    interpolation = "vaevar.assim.interpolation.LinearInterpolation"
-    optimal = "vaevar.assim.optimal_interpolation.OptimalInterpolation"
+    interpolation = "vaevar.assim.interpolation.linear.LinearInterpolation"
+    optimal = "vaevar.assim.interpolation.optimal.OptimalInterpolation"
     cycle["model"]["init_args"]["arms"] = {
-        "free": {"class_path": "vaevar.assim.variational.FreeRun"},
+        "free": {"class_path": "vaevar.assim.assimilator.FreeRun"},
         "linear": {"class_path": interpolation, "init_args": {"range_km": 3000.0}},
         "optimal": {"class_path": optimal, "init_args": {"length_km": None}},
         "by_variable": {
@@ -56,7 +56,7 @@ def diffda(configs: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
             "init_args": {"length_km": {"t2m": 900.0, "msl": 900.0, "z": 900.0, "u": 500.0}},
         },
         "diffda": {
-            "class_path": "vaevar.assim.diffda.DiffDA",
+            "class_path": "vaevar.assim.diffda.diffda.DiffDA",
             "init_args": {
                 "checkpoint_48h": "weights/48h.ckpt", "checkpoint_6h": "weights/6h.ckpt", **OBSERVED,
                 "known": {"class_path": optimal, "init_args": {"length_km": 900.0}},
@@ -74,7 +74,7 @@ def callbacks(name: str) -> list[dict[str, Any]]:
     return [
         {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": checkpoint},
         {
-            "class_path": "vaevar.models.weights_export.ExportWeights",
+            "class_path": "vaevar.models.training.export.ExportWeights",
             "init_args": {"path": f"weights/{name}.ckpt"},
         },
     ]

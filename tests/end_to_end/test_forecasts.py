@@ -14,7 +14,7 @@ import xarray as xr
 import yaml
 
 from vaevar.cli import main
-from vaevar.sphere import Grid
+from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
 ADDED = np.array([0.3, 20.0, 15.0, 10.0, 0.2, 0.1])
@@ -30,12 +30,13 @@ def config(configs: dict[str, Path], toy_onnx: Callable[..., Any]) -> Path:
     assert str(files.model) == content["model"]["init_args"]["forecaster"]["init_args"]["model"]
     arms = content["model"]["init_args"]["arms"]
     arms["interpolation"] = {
-        "class_path": "vaevar.assim.interpolation.LinearInterpolation", "init_args": {"range_km": 3000.0}
+        "class_path": "vaevar.assim.interpolation.linear.LinearInterpolation",
+        "init_args": {"range_km": 3000.0}
     }  # fmt: skip
     del arms["vaevar"]
     init["analyses"] = 5
     forecasts = {
-        "class_path": "vaevar.assim.forecasts.Forecasts",
+        "class_path": "vaevar.verification.forecasts.Forecasts",
         "init_args": {"every": 2, "lead_hours": [24, 6]},
     }
     content["trainer"]["callbacks"][3]["init_args"]["maps_every"] = 0

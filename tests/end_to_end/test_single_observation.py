@@ -12,8 +12,8 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vaevar.cli import main
-from vaevar.data.weather_writer import create_store, write_states
-from vaevar.sphere import Grid
+from vaevar.data.weather.writer import create_store, write_states
+from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
 SPEC = {"surface": [], "upper": ["z", "u", "v", "t"], "levels": [500, 850]}
@@ -24,8 +24,8 @@ CONTROLS = """
 import numpy as np
 import torch
 
-from vaevar.assim.control import LinearControl
-from vaevar.sphere import Grid, great_circle_km
+from vaevar.assim.control.base import LinearControl
+from vaevar.sphere.harmonics import Grid, great_circle_km
 from vaevar.state import StateSpec
 
 RADIUS = 6.371e6
@@ -85,7 +85,10 @@ def config(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         return {"class_path": "vaevar.assim.variational.VariationalAssimilator", "init_args": inner}
 
     content["model"]["init_args"]["arms"] = {"linear": arm(0.0), "bent": arm(0.1)}
-    source = {"class_path": "vaevar.data.era5.StoreSource", "init_args": {"path": str(world / "truth.zarr")}}
+    source = {
+        "class_path": "vaevar.data.weather.store.StoreSource",
+        "init_args": {"path": str(world / "truth.zarr")},
+    }
     content["data"]["init_args"] |= {
         "source": source,
         "dates": ["2021-01-01T06", "2021-01-02T00"],

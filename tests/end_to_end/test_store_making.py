@@ -16,7 +16,7 @@ from vaevar.cli import main
 def making(configs: dict[str, Path]) -> Path:
     """The config that makes what the fit of the other one needs."""
     content = yaml.safe_load(configs["fit"].read_text())
-    content["model"] = {"class_path": "vaevar.data.store_making.StoreMaking"}
+    content["model"] = {"class_path": "vaevar.data.samples.predict_loop.StoreMaking"}
     content["return_predictions"] = False
     content["data"]["init_args"] |= {"samples_per_file": 4, "rollout_batch_size": 3, "workers": 2}
     content["trainer"] = {

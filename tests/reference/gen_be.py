@@ -26,13 +26,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaevar.assim.control import ControlTransform
-from vaevar.data.background_errors import BackgroundErrorStore
+from vaevar.assim.control.base import ControlTransform
+from vaevar.data.samples.background_errors import BackgroundErrorStore
 from vaevar.errors import UserError
-from vaevar.models.balance import ControlVariables
-from vaevar.sphere import EARTH_RADIUS_KM, Grid, SphericalHarmonics
+from vaevar.models.covariance.balance import ControlVariables
+from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.sphere.harmonics import SphericalHarmonics
+from vaevar.sphere.wind import VectorHarmonics
 from vaevar.state import StateSpec
-from vaevar.wind import VectorHarmonics
 
 # The hand-set constants. L is a middling scale of 24 to 48 h forecast errors of the mass field; the
 # decay of 1 per level is the published assumption, whatever the distance of the levels in pressure.

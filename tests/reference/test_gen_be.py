@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 
 from tests.reference.gen_be import GenBeControl, GenBeStatistics, horizontal_std, vertical_correlation
-from vaevar.assim.control import ControlTransform
-from vaevar.assim.covariance import CovarianceControl
-from vaevar.models.balance import ControlVariables
-from vaevar.models.covariance_estimation import CovarianceEstimator, EstimationSettings
-from vaevar.sphere import EARTH_RADIUS_KM, Grid, SphericalHarmonics
+from vaevar.assim.control.base import ControlTransform
+from vaevar.assim.control.covariance import CovarianceControl
+from vaevar.models.covariance.balance import ControlVariables
+from vaevar.models.covariance.estimation import CovarianceEstimator, EstimationSettings
+from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.sphere.harmonics import SphericalHarmonics
+from vaevar.sphere.wind import VectorHarmonics
 from vaevar.state import StateSpec
-from vaevar.wind import VectorHarmonics
 
 DOUBLE = torch.float64
 GRID, LMAX = Grid.gaussian(20), 10

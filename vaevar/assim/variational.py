@@ -21,203 +21,21 @@ from __future__ import annotations
 
 import math
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vaevar.assim.control import ControlTransform, regrid
-from vaevar.assim.innovation_lambda import innovation_lambda
-from vaevar.assim.observation_operator import ObservationOperator
-from vaevar.data.observations import Observations
+from vaevar.assim.adaptive_lambda import innovation_lambda
+from vaevar.assim.assimilator import Analysis, Assimilator
+from vaevar.assim.control.base import ControlTransform
+from vaevar.assim.cost import Cost
+from vaevar.assim.minimiser import Minimum, minimise
+from vaevar.data.observations.operator import ObservationOperator
+from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
-from vaevar.state import State
-
-
-@dataclass(frozen=True)
-class Analysis:
-    """An analysed state and how it was reached.
-
-    Attributes:
-        state: x_a, on the background's grid.
-        diagnostics: of a variational analysis: ``j_b`` and ``j_o`` at the minimum,
-            ``j_o_initial`` at the background, ``grad_norm`` and ``initial_grad_norm`` (Euclidean),
-            ``iterations``, ``evaluations`` of J and its gradient, ``chi2`` = 2 J/P (near 1 where
-            B and R are right), ``lambda`` and ``seconds``. Empty for a free run.
-    """
-
-    state: State
-    diagnostics: dict[str, float]
-
-
-class Assimilator(nn.Module, ABC):
-    """The base of every method: a background and observations in, an analysis out."""
-
-    def at(self, index: int) -> None:
-        """Told before each analysis of a cycle: its number, 0 for the first, also after a restart."""
-
-    def observed_before(self, coverage: Tensor) -> None:
-        """Told before each analysis of a cycle where earlier ones had observations.
-
-        Args:
-            coverage: [K, H, W], as :mod:`vaevar.data.coverage` has it; all zero at the first analysis.
-        """
-
-    @abstractmethod
-    def forward(self, background: State, observations: Observations) -> Analysis:
-        """``background.values`` is [C, H, W]; it is not changed."""
-
-
-class FreeRun(Assimilator):
-    """No assimilation: the forecast goes on from its own state."""
-
-    def forward(self, background: State, observations: Observations) -> Analysis:
-        return Analysis(background, {})
-
-
-class Cost:
-    """J(w) in incremental form.
-
-    Args:
-        control: D.
-        operator: H_D, on D's channels and grid.
-        innovation: [P], d = y − H(x_b).
-        error_std: [P], the square root of R's diagonal.
-        lambda_: λ.
-    """
-
-    def __init__(
-        self,
-        control: Callable[[Tensor], Tensor],
-        operator: Callable[[Tensor], Tensor],
-        innovation: Tensor,
-        error_std: Tensor,
-        lambda_: float,
-    ) -> None:
-        self.control, self.operator = control, operator
-        self.innovation, self.error_std, self.lambda_ = innovation, error_std, lambda_
-
-    def terms(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """J_b and J_o, scalars; under autocast only D is computed in reduced precision."""
-        increment = self.control(w)
-        with torch.autocast(w.device.type, enabled=False):
-            departure = (self.innovation - self.operator(increment)) / self.error_std
-            return 0.5 * self.lambda_ * w.square().sum(), 0.5 * departure.square().sum()
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """J = j_b + j_o and its gradient at w."""
-
-    w: Tensor
-    j_b: float
-    j_o: float
-    gradient: Tensor
-
-    @property
-    def value(self) -> float:
-        return self.j_b + self.j_o
-
-    @property
-    def grad_norm(self) -> float:
-        return float(self.gradient.norm())
-
-
-@dataclass(frozen=True)
-class Minimum:
-    """Where a minimisation ended, where it began, and what it took."""
-
-    final: Evaluation
-    initial: Evaluation
-    iterations: int
-    evaluations: int
-
-
-def minimise(
-    cost: Cost,
-    start: Tensor,
-    iterations: int,
-    history: int,
-    tolerance: float,
-    on_iteration: Callable[[int, float, float], None] | None = None,
-) -> Minimum:
-    """L-BFGS with a strong-Wolfe line search (torch.optim.LBFGS), one iteration at a time.
-
-    Args:
-        cost: J.
-        start: the first w.
-        iterations: at most so many.
-        history: pairs of updates that approximate the inverse Hessian.
-        tolerance: stop when the gradient's norm has fallen to this fraction of its first value.
-        on_iteration: called with the iterations done, J and its gradient's norm after each.
-
-    Raises:
-        FloatingPointError: when J or its gradient is not finite at ``start``.
-    """
-    w = start.detach().clone().requires_grad_(True)
-    evaluated: list[Evaluation] = []
-    evaluations = 0
-
-    def evaluate() -> Evaluation:
-        # The optimiser asks again, at the start of a step, for the point its line search accepted.
-        nonlocal evaluations
-        for known in reversed(evaluated):
-            if torch.equal(known.w, w):
-                return known
-        evaluations += 1
-        j_b, j_o = cost.terms(w)
-        (gradient,) = torch.autograd.grad(j_b + j_o, w)
-        evaluated.append(Evaluation(w.detach().clone(), j_b.item(), j_o.item(), gradient))
-        return evaluated[-1]
-
-    def closure() -> float:
-        here = evaluate()
-        if math.isfinite(here.value) and bool(here.gradient.isfinite().all()):
-            w.grad = here.gradient.clone()
-            return here.value
-        # A trial step too far: with no slope to go by, the line search bisects its bracket.
-        w.grad = torch.full_like(w, math.nan)
-        return math.inf
-
-    initial = here = evaluate()
-    if not (math.isfinite(initial.value) and bool(initial.gradient.isfinite().all())):
-        raise FloatingPointError(
-            f"the cost of the background is not finite (J_b {initial.j_b:g}, J_o {initial.j_o:g}, gradient "
-            f"norm {initial.grad_norm:g}): look for NaN in the background and in the control transform"
-        )
-    # A first step along the gradient that moves no control by more than its prior standard
-    # deviation and is not beyond 1/λ, where the background term alone would stop it. The
-    # optimiser scales its first step by 1/‖g‖₁, so that is taken out again.
-    slope = float(initial.gradient.abs().max())
-    scale = max(1.0, float(initial.gradient.abs().sum()))
-    first_step = min(1 / cost.lambda_, 1 / slope) if slope > 0 else 1.0
-    optimiser = torch.optim.LBFGS(
-        [w],
-        lr=first_step * scale,
-        max_iter=1,
-        max_eval=12,
-        history_size=history,
-        tolerance_grad=0.0,
-        tolerance_change=0.0,
-        line_search_fn="strong_wolfe",
-    )
-    done = 0
-    while done < iterations and here.grad_norm > tolerance * initial.grad_norm:
-        optimiser.step(closure)
-        previous, here = here, evaluate()
-        if not here.value < previous.value:
-            # The limit of the arithmetic: what is left of the descent is below its rounding.
-            here = previous
-            break
-        done += 1
-        evaluated[:] = [here]
-        optimiser.param_groups[0]["lr"] = 1.0
-        if on_iteration is not None:
-            on_iteration(done, here.value, here.grad_norm)
-    return Minimum(here, initial, done, evaluations)
+from vaevar.state import State, regrid
 
 
 class VariationalAssimilator(Assimilator):

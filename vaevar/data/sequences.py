@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, DistributedSampler, Subset
 
-from vaevar.data.era5 import Source, WeatherStore
-from vaevar.data.sample_loader import ResumableData, SampleLoader
+from vaevar.batch_random import processes
+from vaevar.data.samples.loader import ResumableData, SampleLoader
+from vaevar.data.times import six_hourly
+from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
-from vaevar.shared_draws import processes
-from vaevar.sphere import Grid
+from vaevar.sphere.grid import Grid
 from vaevar.state import Normalizer, StateSpec
 
 STATISTICS_STATES = 400
@@ -187,21 +188,6 @@ class StateSequences(ResumableData):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         return self.normalizer.to(batch.device).normalize(batch)
-
-
-def six_hourly(start: str, end: str) -> np.ndarray:
-    """Times from ``start`` to ``end`` inclusive, every 6 hours, datetime64[h].
-
-    Raises:
-        UserError: when one is no date, or ``end`` is before ``start``.
-    """
-    try:
-        first, last = np.datetime64(start, "h"), np.datetime64(end, "h")
-    except ValueError as error:
-        raise UserError(f"{start} to {end}: expected dates such as 2020-01-01T06 ({error})") from None
-    if last < first:
-        raise UserError(f"the period ends ({end}) before it starts ({start})")
-    return np.arange(first, last + np.timedelta64(1, "h"), np.timedelta64(6, "h"))
 
 
 def mean_state(store: WeatherStore, times: np.ndarray) -> Tensor:

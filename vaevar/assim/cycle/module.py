@@ -1,0 +1,115 @@
+"""The LightningModule whose predict step analyses one time with every experiment arm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from vaevar.assim.assimilator import Analysis, Assimilator
+from vaevar.data.analysis_times import AnalysisTime
+from vaevar.errors import UserError
+from vaevar.forecast import Forecaster
+from vaevar.state import State
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm at one time: its background, its analysis, and how that was reached."""
+
+    background: State
+    analysis: Analysis
+
+
+class AssimilationModule(L.LightningModule):
+    """Experiment arms side by side: each a named assimilator with its own cycle.
+
+    ``trajectories`` holds what an arm of this rank knows: its last ``forecaster.history`` states,
+    the last of them the background of analysis number ``next_index``; ``coverage`` is where it was
+    observed before (:mod:`vaevar.data.observations.coverage`). :class:`vaevar.assim.cycle.cycle.Cycle` fills
+    and advances
+    them.
+
+    Args:
+        forecaster: makes the backgrounds.
+        arms: assimilators by name; names become directories.
+
+    Raises:
+        UserError: for no arms, or a name that cannot be a directory.
+    """
+
+    def __init__(self, forecaster: Forecaster, arms: dict[str, Assimilator]) -> None:
+        super().__init__()
+        check_arms(arms)
+        self.forecaster = forecaster
+        self.arms: dict[str, Assimilator] = arms
+        self._modules_of_arms = nn.ModuleList(arms.values())
+        self.trajectories: dict[str, Tensor] = {}
+        self.next_index: dict[str, int] = {}
+        self.coverage: dict[str, Tensor] = {}
+        self.directory: Path
+
+    def setup(self, stage: str) -> None:
+        """Find the run directory, such as ``runs/cycle_sparse``: the logger's.
+
+        Raises:
+            UserError: when the trainer has no logger to name it.
+        """
+        self.directory = run_directory(self.trainer)
+
+    def local_arms(self) -> list[str]:
+        """The arms of this rank; ranks share them out in turn."""
+        return list(self.arms)[self.global_rank :: self.trainer.world_size]
+
+    def on_predict_start(self) -> None:
+        require_gradients()
+
+    def predict_step(self, batch: AnalysisTime, batch_idx: int) -> dict[str, ArmResult]:
+        """Analyse one time with every arm of this rank that has not done so in an earlier run."""
+        results = {}
+        for name, trajectory in self.trajectories.items():
+            if self.next_index[name] > batch.index:
+                continue
+            background = State(trajectory[-1], batch.truth.spec, batch.truth.grid)
+            self.arms[name].at(batch.index)
+            self.arms[name].observed_before(self.coverage[name])
+            results[name] = ArmResult(background, self.arms[name](background, batch.observations))
+        return results
+
+
+def run_directory(trainer: L.Trainer) -> Path:
+    """The logger's directory; for ``setup``, where all ranks are: asking is a collective operation.
+
+    Raises:
+        UserError: when the trainer has no logger to name it.
+    """
+    directory = trainer.log_dir
+    if directory is None:
+        raise UserError("predict writes into its logger's directory: keep `trainer.logger` in the config")
+    return Path(directory)
+
+
+def require_gradients() -> None:
+    """Check that a trainer lets analyses have gradients.
+
+    Raises:
+        UserError: in inference mode.
+    """
+    if torch.is_inference_mode_enabled():
+        raise UserError("variational analyses need gradients: set `trainer.inference_mode: false`")
+
+
+def check_arms(arms: dict[str, Assimilator]) -> None:
+    """Check the names of experiment arms, of which directories and files are named.
+
+    Raises:
+        UserError: for no arms, or a name that cannot be a directory.
+    """
+    if not arms:
+        raise UserError("model.arms: name at least one experiment arm")
+    bad = [name for name in arms if not name.replace("_", "").replace("-", "").isalnum()]
+    if bad:
+        raise UserError(f"model.arms: {bad} must be made of letters, digits, - and _")

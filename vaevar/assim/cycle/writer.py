@@ -1,0 +1,58 @@
+"""Backgrounds and analyses as zarr stores that WeatherBench tools read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.callbacks import BasePredictionWriter
+
+from vaevar.assim.cycle.cycle import parts_of
+from vaevar.assim.cycle.module import ArmResult
+from vaevar.data.analysis_times import HOUR, AnalysisTime
+from vaevar.data.weather.writer import create_store, write_states
+
+
+class StateWriter(BasePredictionWriter):
+    """Writes ``<run>/<arm>/background.zarr`` and ``analysis.zarr``.
+
+    Both are forecast stores: ``time`` is the initial time and ``prediction_timedelta`` the lead. An
+    analysis is a 0 h forecast; a background starts one step before the time it is valid at.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(write_interval="batch")
+
+    def write_on_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        prediction: Any,
+        batch_indices: Sequence[int] | None,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int,
+    ) -> None:
+        module, data = parts_of(trainer, pl_module)
+        time: AnalysisTime = batch
+        results: dict[str, ArmResult] = prediction
+        leads = {"background": np.timedelta64(data.step_hours, "h"), "analysis": 0 * HOUR}
+        for name, result in results.items():
+            states = {"background": result.background, "analysis": result.analysis.state}
+            for kind, state in states.items():
+                path = module.directory / name / f"{kind}.zarr"
+                if time.index == 0 or not path.is_dir():
+                    attrs = {
+                        "experiment": module.directory.name,
+                        "arm": name,
+                        "quantity": kind,
+                        "truth": data.source.description,
+                        "first_background": f"a {data.lead_hours} h forecast",
+                    }
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    create_store(
+                        path, data.times - leads[kind], data.spec, state.grid, attrs, lead=leads[kind]
+                    )
+                write_states(path, time.index, state.values.cpu().numpy()[None], data.spec)

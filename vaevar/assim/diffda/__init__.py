@@ -1,0 +1,1 @@
+"""DiffDA: assimilation by conditional diffusion."""

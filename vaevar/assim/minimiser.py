@@ -1,0 +1,124 @@
+"""L-BFGS for the variational cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vaevar.assim.cost import Cost
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """J = j_b + j_o and its gradient at w."""
+
+    w: Tensor
+    j_b: float
+    j_o: float
+    gradient: Tensor
+
+    @property
+    def value(self) -> float:
+        return self.j_b + self.j_o
+
+    @property
+    def grad_norm(self) -> float:
+        return float(self.gradient.norm())
+
+
+@dataclass(frozen=True)
+class Minimum:
+    """Where a minimisation ended, where it began, and what it took."""
+
+    final: Evaluation
+    initial: Evaluation
+    iterations: int
+    evaluations: int
+
+
+def minimise(
+    cost: Cost,
+    start: Tensor,
+    iterations: int,
+    history: int,
+    tolerance: float,
+    on_iteration: Callable[[int, float, float], None] | None = None,
+) -> Minimum:
+    """L-BFGS with a strong-Wolfe line search (torch.optim.LBFGS), one iteration at a time.
+
+    Args:
+        cost: J.
+        start: the first w.
+        iterations: at most so many.
+        history: pairs of updates that approximate the inverse Hessian.
+        tolerance: stop when the gradient's norm has fallen to this fraction of its first value.
+        on_iteration: called with the iterations done, J and its gradient's norm after each.
+
+    Raises:
+        FloatingPointError: when J or its gradient is not finite at ``start``.
+    """
+    w = start.detach().clone().requires_grad_(True)
+    evaluated: list[Evaluation] = []
+    evaluations = 0
+
+    def evaluate() -> Evaluation:
+        # The optimiser asks again, at the start of a step, for the point its line search accepted.
+        nonlocal evaluations
+        for known in reversed(evaluated):
+            if torch.equal(known.w, w):
+                return known
+        evaluations += 1
+        j_b, j_o = cost.terms(w)
+        (gradient,) = torch.autograd.grad(j_b + j_o, w)
+        evaluated.append(Evaluation(w.detach().clone(), j_b.item(), j_o.item(), gradient))
+        return evaluated[-1]
+
+    def closure() -> float:
+        here = evaluate()
+        if math.isfinite(here.value) and bool(here.gradient.isfinite().all()):
+            w.grad = here.gradient.clone()
+            return here.value
+        # A trial step too far: with no slope to go by, the line search bisects its bracket.
+        w.grad = torch.full_like(w, math.nan)
+        return math.inf
+
+    initial = here = evaluate()
+    if not (math.isfinite(initial.value) and bool(initial.gradient.isfinite().all())):
+        raise FloatingPointError(
+            f"the cost of the background is not finite (J_b {initial.j_b:g}, J_o {initial.j_o:g}, gradient "
+            f"norm {initial.grad_norm:g}): look for NaN in the background and in the control transform"
+        )
+    # A first step along the gradient that moves no control by more than its prior standard
+    # deviation and is not beyond 1/λ, where the background term alone would stop it. The
+    # optimiser scales its first step by 1/‖g‖₁, so that is taken out again.
+    slope = float(initial.gradient.abs().max())
+    scale = max(1.0, float(initial.gradient.abs().sum()))
+    first_step = min(1 / cost.lambda_, 1 / slope) if slope > 0 else 1.0
+    optimiser = torch.optim.LBFGS(
+        [w],
+        lr=first_step * scale,
+        max_iter=1,
+        max_eval=12,
+        history_size=history,
+        tolerance_grad=0.0,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+    done = 0
+    while done < iterations and here.grad_norm > tolerance * initial.grad_norm:
+        optimiser.step(closure)
+        previous, here = here, evaluate()
+        if not here.value < previous.value:
+            # The limit of the arithmetic: what is left of the descent is below its rounding.
+            here = previous
+            break
+        done += 1
+        evaluated[:] = [here]
+        optimiser.param_groups[0]["lr"] = 1.0
+        if on_iteration is not None:
+            on_iteration(done, here.value, here.grad_norm)
+    return Minimum(here, initial, done, evaluations)

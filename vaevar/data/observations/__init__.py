@@ -1,0 +1,1 @@
+"""Observations: points, networks, errors, the observation operator H, simulation."""

@@ -1,0 +1,143 @@
+"""Networks: where simulated observations are made."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from vaevar.data.observations.points import Points
+from vaevar.errors import UserError
+from vaevar.state import StateSpec
+
+# Streams keep the positions and the noise independent even when a user gives both one seed.
+POSITIONS, NOISE = 1, 2
+_EPOCH = np.datetime64("1959-01-01T00", "h")
+
+
+class Network(ABC):
+    """Where simulated observations are made; chosen by ``class_path`` in a config."""
+
+    @abstractmethod
+    def points(self, spec: StateSpec, time: np.datetime64) -> Points:
+        """The points observed at a time: the same ones whenever and in whatever order it is asked."""
+
+
+class ColumnNetwork(Network):
+    """Whole columns, uniformly at random on the sphere: every channel of the state in each.
+
+    Args:
+        count: number of columns (the paper's networks have 1000 to 8000).
+        seed: of the positions.
+        moving: redraw the positions for each time, as aircraft and satellites would.
+
+    Raises:
+        UserError: when ``count`` is not positive or ``seed`` is negative.
+    """
+
+    def __init__(self, count: int, seed: int = 0, moving: bool = False) -> None:
+        if count < 1 or seed < 0:
+            raise UserError(f"ColumnNetwork: count {count} must be positive and seed {seed} not negative")
+        self.count, self.seed, self.moving = count, seed, moving
+
+    def positions(self, time: np.datetime64) -> tuple[np.ndarray, np.ndarray]:
+        """Latitude and longitude of the columns at a time, each [count] in degrees."""
+        random = random_stream(POSITIONS, self.seed, time if self.moving else None)
+        # Equal areas of the sphere are equal steps of sin(latitude).
+        latitude = np.degrees(np.arcsin(random.uniform(-1.0, 1.0, self.count)))
+        return latitude, random.uniform(0.0, 360.0, self.count)
+
+    def points(self, spec: StateSpec, time: np.datetime64) -> Points:
+        """``count · C`` points, column by column, each in the state's channel order."""
+        latitude, longitude = self.positions(time)
+        channels = len(spec)
+        levels = [np.nan if channel.level is None else channel.level for channel in spec.channels]
+        return Points(
+            variable=np.tile([channel.variable for channel in spec.channels], self.count),
+            latitude=np.repeat(latitude, channels),
+            longitude=np.repeat(longitude, channels),
+            pressure=np.tile(np.array(levels, dtype=np.float64), self.count),
+            platform=np.array("column"),
+        )
+
+
+class SinglePoint(Network):
+    """One observation of one variable at one place: its analysis increment shows B's structure.
+
+    Args:
+        variable: short name, such as ``t``.
+        latitude, longitude: degrees.
+        pressure: hPa; leave out for a surface variable.
+
+    Raises:
+        UserError: for an unknown variable, a position off the sphere, or a pressure missing or
+            superfluous.
+    """
+
+    def __init__(
+        self, variable: str, latitude: float, longitude: float, pressure: float | None = None
+    ) -> None:
+        try:
+            self._point = Points(
+                variable=np.array([variable]),
+                latitude=np.array([latitude]),
+                longitude=np.array([longitude]),
+                pressure=np.array([np.nan if pressure is None else pressure]),
+                platform=np.array("single"),
+            )
+        except ValueError as error:
+            raise UserError(f"SinglePoint: {error}") from None
+
+    def points(self, spec: StateSpec, time: np.datetime64) -> Points:
+        """The one point, whatever the time."""
+        return self._point
+
+
+class ChangingColumns(Network):
+    """Whole columns, as :class:`vaevar.data.observations.networks.ColumnNetwork`, of which a new network
+    takes over
+    every so often: their sizes go round in turn, and every second one of a size moves.
+
+    What a cycle's backgrounds get wrong depends on its network. The errors of a cycle over such networks
+    are samples for methods that are to serve any of them.
+
+    Args:
+        counts: numbers of columns, in turn.
+        hours: for which a network stays.
+        seed: of the positions.
+
+    Raises:
+        UserError: when there are no counts, or a setting is not positive.
+    """
+
+    def __init__(self, counts: Sequence[int], hours: int, seed: int = 0) -> None:
+        if not counts or hours < 1 or seed < 0:
+            raise UserError(
+                f"ChangingColumns: give counts (got {list(counts)}), positive hours (got {hours}) and a seed "
+                f"that is not negative (got {seed})"
+            )
+        for count in counts:
+            ColumnNetwork(count)  # refuses what is no number of columns
+        self.counts, self.hours, self.seed = list(counts), hours, seed
+
+    def at(self, time: np.datetime64) -> ColumnNetwork:
+        """The network in charge at a time."""
+        turn = int((time - _EPOCH) / np.timedelta64(self.hours, "h"))
+        size, pass_ = turn % len(self.counts), turn // len(self.counts)
+        # Seeds far from those that people give by hand: no experiment's network is among these.
+        return ColumnNetwork(
+            self.counts[size], seed=10_000 * (self.seed + 1) + turn % 10_000, moving=bool(pass_ % 2)
+        )
+
+    def points(self, spec: StateSpec, time: np.datetime64) -> Points:
+        """``count · C`` points of the network in charge."""
+        return self.at(time).points(spec, time)
+
+
+def random_stream(stream: int, seed: int, time: np.datetime64 | None) -> np.random.Generator:
+    key = [stream, seed]
+    if time is not None:
+        # Times before 1970 are negative, which a seed must not be.
+        key.append(int(time.astype("datetime64[ns]").astype(np.int64)) % 2**64)
+    return np.random.default_rng(np.random.SeedSequence(key))

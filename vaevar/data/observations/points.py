@@ -1,0 +1,115 @@
+"""Observations as points: what is observed, where, and with which error.
+
+A :class:`Points` says where and what is observed; an :class:`Observations` adds the values and
+their error standard deviations. Real reports and simulated ones are the same thing, so nothing
+downstream asks where they came from.
+
+Units are those of the state (m/s, K, Pa, kg/kg, m² s⁻²), with pressure coordinates in hPa.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self
+
+import numpy as np
+
+from vaevar.state import UPPER_VARIABLES, VARIABLES
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Points:
+    """What is observed, and where. A scalar given for a field is repeated for every point.
+
+    Attributes:
+        variable: [P] short names: ``u10 v10 t2m msl z q u v t``.
+        latitude, longitude: [P] degrees; longitudes are wrapped to [0, 360).
+        pressure: [P] hPa; NaN for surface variables.
+        time_offset: [P] hours from the analysis time.
+        platform: [P] what made the observation; free text.
+
+    Raises:
+        ValueError: for an unknown variable, a position off the sphere, or a pressure that is
+            missing where it is needed or given where it means nothing.
+    """
+
+    variable: np.ndarray
+    latitude: np.ndarray
+    longitude: np.ndarray
+    pressure: np.ndarray
+    time_offset: np.ndarray = field(default_factory=lambda: np.zeros(()))
+    platform: np.ndarray = field(default_factory=lambda: np.array(""))
+
+    def __post_init__(self) -> None:
+        arrays = {}
+        for entry in fields(self):
+            kind: Any = np.str_ if entry.name in ("variable", "platform") else np.float64
+            arrays[entry.name] = np.asarray(getattr(self, entry.name), dtype=kind)
+        count = max((array.size for array in arrays.values() if array.ndim), default=1)
+        if any(array.ndim and array.size == 0 for array in arrays.values()):
+            count = 0
+        for name, array in arrays.items():
+            if array.ndim and array.shape != (count,):
+                raise ValueError(f"{name} has shape {array.shape}, expected ({count},)")
+            object.__setattr__(self, name, np.broadcast_to(array, (count,)))
+        self._validate()
+        object.__setattr__(self, "longitude", np.mod(self.longitude, 360.0))
+
+    def _validate(self) -> None:
+        unknown = sorted(set(self.variable.tolist()) - set(VARIABLES))
+        if unknown:
+            raise ValueError(f"unknown variables {unknown}; known here: {list(VARIABLES)}")
+        if not np.all(np.abs(self.latitude) <= 90.0) or not np.all(np.isfinite(self.longitude)):
+            raise ValueError("latitudes must lie in [-90, 90] and longitudes must be finite")
+        upper = np.isin(self.variable, list(UPPER_VARIABLES))
+        with np.errstate(invalid="ignore"):
+            if not np.all(np.isfinite(self.pressure[upper]) & (self.pressure[upper] > 0)):
+                raise ValueError("upper-air observations need a positive pressure in hPa")
+        if not np.all(np.isnan(self.pressure[~upper])):
+            raise ValueError("surface observations have no pressure coordinate: give NaN")
+        if not np.all(np.isfinite(self.time_offset)):
+            raise ValueError("time_offset must be finite")
+
+    def __len__(self) -> int:
+        return self.variable.size
+
+    def select(self, which: np.ndarray) -> Self:
+        """The points that a boolean mask or an index array picks."""
+        return replace(self, **{entry.name: getattr(self, entry.name)[which] for entry in fields(self)})
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """All points of ``parts``, in order; none at all for an empty sequence."""
+        names = [entry.name for entry in fields(cls)]
+        if not parts:
+            return cls(**{name: np.zeros(0) for name in names})
+        return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+    def to(self, *_: object, **__: object) -> Self:
+        """Itself: points stay on the host, and Lightning's batch transfer asks every batch to move."""
+        return self
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Observations(Points):
+    """Observed values at points, with errors that are uncorrelated with one another.
+
+    Attributes:
+        value: [P] in the variable's units.
+        error_std: [P] standard deviation of the observation error: R = diag(error_std²).
+
+    Raises:
+        ValueError: as :class:`Points`, and for a value that is not finite or an error that is not
+            positive.
+    """
+
+    value: np.ndarray
+    error_std: np.ndarray
+
+    def _validate(self) -> None:
+        super()._validate()
+        if not np.all(np.isfinite(self.value)):
+            raise ValueError("observed values must be finite")
+        if not np.all(np.isfinite(self.error_std) & (self.error_std > 0)):
+            raise ValueError("error_std must be positive and finite")

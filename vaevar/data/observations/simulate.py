@@ -1,0 +1,47 @@
+"""Simulated observations: the truth at the points of a network, plus noise of the size that R says."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import numpy as np
+
+from vaevar.data.observations.errors import ObservationErrors
+from vaevar.data.observations.networks import NOISE, Network, random_stream
+from vaevar.data.observations.operator import interpolation
+from vaevar.data.observations.points import Observations
+from vaevar.errors import UserError
+from vaevar.state import State
+
+
+def simulate(
+    truth: State, network: Network, errors: ObservationErrors, time: np.datetime64, seed: int
+) -> Observations:
+    """Observe the truth: H(truth) plus Gaussian noise whose std is exactly ``error_std``.
+
+    The noise depends on ``seed`` and ``time`` alone, so that every experiment arm, and a resumed
+    run, sees the same observations. Noise may take humidity below zero; cutting it there would
+    bias the observations.
+
+    Args:
+        truth: [C, H, W].
+        network: where to observe.
+        errors: how well.
+        time: of the analysis.
+        seed: of the noise, not negative.
+
+    Raises:
+        ValueError: when the truth has a batch axis.
+        UserError: when the state lacks what the network observes, or the seed is negative.
+    """
+    if truth.values.ndim != 3:
+        raise ValueError(f"one state [C, H, W] is observed at a time, not {tuple(truth.values.shape)}")
+    if seed < 0:
+        raise UserError(f"the seed of the observation noise is {seed}, must not be negative")
+    points = network.points(truth.spec, time)
+    index, weight = interpolation(truth.spec, truth.grid, points)
+    corners = truth.values.detach().flatten()[index.to(truth.values.device)].cpu().double()
+    std = errors.error_std(points)
+    noise = random_stream(NOISE, seed, time).standard_normal(len(points))
+    placed = {entry.name: getattr(points, entry.name) for entry in fields(points)}
+    return Observations(**placed, value=(corners * weight).sum(-1).numpy() + std * noise, error_std=std)

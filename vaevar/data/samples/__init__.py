@@ -1,0 +1,1 @@
+"""Samples that models learn from: stores of background errors, how they are made and read."""

@@ -1,0 +1,69 @@
+"""The climatological std of each channel: the yardstick of scores and of humidity errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vaevar.data.times import six_hourly
+from vaevar.data.weather.store import Source, WeatherStore
+from vaevar.errors import UserError
+from vaevar.scripts import run
+from vaevar.state import StateSpec
+
+
+def climatological_std(store: WeatherStore, times: np.ndarray) -> np.ndarray:
+    """Std in time at each point about its own mean, root-mean-square over the sphere, [C] float64.
+
+    Differences between places (equator and pole) are left out: a forecast that knows the climate
+    of each place but not the weather scores about 1 against this, and a free run about √2.
+    """
+    first = store.read(times[:1])[0].astype(np.float64)
+    total, square = np.zeros_like(first), np.zeros_like(first)
+    for time in times:
+        departure = store.read([time])[0] - first
+        total += departure
+        square += np.square(departure, out=departure)
+    variance = square / times.size - (total / times.size) ** 2
+    return np.sqrt(store.grid.area_mean(torch.from_numpy(variance)).numpy())
+
+
+def load_climatological_std(path: str | Path, spec: StateSpec) -> np.ndarray:
+    """Read the ``.npy`` file that :func:`write` made, [C] float64.
+
+    Raises:
+        UserError: when it is missing, unreadable, of another length, or not positive.
+    """
+    try:
+        std = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
+    if std.shape != (len(spec),) or std.dtype.kind != "f":
+        raise UserError(f"{path}: holds {std.dtype} {std.shape}, expected floats ({len(spec)},)")
+    if not (np.isfinite(std).all() and (std > 0).all()):
+        raise UserError(f"{path}: every climatological std must be positive and finite")
+    return std.astype(np.float64)
+
+
+def write(
+    source: Source, start: str, end: str, every: int = 24, path: str = "climatological_std.npy"
+) -> None:
+    """Compute the climatological std of a period and write it.
+
+    Args:
+        source: the truth.
+        start: first state.
+        end: last state.
+        every: hours between the states that are used.
+        path: the ``.npy`` file to write.
+    """
+    times = six_hourly(start, end)[:: max(1, every // 6)]
+    source.prepare(times[0], times[-1])
+    np.save(path, climatological_std(source.open(StateSpec()), times))
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    run(write)

@@ -1,0 +1,284 @@
+"""The embedded world: a nature run of the SPEEDY general circulation model (through ``jcm``).
+
+T31 with real orography and sea-surface climatology, on its 48 × 96 Gaussian grid, every 6 hours,
+with all 69 channels on FengWu's 13 pressure levels. Three disjoint periods follow a two-month
+spin-up; a committed restart file begins each, so that any of them can be made by itself.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import logging
+import os
+import tempfile
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from vaevar.data.weather.sigma_levels import SigmaState, mean_sea_level_pressure, to_pressure_levels
+from vaevar.data.weather.store import WeatherStore
+from vaevar.data.weather.writer import create_store, write_states
+from vaevar.errors import UserError
+from vaevar.sphere.grid import Grid
+from vaevar.state import StateSpec
+
+SPIN_UP_START = np.datetime64("2019-10-01T00", "h")
+STEP = np.timedelta64(6, "h")
+CHUNK = 20  # states per call of the model: five days
+_REMAKE = "delete that store and it is made anew"
+REFERENCE_PRESSURE = 1.0e5  # Pa; jcm's surface pressure is in units of it
+
+
+@dataclass(frozen=True)
+class Period:
+    """A stretch of the nature run: first state, number of 6-hourly states."""
+
+    start: np.datetime64
+    states: int
+
+    @property
+    def times(self) -> np.ndarray:
+        return self.start + STEP * np.arange(self.states)
+
+
+PERIODS = {
+    "train": Period(np.datetime64("2019-12-01T00", "h"), 2800),
+    "validation": Period(np.datetime64("2021-11-06T00", "h"), 180),
+    "test": Period(np.datetime64("2022-01-01T00", "h"), 360),
+}
+
+
+class SpeedyWorld:
+    """One period of the embedded world, generated as far as it is needed and cached.
+
+    Args:
+        period: ``train``, ``validation`` or ``test``.
+        directory: where stores are cached; default ``$VAEVAR_DATA``, else ``data``.
+        restarts: where the committed restart files lie.
+
+    Raises:
+        UserError: for an unknown period.
+    """
+
+    def __init__(
+        self, period: str = "test", directory: str | None = None, restarts: str = "weights/speedy"
+    ) -> None:
+        if period not in PERIODS:
+            raise UserError(f"no period {period!r} of the embedded world; choose from {', '.join(PERIODS)}")
+        self.period_name, self.period = period, PERIODS[period]
+        self.directory = Path(directory or os.environ.get("VAEVAR_DATA", "data"))
+        self.restart = Path(restarts) / f"{period}.msgpack.gz"
+        self.path = self.directory / f"speedy_{period}.zarr"
+
+    @property
+    def description(self) -> str:
+        return f"SPEEDY nature run (jcm, T31L8), {self.period_name} period from {self.period.start}"
+
+    @property
+    def _progress_file(self) -> Path:
+        return self.directory / f"speedy_{self.period_name}.progress.json"
+
+    def _restart_after(self, states: int) -> Path:
+        """The restart from which state number ``states`` comes next."""
+        if states == 0:
+            return self.restart
+        return self.directory / f"speedy_{self.period_name}.{states}.msgpack.gz"
+
+    def prepare(self, start: np.datetime64, end: np.datetime64) -> None:
+        """Generate the nature run as far as ``end``; what is there already is kept.
+
+        Raises:
+            UserError: when the period does not hold these times, or jcm is not installed.
+        """
+        times = self.period.times
+        if start < times[0] or end > times[-1]:
+            raise UserError(
+                f"the {self.period_name} period of the embedded world runs from {times[0]} to "
+                f"{times[-1]}; {start} to {end} was asked for"
+            )
+        needed = int((end - times[0]) / STEP) + 1
+        needed = min(-(-needed // CHUNK) * CHUNK, self.period.states)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.directory / f"speedy_{self.period_name}.lock"):
+            if self._completed() < needed:
+                self._generate(needed)
+
+    def open(self, spec: StateSpec) -> WeatherStore:
+        """Open what has been generated; states beyond it read as an error that names the time."""
+        return WeatherStore(self.path, spec)
+
+    def _completed(self) -> int:
+        if not (self.path.is_dir() and self._progress_file.is_file()):
+            return 0
+        return int(json.loads(self._progress_file.read_text())["states"])
+
+    def _generate(self, needed: int) -> None:
+        spec, times, done = StateSpec(), self.period.times, self._completed()
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns) as progress:
+            task = progress.add_task(f"SPEEDY {self.period_name}: compiling", total=needed, completed=done)
+            model = NatureRun(self._restart_after(done))
+            if done == 0:
+                # Of a store that is gone: left there, it would call the new one's states written.
+                self._progress_file.unlink(missing_ok=True)
+                create_store(self.path, times, spec, NatureRun.grid, {"source": self.description})
+            progress.update(task, description=f"SPEEDY {self.period_name}: states")
+            while done < needed:
+                count = min(CHUNK, self.period.states - done)
+                values = model.advance(count)
+                write_states(self.path, done, values, spec)
+                # The progress file alone says how far the run is; a restart is named after the
+                # states before it, so a kill between any two lines here repeats at most one chunk.
+                finished = done + count
+                model.save(self._restart_after(finished))
+                _write_atomically(self._progress_file, json.dumps({"states": finished}).encode())
+                done = finished
+                self._remove_restarts_but(self._restart_after(done))
+                progress.update(task, completed=done)
+
+    def _remove_restarts_but(self, kept: Path) -> None:
+        """The restarts of earlier chunks, and what a killed run left half-written beside them."""
+        for path in self.directory.glob(f"speedy_{self.period_name}.*.msgpack*"):
+            if path != kept:
+                path.unlink()
+
+
+class NatureRun:
+    """The SPEEDY model, continued from a restart file in 6 h steps.
+
+    Args:
+        restart: a gzipped jcm checkpoint, or ``None`` to start from rest.
+
+    Raises:
+        UserError: when jcm is not installed or the restart file is missing or of another model.
+    """
+
+    grid = Grid.gaussian(48)
+
+    def __init__(self, restart: Path | None) -> None:
+        if restart is not None and not restart.is_file():
+            raise UserError(
+                f"{restart}: no such restart file; run from the repository's root, or set `restarts`; "
+                f"if it lies beside a store of the embedded world, {_REMAKE}"
+            )
+        warnings.filterwarnings("ignore", module="jcm")
+        logging.getLogger("jcm").setLevel(logging.ERROR)
+        try:
+            import jcm
+            from jcm import configurations
+        except ImportError:
+            raise UserError(
+                'the embedded world needs jcm: pip install -c constraints.txt "vaevar[world]"'
+            ) from None
+        boundary = Path(jcm.__file__).parent / "data" / "bc" / "t63"
+        experiment = configurations.load(
+            "speedy-t31",
+            **{
+                "terrain.file": str(boundary / "terrain.nc"),
+                "forcing.file": str(boundary / "forcing.nc"),
+                "run.start_time": str(SPIN_UP_START.astype("datetime64[D]")),
+                "run.time_step": 30,
+            },
+        )
+        self._model: Any = experiment.model
+        self._forcing = experiment.forcing
+        self._sigma = np.asarray(self._model.coords.vertical.centers, dtype=np.float64)
+        self._model.bootstrap_state(None)
+        if restart is not None:
+            self._load(restart)
+
+    def _load(self, restart: Path) -> None:
+        from jcm.checkpoint import load_checkpoint
+
+        try:
+            # Not beside the restart: that may lie in an installation nobody may write to.
+            with tempfile.TemporaryDirectory() as directory:
+                unpacked = Path(directory) / "restart.msgpack"
+                unpacked.write_bytes(gzip.decompress(restart.read_bytes()))
+                load_checkpoint(self._model, unpacked)
+        except (OSError, EOFError, ValueError, zlib.error) as error:
+            reason = next(iter(str(error).splitlines()), "")
+            raise UserError(
+                f"{restart}: not a restart file of this model ({reason}); fetch it again; "
+                f"if it lies beside a store of the embedded world, {_REMAKE}"
+            ) from None
+
+    def save(self, path: Path) -> None:
+        """Write a restart file, whole or not at all."""
+        from jcm.checkpoint import save_checkpoint
+
+        plain = path.with_suffix(f".{os.getpid()}.tmp")
+        save_checkpoint(self._model, plain)
+        _write_atomically(path, gzip.compress(plain.read_bytes(), 6))
+        plain.unlink()
+
+    def advance(self, states: int) -> np.ndarray:
+        """Run on for ``states`` × 6 h and return them, [T, 69, 48, 96] float32.
+
+        Raises:
+            RuntimeError: when the model blew up.
+        """
+        prediction = self._model.resume(forcing=self._forcing, save_interval=0.25, total_time=0.25 * states)
+        dynamics, surface = prediction.dynamics, prediction.physics["_surface_flux"]
+
+        def field(array: Any) -> np.ndarray:
+            # jcm: (..., longitude, latitude) with latitude from the south.
+            return np.moveaxis(np.asarray(array, dtype=np.float64), -1, -2)[..., ::-1, :]
+
+        sigma_state = SigmaState(
+            sigma=self._sigma,
+            u=field(dynamics.u_wind),
+            v=field(dynamics.v_wind),
+            t=field(dynamics.temperature),
+            q=field(dynamics.specific_humidity),
+            geopotential=field(dynamics.geopotential),
+            surface_pressure=field(dynamics.normalized_surface_pressure) * REFERENCE_PRESSURE,
+        )
+        values = channels_of(sigma_state, field(surface.u0), field(surface.v0), field(surface.t0))
+        if not np.isfinite(values).all():
+            raise RuntimeError("the SPEEDY nature run is no longer finite")
+        return values
+
+
+def channels_of(state: SigmaState, u10: np.ndarray, v10: np.ndarray, t2m: np.ndarray) -> np.ndarray:
+    """The 69 channels of a SPEEDY state, [T, 69, H, W] float32."""
+    spec = StateSpec()
+    upper = to_pressure_levels(state, np.asarray(spec.levels))
+    surface = {"u10": u10, "v10": v10, "t2m": t2m, "msl": mean_sea_level_pressure(state)}
+    parts = [surface[name][:, None] for name in spec.surface] + [upper[name] for name in spec.upper]
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+def make_restarts(directory: str = "weights/speedy") -> Iterator[Path]:
+    """Spin up from rest and write the restart file of each period (about 20 minutes on 2 cores)."""
+    target = Path(directory)
+    target.mkdir(parents=True, exist_ok=True)
+    model, now = NatureRun(None), SPIN_UP_START
+    for name, period in sorted(PERIODS.items(), key=lambda item: item[1].start):
+        # A restart lies one step before the period, so that the period's first state comes out.
+        while now < period.start - STEP:
+            states = min(CHUNK, int((period.start - STEP - now) / STEP))
+            model.advance(states)
+            now += states * STEP
+        path = target / f"{name}.msgpack.gz"
+        model.save(path)
+        yield path
+
+
+def _write_atomically(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + f".{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    for written in make_restarts():
+        print(f"wrote {written} ({written.stat().st_size / 1e6:.1f} MB)")

@@ -1,0 +1,1 @@
+"""Experiments that put the methods to use."""

@@ -1,0 +1,185 @@
+"""The work of a comparison, shared out among processes: one arm of one case at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+from jsonargparse import ArgumentParser
+
+from vaevar.cli import main as run
+from vaevar.data.analysis_times import AnalysisTimes
+from vaevar.errors import UserError
+from vaevar.experiments.comparison.record import (
+    MEAN,
+    Case,
+    callback_settings,
+    current,
+    fingerprints,
+    measure,
+    read,
+    record,
+)
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What is to be run and where its results go.
+
+    Attributes:
+        config: the resolved config of a cycle; its network and seeds are replaced by each case's.
+        cases: in the order in which they are run.
+        arms: names in ``config``'s model.
+        runs: directory of the run directories, ``<case>/<arm>-<fingerprint>``.
+        results: directory of the records, ``<case>.csv``.
+    """
+
+    config: dict[str, Any]
+    cases: list[Case]
+    arms: list[str]
+    runs: Path
+    results: Path
+
+    def __post_init__(self) -> None:
+        known = self.config["model"]["init_args"]["arms"]
+        unknown = [name for name in self.arms if name not in known]
+        if unknown:
+            raise UserError(f"no arms {', '.join(unknown)} in the config; it has {', '.join(known)}")
+
+    def wanted(self) -> dict[str, str]:
+        """Fingerprints of the arms, by name."""
+        known = fingerprints(self.config)
+        return {name: known[name] for name in self.arms}
+
+    def path(self, case: Case) -> Path:
+        """The record of a case."""
+        return self.results / f"{case.name}.csv"
+
+    def skip(self) -> int:
+        """Analyses left out at the beginning of every run."""
+        return int(callback_settings(self.config, "Scores")["skip"])
+
+    def data(self, case: Case, arm: str) -> AnalysisTimes:
+        """The data module of a run."""
+        parser = ArgumentParser()
+        parser.add_subclass_arguments(AnalysisTimes, "data")
+        settings = parser.parse_object({"data": case.config(self.config, arm)["data"]})
+        return parser.instantiate(settings).data
+
+
+def resolve(configs: list[str]) -> dict[str, Any]:
+    """The config that ``predict`` would run with, all defaults filled in; later files win."""
+    printed = io.StringIO()
+    arguments = [argument for path in configs for argument in ("--config", path)]
+    try:
+        with contextlib.redirect_stdout(printed):
+            run(["predict", *arguments, "--print_config"])
+    except SystemExit as stop:
+        if stop.code:
+            raise
+    return yaml.safe_load(printed.getvalue())
+
+
+def execute(sweep: Sweep, processes: int = 1) -> bool:
+    """Run what is missing, in this process or in several; True when nothing failed.
+
+    The CPU's cores are shared out among the processes, unless OMP_NUM_THREADS says otherwise.
+    """
+    if processes < 2:
+        return work(sweep)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_worker, args=(sweep,), daemon=True) for _ in range(processes)]
+    # Daemons end with their parent only where it ends in an orderly manner.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return all(worker.exitcode == 0 for worker in workers)
+
+
+def _worker(sweep: Sweep) -> None:
+    raise SystemExit(0 if work(sweep) else 1)
+
+
+def work(sweep: Sweep) -> bool:
+    """Run what is missing and nobody else is at, one arm of one case after the other.
+
+    An arm that fails is reported and left out; True when none did.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    fine = True
+    for case in sweep.cases:
+        for arm in sweep.arms:
+            try:
+                _claim_and_run(sweep, case, arm)
+            except (Exception, SystemExit) as error:
+                # Exit code 2 is a user's mistake, told already; any other exit is an interrupted run.
+                if isinstance(error, SystemExit) and error.code != 2:
+                    raise
+                if isinstance(error, UserError):
+                    print(f"error: {error}", file=sys.stderr)
+                elif not isinstance(error, SystemExit):
+                    traceback.print_exc()
+                _say(f"{case.name} {arm}: failed")
+                fine = False
+    return fine
+
+
+def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
+    """One arm of one case, unless its result is there or another process works on it."""
+    # Asked anew each time: in the days that a sweep may take, somebody may bring other weights.
+    of = sweep.wanted()[arm]
+    path, directory = sweep.path(case), sweep.runs / case.name / f"{arm}-{of}"
+    if len(current(read(path), {arm: of})):
+        return
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # The lock falls with the process that holds it, so that a killed one leaves no claim behind.
+        with FileLock(f"{directory}.lock", timeout=0):
+            if len(current(read(path), {arm: of})):
+                return
+            _say(f"{case.name} {arm}: begins")
+            config = case.config(sweep.config, arm)
+            config["trainer"]["logger"]["init_args"] |= {
+                "save_dir": str(sweep.runs), "name": f"{case.name}/{directory.name}", "version": ""
+            }  # fmt: skip
+            # Ranks share out arms, and here is only one.
+            config["trainer"] |= {"devices": 1, "strategy": "auto"}
+            written = Path(f"{directory}.yaml")
+            written.write_text(yaml.safe_dump(config, sort_keys=False))
+            with open(f"{directory}.log", "a") as log, contextlib.redirect_stdout(log):
+                run(["predict", "--config", str(written)])
+            if sweep.wanted()[arm] != of:
+                raise UserError(f"{case.name} {arm}: its weights changed while it ran; run it again")
+            rows = measure(directory, arm, sweep.data(case, arm), sweep.skip())
+            commit = json.loads((directory / "provenance.json").read_text())["commit"] or ""
+            with FileLock(directory.parent / "record.lock"):
+                record(path, case, arm, rows, of, commit)
+            score = rows[(rows["quantity"] == "analysis") & (rows["channel"] == MEAN)]["value"].item()
+            _say(f"{case.name} {arm}: analysis rmse / std {score:.4g}")
+    except Timeout:
+        return
+
+
+def _say(text: str) -> None:
+    print(f"{datetime.now():%H:%M:%S} {text}", flush=True)

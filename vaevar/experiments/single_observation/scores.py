@@ -1,0 +1,204 @@
+"""Numbers of the single-observation experiment: a row per case and arm, and the tables made of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vaevar.experiments.single_observation.data import Place, SingleObservation
+from vaevar.experiments.single_observation.geostrophy import geostrophic_wind, neighbourhood, wind_correlation
+from vaevar.experiments.single_observation.module import Response
+from vaevar.sphere.grid import Grid
+
+SAME = 1e-5  # relative difference below which two increments count as one (float32 minimisation)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One arm's answer to one observation, as far as figures and tables need it.
+
+    Attributes:
+        z, u, v: [H, W] increments on one pressure level, float64, physical units.
+        row: the case's line of ``cases.csv`` (:func:`case_row`).
+    """
+
+    arm: str
+    time: np.datetime64
+    place: Place
+    departure: float
+    z: np.ndarray
+    u: np.ndarray
+    v: np.ndarray
+    row: dict[str, Any]
+
+    @property
+    def speed(self) -> np.ndarray:
+        """[H, W] of the wind increment, m/s."""
+        return np.hypot(self.u, self.v)
+
+
+def make_case(arm: str, batch: SingleObservation, response: Response, level: int, radius_km: float) -> Case:
+    """Take from a response what is kept of it.
+
+    Args:
+        arm: its name.
+        batch: what was observed.
+        response: what the arm made of it.
+        level: of the wind and geopotential, hPa; the state must hold z, u and v there.
+        radius_km: around the observation, within which wind and geostrophic wind are compared.
+    """
+    spec = batch.background.spec
+    z, u, v = (
+        response.increment[spec.index(f"{name}{level}")].double().cpu().numpy() for name in ("z", "u", "v")
+    )
+    row = case_row(arm, batch, response, (z, u, v), radius_km)
+    return Case(arm, batch.time, batch.place, batch.departure, z, u, v, row)
+
+
+def case_row(
+    arm: str,
+    batch: SingleObservation,
+    response: Response,
+    level_fields: tuple[np.ndarray, np.ndarray, np.ndarray],
+    radius_km: float,
+) -> dict[str, Any]:
+    """One line of ``cases.csv``.
+
+    ``increment`` and ``optimal`` are at the observation, in its units, the latter the scalar
+    analysis d · HBHᵀ/(HBHᵀ + R); ``background_std`` is √(HBHᵀ); ``correlation`` is that of the wind
+    increment with the geostrophic wind of the height increment around the observation.
+    """
+    z, u, v = level_fields
+    grid, place = batch.background.grid, batch.place
+    around = neighbourhood(grid, place.latitude, place.longitude, radius_km)
+    variance = np.nan if response.background_variance is None else response.background_variance
+    error_variance = float(batch.observations.error_std[0]) ** 2
+    return {
+        "arm": arm,
+        "place": place.label,
+        "latitude": place.latitude,
+        "longitude": place.longitude,
+        "time": str(batch.time.astype("datetime64[s]")),
+        "departure": batch.departure,
+        "increment": response.at_point,
+        "optimal": batch.departure * variance / (variance + error_variance),
+        "background_std": np.sqrt(variance),
+        "wind_max": float(np.hypot(u, v).max()),
+        "correlation": wind_correlation((u, v), geostrophic_wind(z, grid), grid, around),
+    }
+
+
+def main_table(cases: list[Case]) -> pd.DataFrame:
+    """A row per arm and place, of the main date and departure (those of the first case)."""
+    chosen = [case for case in cases if (case.time, case.departure) == (cases[0].time, cases[0].departure)]
+    rows = []
+    for case in by_place(chosen):
+        row, d = case.row, case.departure
+        rows.append(
+            {
+                "arm": case.arm,
+                "place": case.place.label,
+                "increment / departure": row["increment"] / d,
+                "B/(B+R)": row["optimal"] / d,
+                "√B": row["background_std"],
+                "wind max, m/s": row["wind_max"],
+                "correlation": row["correlation"],
+                "rotation": _rotation(row["correlation"]),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def date_table(cases: list[Case]) -> pd.DataFrame:
+    """A row per arm and place: how far the increments of other dates are from the first date's."""
+    rows = []
+    for case in by_place([case for case in cases if case.departure == cases[0].departure]):
+        if case.time != cases[0].time:
+            continue
+        same = [
+            other
+            for other in cases
+            if (other.arm, other.place, other.departure) == (case.arm, case.place, case.departure)
+        ]
+        z = max(float(np.abs(other.z - case.z).max()) for other in same)
+        wind = max(float(np.hypot(other.u - case.u, other.v - case.v).max()) for other in same)
+        scales = ((z, float(np.abs(case.z).max())), (wind, float(case.speed.max())))
+        relative = max(difference / scale if scale > 0 else difference for difference, scale in scales)
+        depends = "–" if len(same) < 2 else "yes" if relative > SAME else "no"
+        rows.append(
+            {
+                "arm": case.arm,
+                "place": case.place.label,
+                "dates": str(len(same)),
+                "z difference, m²/s²": z,
+                "wind difference, m/s": wind,
+                "relative": relative,
+                "depends on the background": depends,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def departure_table(cases: list[Case], grid: Grid) -> pd.DataFrame:
+    """A row per arm, place and departure of the first date: the increment per unit departure.
+
+    ``nonlinearity`` is ‖D(d)/d − D(d₀)/d₀‖ / ‖D(d₀)/d₀‖ over the sphere, d₀ the smallest departure
+    (the positive one of two); a linear method has 0.
+    """
+    rows = []
+    for case in by_place([case for case in cases if case.time == cases[0].time]):
+        base = smallest_departure(cases, case.arm, case.place)
+        rows.append(
+            {
+                "arm": case.arm,
+                "place": case.place.label,
+                "departure": case.departure,
+                "increment / departure": case.row["increment"] / case.departure,
+                "nonlinearity of z": nonlinearity([(case.z, base.z)], case.departure, base.departure, grid),
+                "nonlinearity of wind": nonlinearity(
+                    [(case.u, base.u), (case.v, base.v)], case.departure, base.departure, grid
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def smallest_departure(cases: list[Case], arm: str, place: Place) -> Case:
+    """The case of an arm and place with the smallest departure; of two, the positive one."""
+    same = [case for case in cases if (case.arm, case.place, case.time) == (arm, place, cases[0].time)]
+    return min(same, key=lambda case: (abs(case.departure), case.departure < 0))
+
+
+def nonlinearity(
+    fields: list[tuple[np.ndarray, np.ndarray]], departure: float, base_departure: float, grid: Grid
+) -> float:
+    """‖x/d − x₀/d₀‖ / ‖x₀/d₀‖, area-weighted.
+
+    Args:
+        fields: pairs (x, x₀), each [H, W]: one, or the two components of a vector.
+        departure, base_departure: d and d₀.
+        grid: of the fields.
+
+    Returns:
+        The ratio; NaN where x₀ is zero.
+    """
+    area = grid.area_weights.numpy()[:, None]
+    difference = sum(float((area * (x / departure - y / base_departure) ** 2).sum()) for x, y in fields)
+    size = sum(float((area * (y / base_departure) ** 2).sum()) for _, y in fields)
+    return float(np.sqrt(difference / size)) if size > 0 else float("nan")
+
+
+def by_place(cases: list[Case]) -> list[Case]:
+    """In the order of places, then arms, then departures, as first met."""
+    places = list(dict.fromkeys(case.place for case in cases))
+    arms = list(dict.fromkeys(case.arm for case in cases))
+    return sorted(cases, key=lambda case: (places.index(case.place), arms.index(case.arm)))
+
+
+def _rotation(correlation: float) -> str:
+    if not np.isfinite(correlation):
+        return "–"
+    return "geostrophic" if correlation > 0 else "reversed"

@@ -1,0 +1,1 @@
+"""The conditional VAE of background errors."""

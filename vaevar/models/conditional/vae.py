@@ -1,0 +1,264 @@
+"""The conditional VAE: the background's error given the background, and where it was observed before.
+
+    p(w) = N(0, I),   δ | w, c  =  D(w; c) + noise,   D(w; c) = S U_p M Σ_b e^{s_b(c)} ⊙ F_b U_v U_h w,
+
+c being the background x_b and its coverage (:mod:`vaevar.data.observations.coverage`). It begins as 3DVar's
+U = S U_p M U_v U_h (:mod:`vaevar.models.covariance.transform`), and learns by how much the errors of a day,
+of each
+variable, place and band b of total wavenumbers (F_b), differ in size from the homogeneous and stationary
+ones that U knows.
+
+D is linear in w, so that the posterior of w is a Gaussian that need not be learned: the encoder of
+Kingma and Welling's VAE (2014) is exact, and the evidence lower bound is the evidence itself. With
+x = (S U_p M)⁻¹ δ, x = Σ_b e^{s_b} ⊙ F_b y and noise of variance σ² in y,
+
+    −log p(δ | c) = Σ_b [ ½ Σ_{l in b} ‖(C_l + τ² I)^{−½} y_l‖² + N_b Σ_i ⟨s_bi⟩ ] + const,
+
+with τ² = σ²/(lmax + 1)², N_b the number of modes of a band and ⟨·⟩ the mean over the sphere: the
+log-determinant of multiplying with e^s within a band is that of its symbol (Szegő's theorem, for s smooth
+beside the band).
+
+The loss differs from this in two ways. Errors lack the noise σ, which keeps directions of almost no variance
+out of the sum, and (S U_p M)⁻¹ is approximate: so each variable's power at each wavenumber is taken over its
+mean in draws of U itself, and where errors are as 3DVar's B says, s = 0 is best. And bands have weights
+N_b^{−½}, each one's part being a proper score by itself: with equal weights the few modes of the large
+scales, which make most of an error, count for nothing, and come out wrong.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaevar.data.observations.coverage import MAPS
+from vaevar.errors import UserError
+from vaevar.models.conditional.network import ContextNetwork, Modulation
+from vaevar.models.covariance.statistics import CovarianceStatistics
+from vaevar.models.covariance.transform import CovarianceTransform
+from vaevar.models.training.checkpoint import read_slim, save_slim
+from vaevar.models.training.optimisation import ClippedModule, adamw
+from vaevar.sphere.harmonics import quadrature_weights
+
+WEIGHTS_FORMAT = "vaevar-conditional-vae-2"
+_HINT = "train one with `python main.py fit --config configs/conditional_vae.yaml`"
+
+
+class ConditionalVAE(ClippedModule):
+    """p(truth − background | background, coverage).
+
+    Args:
+        covariance: statistics of 3DVar's B, where this begins; on the grid of the samples.
+        widths, depth, maps, dropout: of :class:`vaevar.models.conditional.network.ContextNetwork`.
+        bands: of :class:`vaevar.models.conditional.network.Modulation`.
+        sigma: σ, in units of the standardised variables.
+        learning_rate, weight_decay: of AdamW.
+        warmup_steps: optimiser steps of a linear warm-up; a cosine to 0 follows.
+
+    Attributes:
+        spec, grid: of backgrounds and errors.
+        background_mean, background_std: [C, 1, 1], taken from the data module when fitting begins, and
+            part of every checkpoint, as is the checksum of the statistics.
+
+    Raises:
+        UserError: for statistics that are missing or damaged, or a setting out of range.
+    """
+
+    background_mean: Tensor
+    background_std: Tensor
+    covariance_sha256: Tensor
+    whitening: Tensor
+    band_modes: Tensor
+    expected: Tensor
+    area: Tensor
+
+    def __init__(
+        self,
+        covariance: str,
+        widths: Sequence[int] = (96, 144, 192),
+        depth: int = 1,
+        maps: int = 8,
+        dropout: float = 0.1,
+        bands: Sequence[int] = (0, 3, 6, 11, 18),
+        sigma: float = 0.2,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        warmup_steps: int = 100,
+    ) -> None:
+        super().__init__()
+        if not (sigma > 0 and learning_rate > 0 and 0 <= dropout < 1 and widths):
+            raise UserError(
+                f"ConditionalVAE: sigma {sigma}, learning_rate {learning_rate} and widths {list(widths)} "
+                f"must be positive, and dropout {dropout} in [0, 1)"
+            )
+        self.save_hyperparameters()
+        statistics = CovarianceStatistics.load(covariance)
+        self.transform = CovarianceTransform(statistics)
+        self.spec, self.grid = statistics.spec, statistics.grid
+        count = len(self.spec)
+        self.context = ContextNetwork(
+            count + MAPS, self.grid, tuple(widths), depth, maps, min(12, statistics.lmax), dropout
+        )
+        try:
+            self.modulation = Modulation(self.transform.balance.inner, count, widths[0], bands)
+        except ValueError as error:
+            raise UserError(f"ConditionalVAE: {error}") from None
+        self.modes = (statistics.lmax + 1) ** 2
+        self.register_buffer("band_modes", torch.tensor(self.modulation.modes).float(), persistent=False)
+        self.register_buffer("expected", torch.ones(count, statistics.lmax + 1), persistent=False)
+        values, vectors = statistics.eigen()
+        inverse = 1 / np.sqrt(values + sigma**2 / self.modes)
+        whitening = np.einsum("lik,lk,ljk->lij", vectors, inverse, vectors)
+        self.register_buffer("whitening", torch.from_numpy(whitening).float(), persistent=False)
+        area = torch.from_numpy(quadrature_weights(self.grid))
+        self.register_buffer("area", (area / area.mean()).float()[:, None], persistent=False)
+        digest = hashlib.sha256(Path(covariance).read_bytes()).digest()
+        self.register_buffer("covariance_sha256", torch.tensor(list(digest), dtype=torch.uint8))
+        self.register_buffer("background_mean", torch.zeros(count, 1, 1))
+        self.register_buffer("background_std", torch.ones(count, 1, 1))
+
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """Shape of w."""
+        return self.transform.shape
+
+    def scales(self, background: Tensor, coverage: Tensor) -> Tensor:
+        """s of a day: [B, b, n, H, W].
+
+        Args:
+            background: [B, C, H, W], physical units.
+            coverage: [B, K, H, W].
+        """
+        context = self.context((background - self.background_mean) / self.background_std, coverage)
+        with torch.autocast(context.device.type, enabled=False):
+            return self.modulation.scales(context.float())
+
+    def decode(self, w: Tensor, scales: Tensor) -> Tensor:
+        """D(w; c): [B, *latent_shape] -> [B, C, H, W] in physical units; linear in w."""
+        with torch.autocast(w.device.type, enabled=False):
+            return self.transform.balanced(self.modulation(self.transform.coloured(w), scales))
+
+    def evidence(self, errors: Tensor, scales: Tensor) -> Tensor:
+        """−log p of errors [B, C, H, W], physical: per latent unit of each band, less a constant, [B, b].
+
+        Powers are over those of draws of U once :meth:`setup` has made these, before as they are.
+        """
+        with torch.autocast(errors.device.type, enabled=False):
+            with torch.no_grad():
+                x = self.transform.standardised(errors)
+            y = self.modulation.inverse(x, scales)
+            degrees = (self._white_power(y) / self.expected).sum(1)
+            norms = torch.stack([degrees[:, low:high].sum(1) for low, high in self.modulation.spans], 1)
+            volume = (scales * self.area).mean((3, 4)).sum(2)
+            return (norms / 2 / self.band_modes + volume) / len(self.spec)
+
+    def _white_power(self, y: Tensor) -> Tensor:
+        """‖(C_l + τ² I)^{−½} y_l‖² by variable and wavenumber: coefficients in parts -> [B, n, L]."""
+        white = torch.einsum("lij,bjlmr->bilmr", self.whitening, y).square().sum(-1)
+        return 2 * white.sum(-1) - white[..., 0]  # orders m and −m
+
+    @torch.no_grad()
+    def _expected_power(self, draws: int = 128, batch: int = 16) -> Tensor:
+        """Mean of :meth:`_white_power` per mode in errors drawn from U itself, [n, L]."""
+        random = torch.Generator().manual_seed(0)
+        total = torch.zeros_like(self.expected)
+        for _ in range(draws // batch):
+            w = torch.randn(batch, *self.latent_shape, generator=random).to(total)
+            total += self._white_power(self.transform.standardised(self.transform(w))).sum(0)
+        return total / (draws // batch * batch) / (2 * torch.arange(total.shape[1]).to(total) + 1)
+
+    # ---- Lightning ----------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Take the backgrounds' mean and standard deviation from the data module.
+
+        Raises:
+            UserError: when its channels or grid are not those of the statistics.
+        """
+        if stage != "fit":
+            return
+        data = getattr(self.trainer, "datamodule", None)
+        names = ("background_mean", "background_std")
+        if data is None or not all(hasattr(data, name) for name in (*names, "spec", "grid")):
+            raise UserError("ConditionalVAE: fit on vaevar.data.samples.cycle_errors.CycleErrors")
+        if data.spec != self.spec or data.grid != self.grid:
+            raise UserError(
+                f"ConditionalVAE: the errors are {data.spec} on {data.grid}, but the covariance is of "
+                f"{self.spec} on {self.grid}; calibrate it on the same samples"
+            )
+        for name in names:
+            getattr(self, name).copy_(getattr(data, name)[:, None, None])
+        self.expected.copy_(self._expected_power())
+
+    def _weighted(self, bands: Tensor) -> Tensor:
+        """The mean over bands of what is per latent unit of each, [b], with the roots of their modes."""
+        weight = self.band_modes.sqrt()
+        return (bands * weight).sum() / weight.sum()
+
+    def training_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> Tensor:
+        background, errors, coverage = batch
+        loss = self._weighted(self.evidence(errors, self.scales(background, coverage)).mean(0))
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
+        """``val/loss``; ``val/gain``: by how much it is below that of 3DVar's B, and ``val/gain_3`` and so
+        on: within the band that begins at that wavenumber; nats per latent unit."""
+        background, errors, coverage = batch
+        scales = self.scales(background, coverage)
+        evidence = self.evidence(errors, scales).mean(0)
+        gains = self.evidence(errors, torch.zeros_like(scales)).mean(0) - evidence
+        values = {"val/loss": self._weighted(evidence), "val/gain": self._weighted(gains)}
+        settings: dict[str, Any] = {"batch_size": len(errors), "sync_dist": True}
+        self.log_dict(values, prog_bar=True, **settings)
+        bands = {f"val/gain_{low}": gain for (low, _), gain in zip(self.modulation.spans, gains, strict=True)}
+        self.log_dict(bands, **settings)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; linear warm-up, then a cosine down to 0."""
+        settings = self.hparams
+        total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / max(warmup, 1))
+            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+
+        return adamw(self, settings["learning_rate"], settings["weight_decay"], factor)
+
+    # ---- files --------------------------------------------------------------------------------
+
+    def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
+        """Write a slim checkpoint: hyperparameters, weights, and where they come from."""
+        save_slim(path, self, WEIGHTS_FORMAT, provenance)
+
+    @classmethod
+    def load(cls, path: str | Path) -> ConditionalVAE:
+        """Open what :meth:`save_weights` wrote, or an ordinary checkpoint of a fit; on the CPU.
+
+        Raises:
+            UserError: when the file is missing, damaged, or of another model, or the statistics it was
+                trained with are not there any more.
+        """
+        content = read_slim(path, WEIGHTS_FORMAT, _HINT)
+        try:
+            model = cls(**content["hyper_parameters"])
+        except TypeError as error:
+            raise UserError(f"{path}: not a checkpoint of a conditional VAE ({error})") from None
+        digest = model.covariance_sha256.clone()
+        try:
+            model.load_state_dict(content["state_dict"])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path}: not a checkpoint of this conditional VAE ({reason})") from None
+        if not torch.equal(digest, model.covariance_sha256):
+            raise UserError(
+                f"{path}: was trained with other statistics than {content['hyper_parameters']['covariance']} "
+                f"now holds; bring those back, or {_HINT}"
+            )
+        return model.eval()

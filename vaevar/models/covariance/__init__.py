@@ -1,0 +1,1 @@
+"""The background-error covariance B = U Uᵀ of 3DVar."""

@@ -1,0 +1,214 @@
+"""Calibration of 3DVar's B as a fit: two epochs over the samples, and no training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from vaevar.errors import UserError
+from vaevar.models.covariance.estimation import PASSES, CovarianceEstimator, EstimationSettings
+from vaevar.models.covariance.statistics import CovarianceStatistics
+from vaevar.models.vae.vae import VAE
+from vaevar.sphere.grid import Grid
+from vaevar.sphere.harmonics import quadrature_weights
+from vaevar.state import StateSpec
+
+
+class CovarianceCalibration(L.LightningModule):
+    """Estimates :class:`CovarianceStatistics` on a data module of normalised background errors.
+
+    The data module has ``spec``, ``grid`` and ``error_std`` and yields errors divided by
+    ``error_std`` ([C], or [C, H, 1]), [B, C, H, W], such as
+    :class:`vaevar.data.samples.background_errors.BackgroundErrors`.
+    Epochs are passes over its training part; its validation part is compared with the result.
+
+    Args:
+        path: the file to write.
+        residual_of: checkpoint of a VAE; calibrate on what its reconstructions leave of the errors,
+            for :class:`vaevar.assim.control.summed.SummedControl`.
+        lmax, smoothing_degrees, balance_degrees, eof_fraction, ridge, unbalanced, floor, band_centres,
+            local_degrees, local_fraction: of
+            :class:`vaevar.models.covariance.estimation.EstimationSettings`.
+
+    Attributes:
+        statistics: the result, after the fit.
+
+    Raises:
+        UserError: for settings that cannot be, or that do not fit the samples' grid.
+    """
+
+    def __init__(
+        self,
+        path: str = "weights/covariance.nc",
+        residual_of: str | None = None,
+        lmax: int = 31,
+        smoothing_degrees: float = 4.0,
+        balance_degrees: float = 10.0,
+        eof_fraction: float = 0.999,
+        ridge: float = 1e-3,
+        unbalanced: Sequence[str] = ("q",),
+        floor: float = 0.05,
+        band_centres: Sequence[int] = (1, 4, 8, 14, 24),
+        local_degrees: float = 6.0,
+        local_fraction: float = 0.999,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.path = Path(path)
+        self.settings = EstimationSettings(
+            lmax, smoothing_degrees, balance_degrees, eof_fraction, ridge, tuple(unbalanced), floor,
+            tuple(band_centres), local_degrees, local_fraction,
+        )  # fmt: skip
+        # Distributed strategies refuse a module without a parameter. Nothing is trained.
+        self.unused = nn.Parameter(torch.zeros(()))
+        self.statistics: CovarianceStatistics | None = None
+        self.vae = None if residual_of is None else VAE.load(residual_of).requires_grad_(False)
+
+    def setup(self, stage: str) -> None:
+        """Take channels, grid and scale from the data module.
+
+        Raises:
+            UserError: when it has none, or the trainer is not set to two epochs.
+        """
+        if stage != "fit":
+            return
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None or not all(hasattr(data, name) for name in ("error_std", "spec", "grid")):
+            raise UserError(
+                "CovarianceCalibration: the data module has no error_std, spec and grid; fit on "
+                "vaevar.data.samples.background_errors.BackgroundErrors"
+            )
+        if self.trainer.max_epochs != PASSES:
+            raise UserError(
+                f"CovarianceCalibration: trainer.max_epochs is {self.trainer.max_epochs}, but the "
+                f"calibration makes {PASSES} passes over the samples: set it to {PASSES}"
+            )
+        if self.vae is not None and (self.vae.spec != data.spec or self.vae.grid != data.grid):
+            raise UserError(
+                f"CovarianceCalibration: the VAE of residual_of is {self.vae.spec} on {self.vae.grid}, but "
+                f"the errors are {data.spec} on {data.grid}"
+            )
+        self.spec: StateSpec = data.spec
+        self.grid: Grid = data.grid
+        std = torch.as_tensor(data.error_std, dtype=torch.float32)
+        self.error_std = std[:, None, None] if std.ndim == 1 else std
+        self.estimator = CovarianceEstimator(self.spec, self.grid, self.settings)
+        self._reset_validation()
+
+    def configure_optimizers(self) -> None:
+        return None
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> None:
+        self.estimator.update(self._errors(batch))
+
+    def _errors(self, batch: Tensor) -> Tensor:
+        """[B, C, H, W] in physical units; less what the VAE makes of them, if there is one."""
+        errors = batch * self.error_std.to(batch.device)
+        if self.vae is None:
+            return errors
+        with torch.no_grad():
+            return errors - self.vae(errors / self.vae.error_std) * self.vae.error_std
+
+    def on_train_epoch_end(self) -> None:
+        self.estimator.end_pass(self._sum)
+
+    def _reset_validation(self) -> None:
+        self._squares = torch.zeros(len(self.spec), self.grid.shape[0], dtype=torch.float64)
+        self._count = torch.zeros((), dtype=torch.float64)
+
+    def on_validation_epoch_start(self) -> None:
+        self._reset_validation()
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Sum squares by channel and latitude."""
+        errors = self._errors(batch).double()
+        self._squares = self._squares.to(batch.device) + errors.square().mean(3).sum(0)
+        self._count = self._count.to(batch.device) + len(batch)
+
+    def _sum(self, total: Tensor) -> Tensor:
+        reduced = self.trainer.strategy.reduce(total.to(self.device), reduce_op="sum")
+        assert isinstance(reduced, Tensor)
+        return reduced
+
+    def on_train_end(self) -> None:
+        """Make the statistics on every rank; write and report on the first.
+
+        Raises:
+            UserError: when the fit was stopped before its time.
+        """
+        if self.estimator.passes_done < PASSES:
+            raise UserError("CovarianceCalibration: the fit ended before both passes were made")
+        squares, count = self._sum(self._squares).cpu().numpy(), float(self._sum(self._count))
+        try:
+            self.statistics = self.estimator.statistics(self._provenance())
+        except ValueError as error:
+            raise UserError(f"CovarianceCalibration: {error}; use more samples") from None
+        if self.trainer.is_global_zero:
+            self.statistics.save(self.path)
+            console = Console()
+            for table in report(self.statistics, squares / count if count else None):
+                console.print(table)
+            console.print(f"wrote {self.path} ({self.path.stat().st_size / 1e6:.1f} MB)")
+
+    def _provenance(self) -> dict[str, Any]:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        record: dict[str, Any] = {"command": " ".join(sys.argv), "torch": torch.__version__}
+        record["data"] = {
+            "source": getattr(getattr(data, "source", None), "description", type(data).__name__),
+            "forecaster": str(getattr(getattr(data, "forecaster", None), "description", "")),
+            "period": f"{getattr(data, 'start', '')} to {getattr(data, 'end', '')}",
+            "samples": len(data.training) if hasattr(data, "training") else self.estimator.samples,
+        }
+        return record
+
+
+def report(statistics: CovarianceStatistics, held_out: np.ndarray | None = None) -> list[Table]:
+    """What came out, by variable.
+
+    Args:
+        statistics: of the training part.
+        held_out: [C, H], mean squares of samples that were held out.
+
+    Returns:
+        Two tables: the channels' std, what S had to put right, and implied over held-out variance;
+        and the fractions of the control variables' variances that balance explains and that the
+        truncation carries.
+    """
+    spec, weights = statistics.spec, quadrature_weights(statistics.grid) / 2
+    channels = Table(
+        "variable", "channels", "std (mean)", "S: least", "S: most", "implied / held-out variance"
+    )
+    for name in (*spec.surface, *spec.upper):
+        chosen = spec.variable_slice(name)
+        variance = statistics.channel_std[chosen] ** 2 @ weights
+        factor = statistics.rescaling[chosen]
+        ratio = "" if held_out is None else f"{(variance / (held_out[chosen] @ weights)).mean():.3f}"
+        channels.add_row(
+            name,
+            str(len(variance)),
+            f"{np.sqrt(variance).mean():.4g}",
+            f"{factor.min():.3f}",
+            f"{factor.max():.3f}",
+            ratio,
+        )
+    carried = statistics.provenance.get("variance_within_truncation", {})
+    variables = Table("control variable", "balance explains", f"within l ≤ {statistics.lmax}")
+    groups: dict[str, list[int]] = {}
+    for position, name in enumerate(statistics.variables.names):
+        known = [variable for variable in (*spec.surface, *spec.upper) if name.startswith(variable)]
+        label = name[:3] if name[:3] in ("psi", "chi") else max(known, key=len)
+        groups.setdefault(label, []).append(position)
+    for label, positions in groups.items():
+        names = [statistics.variables.names[i] for i in positions]
+        kept = np.mean([carried.get(name, np.nan) for name in names])
+        variables.add_row(label, f"{statistics.balanced[positions].mean():.1%}", f"{kept:.1%}")
+    return [channels, variables]

@@ -1,0 +1,123 @@
+"""Where covariances differ from their mean over the sphere: by latitude and by scale.
+
+A covariance C_l for each total wavenumber is the same at all latitudes, and latitude-dependent standard
+deviations are the same for all scales. Errors are neither: the tropics have other vertical structures than
+the storm tracks, and more of their variance at large scales. With smooth windows F_b(l) onto a few bands of
+wavenumbers, Σ_b F_b = 1, homogeneous fields r are recoloured latitude by latitude,
+
+    x(φ) = Σ_b M_b(φ) (F_b r)(φ),      M_b(φ) C̄_b M_b(φ)ᵀ = Ĉ_b(φ),
+
+Ĉ_b(φ) being the samples' covariance of F_b x at that latitude, and C̄_b = Σ_l (2l + 1) F_b(l)² C_l that of
+F_b r at any. It is the idea of wavelet-B (Fisher, 2003, ECMWF seminar on data assimilation), with one control
+vector. Of all such matrices the symmetric M_b is nearest to the identity: the optimal transport between two
+Gaussians (Dowson and Landau, 1982). Shapes as in :mod:`vaevar.models.covariance.balance`; b bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vaevar.sphere.grid import Grid
+from vaevar.sphere.harmonics import SphericalHarmonics
+from vaevar.sphere.wind import to_coefficients, to_waves
+
+LIMITS = (0.2, 5.0)  # eigenvalues of M_b: what samples say beyond is not believed
+
+
+def band_windows(lmax: int, centres: Sequence[int]) -> np.ndarray:
+    """F_b(l), [b, lmax + 1]: triangles in log(l + 1) between the centres, flat beyond the outer ones.
+
+    Args:
+        lmax: truncation.
+        centres: ascending wavenumbers; those beyond lmax are left out.
+
+    Raises:
+        ValueError: when they do not ascend, or none is within the truncation.
+    """
+    within = [centre for centre in centres if 0 <= centre <= lmax]
+    if not within or list(centres) != sorted(set(centres)):
+        raise ValueError(f"band centres {list(centres)} must ascend, and one must be within 0 and {lmax}")
+    place, degree = np.log1p(within), np.log1p(np.arange(lmax + 1))
+    return np.stack([np.interp(degree, place, row) for row in np.eye(len(within))])
+
+
+def transport(mean: np.ndarray, local: np.ndarray, fraction: float) -> np.ndarray:
+    """The symmetric M with M C̄ M = Ĉ within the leading EOFs of C̄, and the identity among the others.
+
+    Args:
+        mean: [n, n], C̄.
+        local: [..., n, n], Ĉ.
+        fraction: of the variance, that the leading EOFs explain.
+
+    Returns:
+        [..., n, n], eigenvalues within :data:`LIMITS`.
+    """
+    values, vectors = np.linalg.eigh(mean)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    leading = int(np.searchsorted(np.cumsum(values) / values.sum(), fraction - 1e-12)) + 1
+    vectors, size = vectors[:, :leading], np.sqrt(values[:leading])
+    projected = np.einsum("ik,...ij,jl->...kl", vectors, local, vectors)
+    inner = _with_eigenvalues(
+        projected * size[:, None] * size, lambda eigenvalues: np.sqrt(eigenvalues.clip(0))
+    )
+    within = _with_eigenvalues(inner / size[:, None] / size, lambda eigenvalues: eigenvalues.clip(*LIMITS))
+    return np.eye(len(mean)) + vectors @ (within - np.eye(leading)) @ vectors.T
+
+
+def _with_eigenvalues(matrix: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """A symmetric matrix [..., n, n] with its eigenvalues changed."""
+    values, vectors = np.linalg.eigh(matrix)
+    return (vectors * change(values)[..., None, :]) @ vectors.swapaxes(-1, -2)
+
+
+class LocalCovariance(nn.Module):
+    """r -> x and, nearly, back, both as coefficients in parts [..., n, L, M, 2]; linear.
+
+    Args:
+        windows: [b, L], F_b.
+        matrices: [b, H, n, n], M_b.
+        grid: where the latitudes are.
+        dtype: float32 or float64.
+
+    Raises:
+        ValueError: when the grid cannot carry the truncation.
+    """
+
+    def __init__(
+        self, windows: np.ndarray, matrices: np.ndarray, grid: Grid, dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        self.harmonics = SphericalHarmonics(grid, windows.shape[1] - 1, dtype)
+        # Each band needs only the wavenumbers that its window lets through.
+        self.spans = [(int(used[0]), int(used[-1]) + 1) for used in (np.flatnonzero(row) for row in windows)]
+        for name, values in (
+            ("windows", windows),
+            ("matrices", matrices),
+            ("inverses", np.linalg.inv(matrices)),
+        ):
+            self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values)).to(dtype), False)
+
+    windows: Tensor
+    matrices: Tensor
+    inverses: Tensor
+
+    def forward(self, coefficients: Tensor) -> Tensor:
+        return self._apply_all(self.matrices, coefficients)
+
+    def inverse(self, coefficients: Tensor) -> Tensor:
+        """With M_b⁻¹ for M_b: exact where M does not change with latitude and band."""
+        return self._apply_all(self.inverses, coefficients)
+
+    def _apply_all(self, matrices: Tensor, coefficients: Tensor) -> Tensor:
+        synthesis = self.harmonics.synthesis_matrix
+        waves = coefficients.new_zeros(*coefficients.shape[:-3], synthesis.shape[2], *coefficients.shape[-2:])
+        for window, matrix, (low, high) in zip(self.windows, matrices, self.spans, strict=True):
+            band = coefficients[..., low:high, :high, :] * window[low:high, None, None]
+            there = to_waves(synthesis[:high, low:high], band)
+            coloured = torch.einsum("hij,...jhmr->...ihmr", matrix, there)
+            waves = torch.cat([waves[..., :high, :] + coloured, waves[..., high:, :]], -2)
+        return to_coefficients(self.harmonics.analysis_matrix, waves)

@@ -1,0 +1,242 @@
+"""The statistics behind B = U Uᵀ, and the labelled netCDF file that holds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from vaevar.errors import UserError
+from vaevar.models.covariance.balance import ControlVariables
+from vaevar.sphere.grid import Grid
+from vaevar.state import StateSpec
+
+FORMAT = "vaevar-covariance-2"
+CALIBRATE = "`python main.py fit --config configs/covariance.yaml`"
+# An eigenvalue below minus this fraction of the greatest is no rounding error.
+ROUND_OFF = 1e-8
+
+
+@dataclass(frozen=True)
+class CovarianceStatistics:
+    """What was estimated from samples of background errors; float64.
+
+    n control variables (P of them ψ), C channels (n = C), H latitudes, L = lmax + 1 wavenumbers.
+
+    Attributes:
+        spec, grid: channels of the samples, and where they were.
+        std: [n, H], σ of ψ and of the unbalanced variables.
+        regression: [n, P, H], A of :class:`vaevar.models.covariance.balance.Balance`.
+        spectral: [L, n, n], covariance C_l of the standardised variables: of each of the 2l + 1
+            real coefficients. Σ_l (2l + 1) C_l has a unit diagonal.
+        windows: [b, L], F_b of :mod:`vaevar.models.covariance.local`.
+        local: [b, H, n, n], M_b of the same.
+        rescaling: [C, H], last factor of U, by which implied variances are the calibrated ones.
+        channel_std: [C, H], the calibrated std of each channel, smoothed in latitude.
+        balanced: [n], fraction of each control variable's variance that balance explains.
+        provenance: plain values: samples, data, command, settings.
+
+    Raises:
+        ValueError: for shapes that do not fit, values that are not finite, a σ or factor that is
+            not positive, or covariances that are not symmetric, or have negative eigenvalues.
+    """
+
+    spec: StateSpec
+    grid: Grid
+    std: np.ndarray
+    regression: np.ndarray
+    spectral: np.ndarray
+    windows: np.ndarray
+    local: np.ndarray
+    rescaling: np.ndarray
+    channel_std: np.ndarray
+    balanced: np.ndarray
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        n, p, rows = len(self.spec), self.variables.psi_count, self.grid.shape[0]
+        degrees = self.spectral.shape[0] if self.spectral.ndim else 0
+        expected = {
+            "std": (n, rows),
+            "regression": (n, p, rows),
+            "spectral": (max(degrees, 1), n, n),
+            "windows": (max(len(self.windows), 1), degrees),
+            "local": (len(self.windows), rows, n, n),
+            "rescaling": (n, rows),
+            "channel_std": (n, rows),
+            "balanced": (n,),
+        }
+        for name, shape in expected.items():
+            values = getattr(self, name)
+            if values.shape != shape:
+                raise ValueError(f"{name} is {values.shape}, expected {shape}")
+            if not np.isfinite(values).all():
+                raise ValueError(f"{name} has values that are not finite")
+        for name in ("std", "rescaling", "channel_std"):
+            if not (getattr(self, name) > 0).all():
+                raise ValueError(f"{name} must be positive, the least is {getattr(self, name).min():.4g}")
+        if not np.allclose(self.spectral, self.spectral.transpose(0, 2, 1), rtol=0, atol=1e-10):
+            raise ValueError("spectral covariances are not symmetric")
+        self.eigen()
+
+    @property
+    def variables(self) -> ControlVariables:
+        return ControlVariables(self.spec)
+
+    @property
+    def lmax(self) -> int:
+        return self.spectral.shape[0] - 1
+
+    def eigen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Eigenvalues [L, n], ascending, and eigenvectors [L, n, n] of each C_l.
+
+        Raises:
+            ValueError: for an eigenvalue that is negative beyond rounding.
+        """
+        values, vectors = np.linalg.eigh(self.spectral)
+        least = values[:, 0] + ROUND_OFF * values[:, -1]
+        if (least < 0).any():
+            worst = int(np.argmin(least))
+            raise ValueError(
+                f"the covariance at wavenumber {worst} has the eigenvalue {values[worst, 0]:.3g} beside a "
+                f"greatest of {values[worst, -1]:.3g}: it is no covariance"
+            )
+        return values.clip(0), vectors
+
+    def save(self, path: str | Path) -> None:
+        """Write the file, beside its place first and then moved there."""
+        path, variables = Path(path), self.variables
+        units = [channel.units for channel in self.spec.channels]
+        data: dict[str, Any] = {
+            "standard_deviation": (("variable", "latitude"), self.std, _about("σ of the control variables")),
+            "spectral_covariance": (
+                ("wavenumber", "variable", "variable_2"),
+                self.spectral,
+                _about("covariance of standardised coefficients at a total wavenumber", "1"),
+            ),
+            "band_window": (("band", "wavenumber"), self.windows, _about("window onto a band", "1")),
+            "recolouring": (
+                ("band", "latitude", "variable", "variable_2"),
+                self.local.astype(np.float32),
+                _about("of homogeneous standardised variables within a band", "1"),
+            ),
+            "rescaling": (("channel", "latitude"), self.rescaling, _about("last factor of U", "1")),
+            "channel_std": (("channel", "latitude"), self.channel_std, _about("calibrated std, smoothed")),
+            "balanced_fraction": ("variable", self.balanced, _about("variance explained by balance", "1")),
+        }
+        if variables.psi_count:
+            label = "of a variable (in its units) on (f/f0) times standardised streamfunction"
+            data["regression"] = (("variable", "psi", "latitude"), self.regression, _about(label))
+        dataset = xr.Dataset(
+            data,
+            coords={
+                "variable": ("variable", np.array(variables.names)),
+                "variable_units": ("variable", np.array(variables.units)),
+                "channel": ("channel", np.array(self.spec.names)),
+                "channel_units": ("channel", np.array(units)),
+                "latitude": ("latitude", self.grid.latitude, {"units": "degrees_north"}),
+                "longitude": ("longitude", self.grid.longitude, {"units": "degrees_east"}),
+                "wavenumber": ("wavenumber", np.arange(self.lmax + 1, dtype=np.int32)),
+            },
+            attrs={
+                "title": "Background-error covariance B = U U^T for 3DVar",
+                "format": FORMAT,
+                "surface": " ".join(self.spec.surface),
+                "upper": " ".join(self.spec.upper),
+                "levels_hPa": " ".join(str(level) for level in self.spec.levels),
+                "provenance": json.dumps(dict(self.provenance), default=str),
+            },
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        dataset.to_netcdf(partial, engine="scipy", format="NETCDF3_64BIT")
+        partial.replace(path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> CovarianceStatistics:
+        """Open and check what :meth:`save` wrote.
+
+        Raises:
+            UserError: when the file is missing, damaged, or holds something else.
+        """
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such covariance statistics; calibrate them with {CALIBRATE}")
+        try:
+            with xr.open_dataset(path, engine="scipy") as opened:
+                dataset = opened.load()
+        except Exception as error:  # the reader raises many kinds; each means "not such a file"
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"{path}: cannot be read as netCDF ({reason}); calibrate anew with {CALIBRATE}"
+            ) from None
+        found = dataset.attrs.get("format")
+        if found != FORMAT:
+            raise UserError(
+                f"{path}: holds the format {found!r}, expected {FORMAT!r}; calibrate with {CALIBRATE}"
+            )
+        try:
+            return cls._from(dataset)
+        except (ValueError, KeyError) as error:
+            reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"{path}: damaged ({reason}); calibrate anew with {CALIBRATE}") from None
+
+    @classmethod
+    def _from(cls, dataset: xr.Dataset) -> CovarianceStatistics:
+        spec = StateSpec(
+            dataset.attrs["surface"].split(),
+            dataset.attrs["upper"].split(),
+            [int(level) for level in dataset.attrs["levels_hPa"].split()],
+        )
+        variables = ControlVariables(spec)
+        needed = [
+            "standard_deviation",
+            "spectral_covariance",
+            "band_window",
+            "recolouring",
+            "rescaling",
+            "channel_std",
+            "balanced_fraction",
+        ]
+        needed += [
+            "channel",
+            "variable",
+            "latitude",
+            "longitude",
+            *(["regression"] if variables.pairs else []),
+        ]
+        missing = [name for name in needed if name not in dataset.variables]
+        if missing:
+            raise ValueError(f"lacks {', '.join(missing)}")
+        for name, expected in (("channel", spec.names), ("variable", variables.names)):
+            labels = tuple(str(label) for label in dataset[name].values)
+            if labels != expected:
+                raise ValueError(f"{name} is {', '.join(labels)}, expected {', '.join(expected)}")
+        grid = Grid(dataset["latitude"].values, dataset["longitude"].values)
+
+        def values(name: str, *dims: str) -> np.ndarray:
+            return np.asarray(dataset[name].transpose(*dims).values, dtype=np.float64)
+
+        return cls(
+            spec=spec,
+            grid=grid,
+            std=values("standard_deviation", "variable", "latitude"),
+            regression=values("regression", "variable", "psi", "latitude")
+            if variables.psi_count
+            else np.zeros((len(spec), 0, grid.shape[0])),
+            spectral=values("spectral_covariance", "wavenumber", "variable", "variable_2"),
+            windows=values("band_window", "band", "wavenumber"),
+            local=values("recolouring", "band", "latitude", "variable", "variable_2"),
+            rescaling=values("rescaling", "channel", "latitude"),
+            channel_std=values("channel_std", "channel", "latitude"),
+            balanced=values("balanced_fraction", "variable"),
+            provenance=json.loads(dataset.attrs["provenance"]),
+        )
+
+
+def _about(long_name: str, units: str | None = None) -> dict[str, str]:
+    return {"long_name": long_name} | ({"units": units} if units else {})

@@ -1,0 +1,243 @@
+"""The denoiser of DiffDA: a conditional diffusion model of how far a forecast is from the truth.
+
+Huang et al., "DiffDA: a Diffusion Model for Weather-scale Data Assimilation", ICML 2024. The residual
+
+    r = (truth − forecast) / std
+
+is modelled given the forecast by a DDPM of 1000 steps. The loss is the squared error of the noise,
+Σ (ε̂ − ε)² = SNR Σ (r̂ − r)² with SNR = ᾱ/(1 − ᾱ), with the weight SNR changed to min(1 + SNR, 5): equal
+weights would spend a small network on the last, nearly clean steps (Hang et al., "Min-SNR", ICCV 2023),
+and the 1 keeps the noisiest steps, where the sample's large scales are decided. Residuals are never
+clipped: errors of a forecast reach many times their std.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaevar.batch_random import generator_of, shared_randn, shared_spread
+from vaevar.errors import UserError
+from vaevar.models.diffusion.network import DenoiserNetwork
+from vaevar.models.diffusion.schedule import NoiseSchedule
+from vaevar.models.training.checkpoint import read_slim, save_slim
+from vaevar.models.training.optimisation import ClippedModule, adamw
+from vaevar.sphere.grid import Grid
+from vaevar.state import PRESSURE_LEVELS, StateSpec
+
+WEIGHTS_FORMAT = "vaevar-denoiser-1"
+_HINT = "train one with `python main.py fit --config configs/diffda.yaml`"
+
+
+class Denoiser(ClippedModule):
+    """p(truth − forecast | forecast) for one lead time, as a denoiser.
+
+    Args:
+        nlat, nlon: H and W of the grid.
+        gaussian: Gaussian latitudes; otherwise equiangular with both poles.
+        surface, upper, levels: the channels, as in :class:`vaevar.state.StateSpec`.
+        widths, depths, heads, window, kernel_size, patch, head_width, embedding: as in
+            :class:`vaevar.models.diffusion.network.DenoiserNetwork`.
+        steps, first_beta, last_beta: the noise schedule; the published one by default.
+        max_weight: 5 in the loss.
+        learning_rate, weight_decay: of AdamW.
+        warmup_steps: optimiser steps of a linear warm-up; a cosine to 0 follows.
+        start_from: a checkpoint whose network is trained further, such as the 48 h one for 6 h.
+
+    Attributes:
+        residual_std: [C, 1, 1], physical units per unit of r.
+        forecast_mean, forecast_std: [C, 1, 1], of the condition; these three are taken from the data
+            module when fitting begins, and part of every checkpoint.
+        lead_hours: scalar, of the forecasts that it was trained on; likewise.
+
+    Raises:
+        UserError: when sizes do not fit each other, or ``start_from`` is of another network.
+    """
+
+    residual_std: Tensor
+    forecast_mean: Tensor
+    forecast_std: Tensor
+    lead_hours: Tensor
+    row_weights: Tensor
+
+    def __init__(
+        self,
+        nlat: int = 48,
+        nlon: int = 96,
+        gaussian: bool = True,
+        surface: Sequence[str] = ("u10", "v10", "t2m", "msl"),
+        upper: Sequence[str] = ("z", "q", "u", "v", "t"),
+        levels: Sequence[int] = PRESSURE_LEVELS,
+        widths: Sequence[int] = (112, 168, 196),
+        depths: Sequence[int] = (1, 1, 2),
+        heads: Sequence[int] = (0, 6, 7),
+        window: int = 6,
+        kernel_size: int = 3,
+        patch: int = 2,
+        head_width: int = 32,
+        embedding: int = 128,
+        steps: int = 1000,
+        first_beta: float = 1e-4,
+        last_beta: float = 0.02,
+        max_weight: float = 5.0,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 1e-2,
+        warmup_steps: int = 100,
+        start_from: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["start_from"])
+        try:
+            self.spec = StateSpec(surface, upper, levels)
+            self.grid = Grid.gaussian(nlat, nlon) if gaussian else Grid.equiangular(nlat, nlon)
+            count = len(self.spec)
+            self.schedule = NoiseSchedule(steps, first_beta, last_beta)
+            self.network = DenoiserNetwork(
+                count, nlat, nlon, tuple(widths), tuple(depths), tuple(heads), window, kernel_size, patch,
+                head_width, embedding,
+            )  # fmt: skip
+        except ValueError as error:
+            raise UserError(f"Denoiser: {error}") from None
+        if not (max_weight >= 1 and learning_rate > 0):
+            raise UserError(
+                f"Denoiser: max_weight {max_weight} must be at least 1, and learning_rate {learning_rate} "
+                "positive"
+            )
+        self.max_weight = max_weight
+        self.register_buffer("residual_std", torch.ones(count, 1, 1))
+        self.register_buffer("forecast_mean", torch.zeros(count, 1, 1))
+        self.register_buffer("forecast_std", torch.ones(count, 1, 1))
+        self.register_buffer("lead_hours", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("row_weights", self.grid.area_weights.float()[:, None], persistent=False)
+        self.to(memory_format=torch.channels_last)
+        if start_from is not None:
+            self._load(start_from, read_slim(start_from, WEIGHTS_FORMAT, _HINT))
+
+    def condition(self, forecast: Tensor) -> Tensor:
+        """A forecast [..., C, H, W] in physical units -> normalised, as the network takes it."""
+        return (forecast - self.forecast_mean) / self.forecast_std
+
+    def clean(self, noised: Tensor, condition: Tensor, step: int) -> Tensor:
+        """r̂: the estimate of the clean residual at one step of the schedule.
+
+        Args:
+            noised: [B, C, H, W], x_t.
+            condition: [B or 1, C, H, W], normalised forecasts.
+            step: t, from 1.
+
+        Returns:
+            [B, C, H, W], in units of ``residual_std``.
+        """
+        signal = self.schedule.signal[step].expand(len(noised)).to(noised)
+        return self.network(noised, condition.expand(len(noised), -1, -1, -1), signal)
+
+    def losses(
+        self, condition: Tensor, residual: Tensor, step: Tensor, noise: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Each sample's weighted loss, and its mean square error of r̂ (area-weighted), [B] each."""
+        noised = self.schedule.noised(residual, step, noise)
+        signal = self.schedule.signal[step].float()
+        error = (self.network(noised, condition, signal).float() - residual).square() * self.row_weights
+        square = error.mean((1, 2, 3))
+        return (1 + signal / (1 - signal)).clamp_max(self.max_weight) * square, square
+
+    # ---- Lightning ----------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Take the normalisation from the data module.
+
+        Raises:
+            UserError: when its channels or grid are not the denoiser's.
+        """
+        if stage != "fit":
+            return
+        data = getattr(self.trainer, "datamodule", None)
+        names = ("residual_std", "forecast_mean", "forecast_std", "lead_hours")
+        if data is None or not all(hasattr(data, name) for name in (*names, "spec", "grid")):
+            raise UserError("Denoiser: fit on ForecastPairs or CycleErrorPairs of vaevar.data")
+        if data.spec != self.spec or data.grid != self.grid:
+            raise UserError(
+                f"Denoiser: the forecasts are {data.spec} on {data.grid}, but the model is {self.spec} on "
+                f"{self.grid}; make model and data agree in the config"
+            )
+        for name in names[:3]:
+            getattr(self, name).copy_(getattr(data, name)[:, None, None])
+        self.lead_hours.fill_(data.lead_hours)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        condition, residual = batch
+        places, noises = (generator_of(self.global_step, stream, residual.device) for stream in (0, 1))
+        # One step from each of B equal parts of the schedule: an even spread in every batch.
+        place = shared_spread(residual, places)
+        step = 1 + (place * self.schedule.steps).long().clamp_max(self.schedule.steps - 1)
+        loss, square = self.losses(condition, residual, step, shared_randn(residual, noises))
+        self.log_dict({"train/loss": loss.mean(), "train/mse": square.mean()}, prog_bar=True)
+        return loss.mean()
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """The loss at fixed steps with fixed noise, so that epochs can be compared.
+
+        ``val/mse_T`` is that of the mean of the residual given the forecast: below 1, it is what the
+        forecast itself tells of its error.
+        """
+        condition, residual = batch
+        generator = torch.Generator().manual_seed(batch_idx)
+        noise = torch.randn(residual.shape, generator=generator).to(residual)
+        total = []
+        for part in (0.02, 0.1, 0.25, 0.5, 1.0):
+            number = max(1, round(part * self.schedule.steps))
+            step = torch.full((len(residual),), number, device=residual.device)
+            loss, square = self.losses(condition, residual, step, noise)
+            total.append(loss.mean())
+            name = "T" if part == 1 else f"{part:g}T"
+            self.log(f"val/mse_{name}", square.mean(), batch_size=len(residual), sync_dist=True)
+        self.log("val/loss", torch.stack(total).mean(), True, batch_size=len(residual), sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; linear warm-up, then a cosine down to 0."""
+        settings = self.hparams
+        total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / max(warmup, 1))
+            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+
+        return adamw(self, settings["learning_rate"], settings["weight_decay"], factor, betas=(0.9, 0.95))
+
+    # ---- files --------------------------------------------------------------------------------
+
+    def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
+        """Write a slim checkpoint: hyperparameters, weights in float16, and where they come from."""
+        save_slim(path, self, WEIGHTS_FORMAT, provenance, stored=_slim)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Denoiser:
+        """Open what :meth:`save_weights` wrote, or an ordinary checkpoint of a fit; on the CPU.
+
+        Raises:
+            UserError: when the file is missing, damaged, or of another model.
+        """
+        content = read_slim(path, WEIGHTS_FORMAT, _HINT)
+        try:
+            model = cls(**content["hyper_parameters"])
+        except TypeError as error:
+            raise UserError(f"{path}: not a checkpoint of a denoiser ({error})") from None
+        model._load(path, content)
+        return model.eval()
+
+    def _load(self, path: str | Path, content: Mapping[str, Any]) -> None:
+        try:
+            self.load_state_dict(content["state_dict"])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path}: not a checkpoint of this denoiser ({reason})") from None
+
+
+def _slim(name: str, values: Tensor) -> Tensor:
+    """The network in half precision; statistics of the data stay as they are."""
+    return values.half() if name.startswith("network.") else values

@@ -1,0 +1,158 @@
+"""Write a network as an ONNX forecaster of FengWu's contract, also when a fit ends."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+import warnings
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from torch import Tensor, nn
+
+from vaevar.models.forecaster.fengwu import METADATA_KEY
+from vaevar.models.forecaster.training import ForecasterModule
+from vaevar.sphere.grid import Grid
+from vaevar.state import StateSpec
+
+
+class ExportForecaster(L.Callback):
+    """Writes ``<path>``, ``<stem>_mean.npy``, ``<stem>_std.npy`` and ``<stem>.json`` when a fit ends.
+
+    Args:
+        path: the ONNX file, such as ``weights/forecaster.onnx``.
+    """
+
+    def __init__(self, path: str = "weights/forecaster.onnx") -> None:
+        self.path = Path(path)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        if not isinstance(pl_module, ForecasterModule):
+            raise TypeError(f"ExportForecaster exports a ForecasterModule, not {type(pl_module).__name__}")
+        scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        export_forecaster(pl_module, self.path, {"command": " ".join(sys.argv), "validation": scores})
+
+
+def export_forecaster(module: ForecasterModule, path: Path, provenance: dict[str, object]) -> None:
+    """Export a trained module; ``provenance`` goes beside it as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    network = module.network.cpu().float().eval()
+    export(network, path, module.spec, module.grid)
+    np.save(path.with_name(f"{path.stem}_mean.npy"), module.mean.cpu().numpy())
+    np.save(path.with_name(f"{path.stem}_std.npy"), module.std.cpu().numpy())
+    content = {"parameters": sum(p.numel() for p in network.parameters())} | provenance
+    path.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n")
+
+
+TOLERANCE = 1e-4  # of a standard deviation, between torch and ONNX Runtime
+
+
+class _Contract(nn.Module):
+    """A network with FengWu's number of output channels.
+
+    FengWu's last C are a log-variance; a network that forecasts the state alone gets zeros.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, states: Tensor) -> Tensor:
+        """[B, 2C, H, W] -> [B, 2C, H, W], normalised."""
+        forecast: Tensor = self.network(states)
+        if forecast.shape[1] == states.shape[1]:
+            return forecast
+        return torch.cat([forecast, torch.zeros_like(forecast)], dim=1)
+
+
+def export(
+    network: nn.Module,
+    path: str | Path,
+    spec: StateSpec,
+    grid: Grid,
+    step_hours: int = 6,
+    metadata: bool = True,
+) -> Path:
+    """Write ``network`` to an ``.onnx`` file that :class:`~vaevar.models.forecaster.fengwu.OnnxForecaster`
+    opens.
+
+    The file takes any batch size, and says in its metadata which channels, grid and time step it
+    has. It appears at ``path`` only after ONNX Runtime gave the network's own output from it.
+
+    Args:
+        network: normalised [B, 2C, H, W] (t − 6 h, then t) to normalised [B, C or 2C, H, W] of
+            which the first C are t + 6 h. A plain module; it is copied, and left as it was.
+        path: the file to write.
+        spec: the C channels.
+        grid: the H × W points.
+        step_hours: the time step.
+        metadata: say in the file which channels, grid and time step it has; FengWu's own does not.
+
+    Returns:
+        ``path``.
+
+    Raises:
+        ValueError: when the network's output has another shape, or ONNX Runtime's output differs
+            from it by more than ``TOLERANCE``.
+    """
+    path = Path(path)
+    copied = _Contract(copy.deepcopy(network)).cpu().float().eval()
+    # Two batch sizes: a trace that froze the one it saw fails on the other.
+    generator = torch.Generator().manual_seed(0)
+    traced, checked = (torch.randn(b, 2 * len(spec), *grid.shape, generator=generator) for b in (2, 1))
+    with torch.no_grad():
+        expected = copied(checked)
+    if expected.shape != checked.shape:
+        raise ValueError(
+            f"the network makes {tuple(expected.shape)} (zeros appended) from {tuple(checked.shape)}; "
+            "expected the same shape, or half the channels"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with warnings.catch_warnings():
+            # The exporter that needs no further package announces its own old age and what it traces.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                copied,
+                (traced,),
+                str(partial),
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}},
+                opset_version=17,
+                dynamo=False,
+            )
+        if metadata:
+            _embed_metadata(partial, spec, grid, step_hours)
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = ort.InferenceSession(str(partial), options, providers=["CPUExecutionProvider"])
+        (made,) = session.run(None, {"input": checked.numpy()})
+        difference = float((torch.from_numpy(made) - expected).abs().max())
+        if not difference <= TOLERANCE:
+            raise ValueError(f"ONNX Runtime and torch differ by {difference:.2g}, more than {TOLERANCE:g}")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def _embed_metadata(path: Path, spec: StateSpec, grid: Grid, step_hours: int) -> None:
+    model = onnx.load(str(path))
+    metadata = {
+        "channels": spec.names,
+        "step_hours": step_hours,
+        "latitude": grid.latitude.tolist(),
+        "longitude": grid.longitude.tolist(),
+    }
+    onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
+    onnx.save(model, str(path))

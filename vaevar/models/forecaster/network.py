@@ -1,0 +1,101 @@
+"""The network of the learned forecaster: a ConvNeXt U-Net on the sphere."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from vaevar.models.forecaster.resolved_scales import ResolvedScales
+from vaevar.models.nn.blocks import ConvNeXtBlock, Downsample, Upsample
+
+
+class ForecastNetwork(nn.Module):
+    """A ConvNeXt U-Net on the sphere, normalised states to normalised states.
+
+    Input [B, 2C, H, W]: the states at t − 6 h and t, normalised. Output [B, 2C, H, W]: the state at
+    t + 6 h, then the log-variance of its error (a constant by channel, learned from the training
+    errors), as FengWu's 138 outputs.
+
+    Args:
+        channels: C.
+        rows, columns: H and W, for the learned map of the ground (orography, coasts, latitude).
+        widths: features on each scale, the finest first; each scale halves H and W.
+        depths: blocks on each scale, on the way down and again on the way up.
+        kernel_size: of the depthwise convolutions.
+        patch: side of the squares of points that enter as one; a T31 spectral model on 48 × 96
+            points has no more freedom than 24 × 48 of them.
+        resolved: keeps the forecast to the scales of the data; none leaves them to the network.
+    """
+
+    change_std: Tensor
+    log_variance: Tensor
+
+    def __init__(
+        self,
+        channels: int,
+        rows: int,
+        columns: int,
+        widths: Sequence[int],
+        depths: Sequence[int],
+        kernel_size: int = 5,
+        patch: int = 2,
+        resolved: ResolvedScales | None = None,
+    ) -> None:
+        super().__init__()
+        if len(widths) != len(depths):
+            raise ValueError(f"widths {list(widths)} and depths {list(depths)} differ in length")
+        if columns % (patch * 2 ** (len(widths) - 1)):
+            raise ValueError(
+                f"{columns} longitudes are no multiple of patch × 2^(scales − 1) = "
+                f"{patch * 2 ** (len(widths) - 1)}"
+            )
+        self.channels, self.resolved = channels, resolved
+        self.register_buffer("change_std", torch.ones(channels, 1, 1))
+        self.register_buffer("log_variance", torch.zeros(channels, 1, 1))
+        self.stem = Downsample(2 * channels, widths[0], patch)
+        self.ground = nn.Parameter(torch.zeros(widths[0], -(-rows // patch), columns // patch))
+
+        def stage(width: int, depth: int) -> nn.Sequential:
+            return nn.Sequential(*[ConvNeXtBlock(width, kernel_size=kernel_size) for _ in range(depth)])
+
+        pairs = list(itertools.pairwise(widths))
+        self.down = nn.ModuleList(stage(w, d) for w, d in zip(widths, depths, strict=True))
+        self.shrink = nn.ModuleList(Downsample(fine, coarse) for fine, coarse in pairs)
+        self.grow = nn.ModuleList(Upsample(coarse, fine) for fine, coarse in pairs)
+        self.merge = nn.ModuleList(nn.Conv2d(2 * fine, fine, 1) for fine, _ in pairs)
+        self.up = nn.ModuleList(stage(w, d) for w, d in zip(widths[:-1], depths[:-1], strict=True))
+        self.head = Upsample(widths[0], channels, patch)
+        for parameter in self.head.parameters():
+            nn.init.zeros_(parameter)
+
+    def change(self, states: Tensor) -> Tensor:
+        """[B, 2C, H, W] normalised -> the 6 h change in units of its std, [B, C, H, W]."""
+        # Full precision here under autocast too: bfloat16 keeps 8 bits, and would round away most of
+        # the difference between two states 6 hours apart.
+        with torch.autocast(states.device.type, enabled=False):
+            x = self.stem(states.float()) + self.ground
+        skips = []
+        for stage, shrink in zip(self.down, self.shrink, strict=False):
+            x = stage(x)
+            skips.append(x)
+            x = shrink(x)
+        x = self.down[-1](x)
+        for stage, grow, merge, skip in reversed(
+            list(zip(self.up, self.grow, self.merge, skips, strict=True))
+        ):
+            x = stage(merge(torch.cat([grow(x, skip.shape[-2]), skip], 1)))
+        return self.head(x, states.shape[-2])
+
+    def following(self, states: Tensor, change: Tensor) -> Tensor:
+        """The next state [B, C, H, W], of the window [B, 2C, H, W] and the change out of it."""
+        current = states[:, self.channels :]
+        forecast = current + self.change_std * change
+        return forecast if self.resolved is None else self.resolved(forecast, current)
+
+    def forward(self, states: Tensor) -> Tensor:
+        following = self.following(states, self.change(states))
+        variance = torch.zeros_like(following) + self.log_variance
+        return torch.cat([following, variance], 1)

@@ -1,0 +1,237 @@
+"""A small learned forecaster with FengWu's contract: two past states in, the next state out.
+
+The network predicts the 6 h change in units of that change's standard deviation, x(t+6h) = x(t) +
+σ_Δ · f(x(t−6h), x(t)), on normalised fields. A first stage trains single steps; fine-tuning on
+roll-outs (``rollout_steps``) follows, as FengWu's replay and GraphCast do, since what counts in a
+cycle is how errors grow.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from vaevar.errors import UserError
+from vaevar.models.forecaster.network import ForecastNetwork
+from vaevar.models.forecaster.resolved_scales import ResolvedScales
+from vaevar.models.forecaster.training_cycle import CheapCycle
+from vaevar.models.training.optimisation import ClippedModule, adamw
+from vaevar.sphere.grid import Grid
+from vaevar.state import StateSpec
+
+
+class ForecasterModule(ClippedModule):
+    """Trains a :class:`ForecastNetwork`.
+
+    Loss: the area-weighted mean square of the change's error, each channel divided by the std of
+    its 6 h change, averaged over ``rollout_steps`` steps (the gradient flows through the roll-out).
+
+    Args:
+        rows, columns, gaussian: the grid.
+        surface, upper, levels: the channels.
+        widths, depths, kernel_size, patch: of the network.
+        learning_rate: peak; warms up over ``warmup_steps`` and decays as a cosine to zero.
+        weight_decay: of AdamW.
+        warmup_steps: optimiser steps.
+        rollout_steps: steps of the roll-out that the loss sees; the data must supply as many.
+        resolved_lmax, memory: of :class:`vaevar.models.forecaster.resolved_scales.ResolvedScales`, if the
+        data are a
+            spectral model's; none otherwise.
+        cycled: train on the states of cheap assimilation cycles
+        (:mod:`vaevar.models.forecaster.training_cycle`), for which
+            the data must come in ``lanes``; each sample's loss then counts by what its own start leaves
+            possible, c / (c + E), E its start's mean square error and c the forecaster's from true states.
+        start_from: checkpoint of an earlier fit whose network is trained further.
+
+    Raises:
+        UserError: when ``start_from`` is not a checkpoint of such a network.
+    """
+
+    mean: Tensor
+    std: Tensor
+    row_weights: Tensor
+
+    def __init__(
+        self,
+        rows: int = 48,
+        columns: int = 96,
+        gaussian: bool = True,
+        surface: Sequence[str] = ("u10", "v10", "t2m", "msl"),
+        upper: Sequence[str] = ("z", "q", "u", "v", "t"),
+        levels: Sequence[int] = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000),
+        widths: Sequence[int] = (256, 384),
+        depths: Sequence[int] = (3, 4),
+        kernel_size: int = 5,
+        patch: int = 2,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 0.02,
+        warmup_steps: int = 200,
+        rollout_steps: int = 1,
+        resolved_lmax: int | None = None,
+        memory: float = 0.9,
+        cycled: bool = False,
+        start_from: str | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["start_from"])
+        self.spec = StateSpec(surface, upper, levels)
+        family = Grid.gaussian if gaussian else Grid.equiangular
+        self.grid = family(rows, columns)
+        count = len(self.spec)
+        try:
+            resolved = (
+                None if resolved_lmax is None else ResolvedScales(count, self.grid, resolved_lmax, memory)
+            )
+        except ValueError as error:
+            raise UserError(f"ForecasterModule: {error}") from None
+        self.network = ForecastNetwork(count, rows, columns, widths, depths, kernel_size, patch, resolved)
+        self.learning_rate, self.weight_decay = learning_rate, weight_decay
+        if cycled and rollout_steps > 1:
+            raise UserError("ForecasterModule: cycled trains single steps; set rollout_steps to 1")
+        self.warmup_steps, self.rollout_steps, self.cycled = warmup_steps, rollout_steps, cycled
+        self.register_buffer("row_weights", self.grid.area_weights.float()[:, None], persistent=False)
+        # Kept for the export: the normalisation that the network was trained with.
+        self.register_buffer("mean", torch.zeros(len(self.spec), dtype=torch.float64))
+        self.register_buffer("std", torch.ones(len(self.spec), dtype=torch.float64))
+        if start_from is not None:
+            try:
+                self.network.load_state_dict(network_weights(start_from))
+            except RuntimeError:
+                raise UserError(
+                    f"{start_from}: not a checkpoint of this network; its channels, grid, widths, depths, "
+                    "kernel_size or patch are others"
+                ) from None
+
+    def setup(self, stage: str) -> None:
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        if self.spec != datamodule.spec or self.grid != datamodule.grid:
+            raise UserError(
+                f"the forecaster's {len(self.spec)} channels on {self.grid} are not the data's "
+                f"{len(datamodule.spec)} channels on {datamodule.grid}; set surface, upper, levels, rows, "
+                "columns and gaussian to the data's"
+            )
+        self.network.change_std.copy_(datamodule.change_std.reshape(-1, 1, 1))
+        if self.network.resolved is not None:
+            self.network.resolved.set_mean(datamodule.mean_state)
+        self.mean.copy_(datamodule.normalizer.mean.flatten())
+        self.std.copy_(datamodule.normalizer.std.flatten())
+
+    def errors(self, states: Tensor, steps: int) -> Tensor:
+        """Roll out and compare: [B, 2 + T, C, H, W] normalised -> [B, steps, C, H, W].
+
+        The errors are in units of the std of the 6 h change.
+        """
+        window = states[:, :2].flatten(1, 2)
+        errors = []
+        for step in range(steps):
+            if steps > 1 and torch.is_grad_enabled():
+                change = checkpoint(self.network.change, window, use_reentrant=False)
+            else:
+                change = self.network.change(window)
+            current = window[:, len(self.spec) :]
+            following = self.network.following(window, change.float())
+            errors.append((following - states[:, 2 + step]) / self.network.change_std)
+            window = torch.cat([current, following], 1)
+        return torch.stack(errors, 1)
+
+    def mean_square(self, errors: Tensor) -> Tensor:
+        """Area-weighted mean square by channel, [B, T, C, H, W] -> [T, C]."""
+        return (errors.square() * self.row_weights).mean((0, 3, 4))
+
+    def mean_square_of_each(self, errors: Tensor) -> Tensor:
+        """Area-weighted mean square over all channels, [B, C, H, W] -> [B]."""
+        return (errors.square() * self.row_weights).mean((1, 2, 3))
+
+    def training_step(self, batch: Tensor, _: int) -> Tensor:
+        errors = self._cycled_errors(batch) if self.cycled else self.errors(batch, self.rollout_steps)
+        square = self.mean_square(errors)
+        with torch.no_grad():
+            log_variance = (square[0][:, None, None] * self.network.change_std**2).clamp_min(1e-12).log()
+            self.network.log_variance.lerp_(log_variance, 0.01)
+        loss = square.mean()
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def on_train_start(self) -> None:
+        if self.cycled:
+            datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            if datamodule.lanes is None:
+                raise UserError("a forecaster trained with cycled needs data in lanes; set data's lanes")
+            processes = datamodule.batch_size * self.trainer.world_size
+            self._cycle = CheapCycle(self.grid, datamodule.lanes // processes)
+
+    def _cycled_errors(self, batch: Tensor) -> Tensor:
+        """As ``errors`` of a step, from the states of the lanes' cycles, weighted by their starts."""
+        states = self._cycle.start(batch)
+        errors = self.errors(states, 1)
+        scale = self.network.change_std
+        self._cycle.proceed(batch, states[:, 1], batch[:, 2] + scale * errors[:, 0].detach())
+        start = self.mean_square_of_each((states[:, 1] - batch[:, 1]) / scale)
+        possible = (self.network.log_variance.exp() / scale.square()).mean()
+        weight = possible / (possible + start)
+        return errors * weight.sqrt()[:, None, None, None, None]
+
+    def on_validation_epoch_start(self) -> None:
+        self._squares: list[Tensor] = []
+        self._windows = 0
+
+    def validation_step(self, batch: Tensor, _: int) -> None:
+        square = self.mean_square(self.errors(batch, batch.shape[1] - 2))
+        self._squares.append(square * batch.shape[0])
+        self._windows += batch.shape[0]
+
+    def on_validation_epoch_end(self) -> None:
+        # The root comes after the mean over all windows (of all processes).
+        total = torch.stack(self._squares).sum(0)
+        windows = torch.tensor(float(self._windows), device=total.device)
+        reduce = self.trainer.strategy.reduce
+        square = reduce(total, reduce_op="sum") / reduce(windows, reduce_op="sum")
+        self.log("val/loss", square[: self.rollout_steps].mean(), prog_bar=True, sync_dist=True)
+        datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        for name in ("z500", "t850", "u500", "t2m"):
+            if self.spec.has(name):
+                index = self.spec.index(name)
+                scale = float(datamodule.change_std[index]) * float(datamodule.normalizer.std[index])
+                for step in sorted({0, square.shape[0] - 1}):
+                    rmse = square[step, index].sqrt() * scale
+                    self.log(f"val/rmse_{name}_{6 * (step + 1)}h", rmse, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        total = max(int(self.trainer.estimated_stepping_batches), 1)
+
+        def factor(step: int) -> float:
+            if step < self.warmup_steps:
+                return (step + 1) / self.warmup_steps
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
+
+        return adamw(
+            self,
+            self.learning_rate,
+            self.weight_decay,
+            factor,
+            betas=(0.9, 0.95),
+            undecayed=[self.network.ground],
+        )
+
+
+def network_weights(path: str | Path) -> dict[str, Tensor]:
+    """The network's weights in a checkpoint of :class:`ForecasterModule`.
+
+    Raises:
+        UserError: when the file is missing or is no such checkpoint.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+    except Exception as error:  # torch.load raises as many kinds as there are ways to be no checkpoint
+        reason = next(iter(str(error).splitlines()), "")[:200]
+        raise UserError(
+            f"{path}: not a checkpoint of a forecaster ({type(error).__name__}: {reason})"
+        ) from None
+    prefix = "network."
+    return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}

@@ -1,0 +1,120 @@
+"""A cheap assimilation cycle in the training of a forecaster, for states such as analyses are.
+
+A network trained on true states alone has not seen an analysis: small scales off its data, patterns
+that nothing observes. It passes them on, or feeds on them. FengWu's replay buffer trains on states of its own
+making; here these are corrected towards the truth at random columns besides, by one pass of successive
+corrections (Barnes, 1964),
+
+    x_a(s) = x_b(s) + Σ_p w(s, p) d_p / (κ + Σ_p w(s, p)),
+    w = exp(−½ (distance / L)²),   d_p = x(p) + ε_p − x_b(p),
+
+so that errors stay as large as a cycle's, and a roll-out can go on for weeks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import torch
+from torch import Tensor
+
+from vaevar.sphere.grid import Grid
+from vaevar.sphere.interpolation import grid_vectors
+
+
+class Corrections:
+    """Successive corrections of B states, each with its own network, reach and trust in observations.
+
+    Args:
+        grid: of the states.
+        lanes: B.
+        columns: fewest and most observed columns.
+        reach_degrees: least and largest L.
+        trust: least and largest κ.
+        noise: std of ε, in units of the (normalised) states.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        lanes: int,
+        columns: tuple[int, int] = (50, 1000),
+        reach_degrees: tuple[float, float] = (3.0, 8.0),
+        trust: tuple[float, float] = (0.3, 3.0),
+        noise: float = 0.05,
+    ) -> None:
+        self.noise, self.moving = noise, (torch.rand(lanes) < 0.5).tolist()
+        self.points = torch.from_numpy(grid_vectors(grid)).float()  # [H W, 3] on the unit sphere
+        self.area = grid.area_weights.float().repeat_interleave(grid.shape[1])
+        self.columns = [min(round(_between(*columns)), len(self.area)) for _ in range(lanes)]
+        self.reach = [math.radians(_between(*reach_degrees)) for _ in range(lanes)]
+        self.trust = [_between(*trust) for _ in range(lanes)]
+        self.chosen: list[Tensor | None] = [None] * lanes
+
+    def __call__(self, background: Tensor, truth: Tensor) -> Tensor:
+        """[B, C, H, W] normalised, twice -> analyses of the same shape."""
+        analyses = [self._one(lane, *pair) for lane, pair in enumerate(zip(background, truth, strict=True))]
+        return torch.stack(analyses)
+
+    def _one(self, lane: int, background: Tensor, truth: Tensor) -> Tensor:
+        chosen = self.chosen[lane]
+        if chosen is None or self.moving[lane]:
+            chosen = self.chosen[lane] = self.area.multinomial(self.columns[lane])
+        innovation = (truth - background).flatten(1)[:, chosen]
+        innovation = innovation + self.noise * torch.randn_like(innovation)
+        points = self.points.to(background.device)
+        # Distance along the chord; at some reaches w is nothing, so the arc would be the same.
+        weight = (-0.5 * (torch.cdist(points, points[chosen]) / self.reach[lane]).square()).exp()
+        increment = innovation @ (weight / (self.trust[lane] + weight.sum(1, keepdim=True))).T
+        return background + increment.reshape(background.shape)
+
+
+class CheapCycle:
+    """Keeps the lanes of a :class:`vaevar.data.sequences.LaneSampler` in a cycle.
+
+    A lane that goes on is known by its truth: the first state of its window is the second of the one before.
+
+    Args:
+        grid: of the states.
+        groups: batches among which the lanes are shared out; each comes again after so many steps.
+        clean: share of the lanes that start every step from the truth instead.
+    """
+
+    def __init__(self, grid: Grid, groups: int, clean: float = 0.25) -> None:
+        self.grid, self.groups, self.clean = grid, groups, clean
+        self.waiting: deque[tuple[Tensor, Tensor, Tensor, Corrections]] = deque()
+
+    @torch.no_grad()
+    def start(self, batch: Tensor) -> Tensor:
+        """Truth [B, T, C, H, W] -> the same, with the first two states those of the lanes' cycles."""
+        self._corrections = Corrections(self.grid, batch.shape[0])
+        self._clean = torch.rand(batch.shape[0], device=batch.device) < self.clean
+        if len(self.waiting) < self.groups:
+            return batch
+        truth, states, clean, corrections = self.waiting.popleft()
+        follows = (truth == batch[:, 0]).flatten(1).all(1)
+        if not follows.any():  # another epoch: other networks too
+            return batch
+        # A lane that has reached the period's end, and goes on at its beginning, starts from the truth.
+        self._clean, self._corrections = clean, corrections
+        window = torch.where((follows & ~clean)[:, None, None, None, None], states, batch[:, :2])
+        return torch.cat([window, batch[:, 2:]], 1)
+
+    @torch.no_grad()
+    def proceed(self, batch: Tensor, current: Tensor, forecast: Tensor) -> None:
+        """Analyse the forecasts [B, C, H, W], and keep them for the lanes' next step.
+
+        Args:
+            batch: as it was given to ``start``.
+            current: the states that the forecasts started from.
+            forecast: for the time of ``batch[:, 2]``.
+        """
+        analysis = self._corrections(forecast.float(), batch[:, 2].float())
+        states = torch.stack([current, analysis], 1)
+        self.waiting.append((batch[:, 1].clone(), states, self._clean, self._corrections))
+
+
+def _between(low: float, high: float) -> float:
+    """A random number, uniform in its logarithm."""
+    return low * (high / low) ** float(torch.rand(()))

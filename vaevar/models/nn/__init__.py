@@ -1,0 +1,1 @@
+"""Network blocks on the sphere."""

@@ -1,0 +1,1 @@
+"""What every fit shares: optimisation, checkpoints, exported weights."""

@@ -1,0 +1,326 @@
+"""The VAE of background errors: what VAE-Var uses in place of a covariance matrix.
+
+Xiao et al., "VAE-Var: Variational Autoencoder-Enhanced Variational Methods for Data Assimilation in
+Meteorology", ICLR 2025. A sample x is a background error divided by the error's standard deviation,
+channel by channel (and latitude by latitude, if the data module does so). The loss is that of the paper,
+
+    L = Σ (x̂ − x)² / (2 σ²) + KL(N(μ, diag e^v) ‖ N(0, I)),   KL = ½ Σ (μ² + e^v − v − 1),
+
+with sums over channels, points and latent units, and the mean over the batch. σ decides what is
+signal: a pattern of errors gets latent units only where its variance, summed over the points it
+spans, exceeds σ². The paper's 2.0 is for 128 × 256 points; on a coarser grid a pattern spans fewer
+points, and the same cut lies at σ smaller by the square root of the ratio of points.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from vaevar.batch_random import generator_of, shared_randn
+from vaevar.errors import UserError
+from vaevar.models.training.checkpoint import read_slim, save_slim
+from vaevar.models.training.optimisation import adamw
+from vaevar.models.vae.network import Decoder, Encoder, VAEShape
+from vaevar.models.vae.prior import LatentPrior
+from vaevar.sphere.grid import Grid
+from vaevar.state import PRESSURE_LEVELS, StateSpec
+
+WEIGHTS_FORMAT = "vaevar-vae-1"
+_HINT = "train one with `python main.py fit --config configs/vae.yaml`"
+
+
+def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """KL(N(mean, e^log_variance) ‖ N(0, 1)) summed over all but the batch: [B, ...] -> [B], float32."""
+    mean, log_variance = mean.float(), log_variance.float()
+    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).flatten(1).sum(1)
+
+
+class VAE(L.LightningModule):
+    """A variational autoencoder of background errors on a latitude × longitude grid.
+
+    Args:
+        nlat, nlon: H and W of the grid.
+        gaussian: Gaussian latitudes; otherwise equiangular with both poles.
+        surface, upper, levels: the channels, as in :class:`vaevar.state.StateSpec`.
+        patch: grid points of a patch, each way.
+        stem_width, head_width: features of each group's stem, and head.
+        widths, depths, heads: on each scale (each halves rows and columns), the finest first:
+            features, blocks of one pass, attention heads (0: convolutions only).
+        window: rows and columns of an attention window.
+        expansion, kernel_size: of the convolution blocks.
+        latent_scale, latent_channels: the scale of the latent field, and its channels.
+        prior_rank, prior_reach_degrees: of :class:`vaevar.models.vae.prior.LatentPrior`.
+        sigma: σ in the loss, in units of the error's standard deviation.
+        kl_weight: factor of the KL term; 1 is the published loss.
+        area_weighted: weight squared errors by the area of a grid point (mean 1). Not part of the
+            published loss, which counts every grid point alike, also where they crowd at the poles.
+        learning_rate, weight_decay: of AdamW.
+        warmup_steps: optimiser steps of a linear warm-up.
+        cosine: let the learning rate fall to 0 along a cosine by the end of training.
+        start_from: checkpoint of an earlier fit whose networks are trained further.
+        compile: run encoder and decoder through ``torch.compile`` while fitting.
+        checkpoint_activations: keep only what lies between the stages of the networks for the backward pass
+            and make the rest again in it: less memory, one more forward pass. The same loss and gradients.
+
+    Attributes:
+        spec, grid: the channels and points of decoded fields.
+        error_std: [C, H, 1], physical units per unit of the decoder; taken from the data module when
+            fitting begins, and part of every checkpoint.
+
+    Raises:
+        UserError: when the sizes do not fit the grid or each other, or ``start_from`` is no VAE of them.
+    """
+
+    error_std: Tensor
+    point_weights: Tensor
+
+    def __init__(
+        self,
+        nlat: int = 48,
+        nlon: int = 96,
+        gaussian: bool = True,
+        surface: Sequence[str] = ("u10", "v10", "t2m", "msl"),
+        upper: Sequence[str] = ("z", "q", "u", "v", "t"),
+        levels: Sequence[int] = PRESSURE_LEVELS,
+        patch: int = 2,
+        stem_width: int = 24,
+        head_width: int = 16,
+        widths: Sequence[int] = (96, 192, 224, 224),
+        depths: Sequence[int] = (1, 1, 1, 1),
+        heads: Sequence[int] = (0, 6, 7, 0),
+        window: int = 6,
+        expansion: int = 4,
+        kernel_size: int = 3,
+        latent_scale: int = 1,
+        latent_channels: int = 32,
+        prior_rank: int = 256,
+        prior_reach_degrees: float = 30.0,
+        sigma: float = 2.0,
+        kl_weight: float = 1.0,
+        area_weighted: bool = False,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 1e-2,
+        warmup_steps: int = 100,
+        cosine: bool = True,
+        start_from: str | None = None,
+        compile: bool = False,
+        checkpoint_activations: bool = False,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["start_from"])
+        if sigma <= 0:
+            raise UserError(f"VAE: sigma must be positive, got {sigma}")
+        try:
+            self.spec = StateSpec(surface, upper, levels)
+            self.grid = Grid.gaussian(nlat, nlon) if gaussian else Grid.equiangular(nlat, nlon)
+            surface_group = (len(self.spec.surface),) if self.spec.surface else ()
+            self.shape = VAEShape(
+                rows=nlat,
+                columns=nlon,
+                groups=surface_group + (len(self.spec.levels),) * len(self.spec.upper),
+                patch=patch,
+                stem_width=stem_width,
+                head_width=head_width,
+                widths=tuple(widths),
+                depths=tuple(depths),
+                heads=tuple(heads),
+                window=window,
+                expansion=expansion,
+                kernel_size=kernel_size,
+                latent_scale=latent_scale,
+                latent_channels=latent_channels,
+            )
+            self.encoder = Encoder(self.shape, checkpoint_activations)
+            self.decoder = Decoder(self.shape, checkpoint_activations)
+        except ValueError as error:
+            raise UserError(f"VAE: {error}") from None
+        self.prior = LatentPrior(self.shape.latent, prior_rank, prior_reach_degrees)
+        self.sigma, self.kl_weight = sigma, kl_weight
+        self.register_buffer("error_std", torch.ones(len(self.spec), nlat, 1))
+        weights = self.grid.area_weights.float()[:, None] if area_weighted else torch.ones(nlat, 1)
+        self.register_buffer("point_weights", weights, persistent=False)
+        self.to(memory_format=torch.channels_last)
+        self._latent_moments: list[Tensor] = []
+        if start_from is not None:
+            earlier = VAE.load(start_from)
+            try:
+                self.encoder.load_state_dict(earlier.encoder.state_dict())
+                self.decoder.load_state_dict(earlier.decoder.state_dict())
+            except RuntimeError:
+                raise UserError(f"{start_from}: a VAE of other sizes; start from one of the same") from None
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(Cz, h, w): the shape of w."""
+        return self.shape.latent
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised errors [B, C, H, W] -> mean and log-variance of w, each [B, Cz, h, w]."""
+        mean, log_variance = self.encoder(x)
+        # exp() of a stray log-variance must not overflow in the first steps.
+        return mean.float(), log_variance.float().clamp(-20.0, 10.0)
+
+    def decode(self, w: Tensor) -> Tensor:
+        """Latent fields [B, Cz, h, w] -> normalised errors [B, C, H, W]."""
+        return self.decoder(w)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Reconstruct normalised errors from the mean of w: [B, C, H, W] -> the same."""
+        return self.decode(self.encode(x)[0])
+
+    def generate(self, v: Tensor) -> Tensor:
+        """D(v), decoded from where the prior takes white v: [B, Cz, h, w] -> errors [B, C, H, W]."""
+        return self.decode(self.prior(v))
+
+    def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """½ (D(v) − D(−v)) for v ~ N(0, I): ``count`` normalised errors [count, C, H, W].
+
+        The odd part, as in the analysis (:class:`vaevar.assim.control.latent.LatentControl`).
+        """
+        v = torch.randn(count, *self.latent_shape, generator=generator).to(self.error_std.device)
+        return (self.generate(v) - self.generate(-v)) / 2
+
+    def fit_prior(self, batches: Iterable[Tensor]) -> None:
+        """Fit the prior to the codes of normalised errors [B, C, H, W], and of their opposites."""
+
+        def codes() -> Iterator[tuple[Tensor, Tensor]]:
+            for batch in batches:
+                for x in (batch, -batch):
+                    mean, log_variance = self.encode(x.to(self.error_std.device))
+                    yield mean, log_variance.exp()
+
+        with torch.no_grad():
+            self.prior.fit(codes())
+
+    def losses(self, x: Tensor, step: int = 0) -> dict[str, Tensor]:
+        """The loss and its two terms, scalars, for normalised errors [B, C, H, W].
+
+        Args:
+            x: the errors.
+            step: which noise w gets.
+        """
+        mean, log_variance = self.encode(x)
+        noise = shared_randn(mean, generator_of(step, 0, mean.device))
+        w = mean + noise * (log_variance / 2).exp()
+        squared = (self.decode(w).float() - x.float()).square() * self.point_weights
+        reconstruction = squared.flatten(1).sum(1).mean() / (2 * self.sigma**2)
+        kl = kl_divergence(mean, log_variance).mean()
+        return {
+            "loss": reconstruction + self.kl_weight * kl,
+            "reconstruction": reconstruction,
+            "kl": kl,
+        }
+
+    # ---- Lightning ----------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Take the error's standard deviation from the data module.
+
+        Raises:
+            UserError: when its channels or grid are not the VAE's.
+        """
+        if stage != "fit":
+            return
+        if self.hparams["compile"]:
+            self.encoder.compile()
+            self.decoder.compile()
+        data = getattr(self.trainer, "datamodule", None)
+        if data is None or not all(hasattr(data, name) for name in ("error_std", "spec", "grid")):
+            raise UserError(
+                "VAE: the data module has no error_std, spec and grid; fit on "
+                "vaevar.data.samples.background_errors.BackgroundErrors"
+            )
+        if data.spec != self.spec or data.grid != self.grid:
+            raise UserError(
+                f"VAE: the background errors are {data.spec} on {data.grid}, but the model is "
+                f"{self.spec} on {self.grid}; make model and data agree in the config"
+            )
+        self.error_std.copy_(data.error_std)
+
+    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
+        losses = self.losses(batch, self.global_step)
+        # The mean over all processes: the loss of the whole batch.
+        self.log_dict(
+            {f"train/{name}": value for name, value in losses.items()}, prog_bar=True, sync_dist=True
+        )
+        return losses["loss"]
+
+    def on_validation_epoch_start(self) -> None:
+        self._latent_moments = []
+
+    def validation_step(self, batch: Tensor, batch_idx: int) -> None:
+        """Log the loss, and how much of each variable's variance the posterior mean explains."""
+        scores = {f"val/{name}": value for name, value in self.losses(batch, batch_idx).items()}
+        mean = self.encode(batch)[0]
+        residual = (self.decode(mean).float() - batch).square().mean((0, 2, 3))
+        variance = batch.square().mean((0, 2, 3)).clamp_min(1e-12)
+        scores["val/explained_variance"] = 1 - (residual / variance).mean()
+        for name in (*self.spec.surface, *self.spec.upper):
+            channels = self.spec.variable_slice(name)
+            explained = 1 - (residual[channels] / variance[channels]).mean()
+            scores[f"val_explained/{name}"] = explained
+        self.log_dict(scores, batch_size=batch.shape[0], sync_dist=True)
+        count = torch.full_like(mean[:1], mean.shape[0])
+        self._latent_moments.append(torch.cat([count, mean.sum(0)[None], mean.square().sum(0)[None]]))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the active units: those whose posterior mean varies by more than 0.01 over the data
+        (Burda et al., 2016)."""
+        moments = torch.stack(self._latent_moments).sum(0)
+        gathered = self.all_gather(moments)
+        assert isinstance(gathered, Tensor)
+        count, total, squares = gathered.reshape(-1, *moments.shape).sum(0)
+        variance = squares / count - (total / count).square()
+        active = (variance > 0.01).float()
+        self.log("val/active_units", active.sum())
+        self.log("val/active_fraction", active.mean())
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; linear warm-up, then constant or a cosine down to 0."""
+        settings = self.hparams
+        total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
+
+        def factor(step: int) -> float:
+            rise = min(1.0, (step + 1) / max(warmup, 1))
+            progress = min(1.0, max(0.0, (step - warmup) / max(total - warmup, 1)))
+            return rise * (0.5 * (1 + math.cos(math.pi * progress)) if settings["cosine"] else 1.0)
+
+        return adamw(self, settings["learning_rate"], settings["weight_decay"], factor)
+
+    # ---- files --------------------------------------------------------------------------------
+
+    def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
+        """Write a slim checkpoint: hyperparameters, weights in float16, and where they come from.
+
+        Args:
+            path: the file.
+            provenance: plain values (command, data, scores) to keep with the weights.
+        """
+        save_slim(path, self, WEIGHTS_FORMAT, provenance, stored=_slim)
+
+    @classmethod
+    def load(cls, path: str | Path) -> VAE:
+        """Open what :meth:`save_weights` wrote, or an ordinary checkpoint of a fit; on the CPU.
+
+        Raises:
+            UserError: when the file is missing, damaged, or of another model.
+        """
+        content = read_slim(path, WEIGHTS_FORMAT, _HINT)
+        try:
+            model = cls(**content["hyper_parameters"])
+            model.load_state_dict(content["state_dict"])
+        except (TypeError, RuntimeError) as error:
+            raise UserError(f"{path}: not a checkpoint of this VAE ({str(error).splitlines()[0]})") from None
+        return model.eval()
+
+
+def _slim(name: str, values: Tensor) -> Tensor:
+    """Weights of the networks and patterns of the prior in half precision; the scale stays as it is."""
+    return values if name == "error_std" else values.half()

@@ -1,0 +1,202 @@
+"""What background errors look like, to second order: the same measures for any sample of them.
+
+NMC differences, U w of 3DVar and D(w) of VAE-Var, w ~ N(0, I), all are samples of background errors.
+What an analysis makes of an observation is in their covariances: the standard deviation decides how
+much of a departure is believed, the correlation length how far it reaches, the vertical and the
+cross-correlations what else it changes (Daley, Atmospheric Data Analysis, 1991, chapters 4 and 5;
+Parrish and Derber, 1992; Bannister, 2008, Q. J. R. Meteorol. Soc. 134, 1951 and 1971).
+
+Moments are about zero, as in the calibration of B: no mean is taken off. Shapes: B batch, C channel,
+H latitude, W longitude, L total wavenumber, K levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.sphere.harmonics import SphericalHarmonics
+from vaevar.state import StateSpec
+
+EARTH_ROTATION = 7.292e-5  # s⁻¹
+EXTRATROPICS = (30.0, 60.0)  # degrees, where the balance of wind and mass is measured
+
+
+class ErrorMoments:
+    """Second moments of error fields that come in batches.
+
+    Args:
+        spec, grid: of the fields; the grid Gaussian or equiangular with poles.
+        around: (channel, latitude) of the points about which cross-correlations are taken.
+        among: channels correlated with these.
+
+    Attributes:
+        count: fields taken so far.
+
+    Raises:
+        ValueError: for another grid, or a channel that the state has not.
+    """
+
+    def __init__(
+        self,
+        spec: StateSpec,
+        grid: Grid,
+        around: Sequence[tuple[str, float]] = (("z500", 45.0), ("z500", -45.0)),
+        among: Sequence[str] = ("z500", "u500", "v500"),
+    ) -> None:
+        self.spec, self.grid = spec, grid
+        rows, columns = grid.shape
+        self.lmax = min(rows - 1 if grid.is_gaussian else (rows - 1) // 2, columns // 2 - 1)
+        self._harmonics = SphericalHarmonics(grid, self.lmax)
+        self.around, self.among = tuple(around), tuple(among)
+        self._among = [spec.index(name) for name in self.among]
+        self._points = [
+            (spec.index(name), int(np.abs(grid.latitude - latitude).argmin())) for name, latitude in around
+        ]
+        self._area = grid.area_weights / rows  # sums to 1
+        self.count = 0
+        self._squares = torch.zeros(len(spec), rows, dtype=torch.float64)
+        self._power = torch.zeros(len(spec), self.lmax + 1, dtype=torch.float64)
+        self._products = torch.zeros(len(spec), len(spec), dtype=torch.float64)
+        self._lagged = torch.zeros(len(around), len(among), rows, columns, dtype=torch.float64)
+        self._geostrophy = torch.zeros(2, 3, dtype=torch.float64)
+
+    @torch.no_grad()
+    def add(self, fields: Tensor) -> None:
+        """Take in [B, C, H, W] fields, physical units.
+
+        Raises:
+            ValueError: for another shape, or values that are not finite.
+        """
+        expected = (len(self.spec), *self.grid.shape)
+        if fields.ndim != 4 or tuple(fields.shape[1:]) != expected:
+            raise ValueError(f"fields are {tuple(fields.shape)}, expected (B, C, H, W) = (B, {expected})")
+        if not bool(fields.isfinite().all()):
+            raise ValueError("fields are not finite")
+        fields = fields.detach().float().cpu()
+        self.count += len(fields)
+        self._squares += fields.double().square().mean(3).sum(0)
+        self._power += self._harmonics.power(fields).double().sum(0)
+        # By area, and divided by a size, so that float32 products of z and of q both are in range.
+        scaled = fields * self._area.sqrt().float()[:, None] / fields.shape[-1] ** 0.5
+        flat = scaled.transpose(0, 1).flatten(1)
+        self._products += (flat @ flat.T).double()
+        self._add_lagged(fields)
+        if self.spec.has("z500") and self.spec.has("u500"):
+            self._add_geostrophy(fields[:, self.spec.index("z500")], fields[:, self.spec.index("u500")])
+
+    def _add_lagged(self, fields: Tensor) -> None:
+        if not self._among:  # no FFT takes an empty field
+            return
+        waves = torch.fft.rfft(fields[:, self._among].double(), dim=-1)
+        for place, (channel, row) in enumerate(self._points):
+            base = torch.fft.rfft(fields[:, channel, row].double(), dim=-1).conj()
+            lagged = torch.fft.irfft((base[:, None, None] * waves).sum(0), n=fields.shape[-1], dim=-1)
+            self._lagged[place] += lagged / fields.shape[-1]
+
+    def _add_geostrophy(self, z: Tensor, u: Tensor) -> None:
+        latitude = torch.from_numpy(self.grid.latitude.copy())
+        phi = latitude.deg2rad()
+        (slope,) = torch.gradient(z.double(), spacing=(phi,), dim=1)
+        coriolis = 2 * EARTH_ROTATION * phi.sin()[:, None]
+        low, high = EXTRATROPICS
+        for place, northern in enumerate((latitude, -latitude)):
+            inside = (northern > low) & (northern < high)
+            balanced = -(slope / coriolis)[:, inside] / (1000 * EARTH_RADIUS_KM)
+            wind, area = u.double()[:, inside], self._area[inside][:, None]
+            pairs = ((balanced, wind), (balanced, balanced), (wind, wind))
+            self._geostrophy[place] += torch.stack([(area * a * b).sum() for a, b in pairs])
+
+    @property
+    def std(self) -> Tensor:
+        """[C, H], zonal root mean squares."""
+        return (self._squares / self.count).sqrt()
+
+    @property
+    def global_std(self) -> Tensor:
+        """[C], root of the variance averaged by area."""
+        return (self._squares @ self._area / self.count).sqrt()
+
+    @property
+    def spectrum(self) -> Tensor:
+        """[C, L], power by total wavenumber: its sum over l is the mean square over the sphere."""
+        return self._power / self.count
+
+    @property
+    def length_km(self) -> Tensor:
+        """[C], correlation lengths in km (Daley, 1991, section 4.3):
+
+        L² = −2 ρ(0)/∇²ρ(0) = 2 Σ_l P_l / Σ_l (l(l + 1)/a²) P_l.
+
+        A correlation exp(−r²/2L²), r ≪ a, has the length L.
+        """
+        degree = torch.arange(self.lmax + 1, dtype=torch.float64)
+        curvature = (self.spectrum * degree * (degree + 1)).sum(1) / EARTH_RADIUS_KM**2
+        return (2 * self.spectrum.sum(1) / curvature).sqrt()
+
+    @property
+    def correlation(self) -> Tensor:
+        """[C, C], between channels at the same point, averaged over the sphere."""
+        size = self._products.diagonal().sqrt()
+        return self._products / (size[:, None] * size)
+
+    def vertical_correlation(self, variable: str) -> Tensor:
+        """[K, K], between the levels of a variable, averaged over the sphere."""
+        levels = self.spec.variable_slice(variable)
+        return self.correlation[levels, levels]
+
+    @property
+    def cross_correlation(self) -> Tensor:
+        """[points, channels of ``among``, H, W]: with the base at 0° longitude, averaged over bases.
+
+        The correlation of the base channel at (its row, λ) with another at (φ, λ + δ) is at column
+        δ; all λ serve as base.
+        """
+        std = self.std
+        base = torch.stack([std[channel, row] for channel, row in self._points])
+        size = base[:, None, None] * std[self._among]
+        return self._lagged / self.count / size[..., None].clamp_min(torch.finfo(torch.float64).tiny)
+
+    @property
+    def geostrophy(self) -> tuple[float, float]:
+        """Correlation of u500 with −(1/f) ∂z500/∂y between 30° and 60°: north, south.
+
+        1 for geostrophic errors in both hemispheres; NaN where the state lacks z500 or u500.
+        """
+        product, *squares = self._geostrophy.T
+        north, south = (product / (squares[0] * squares[1]).sqrt()).tolist()
+        return north, south
+
+
+def variance_ratio(moments: ErrorMoments, reference: ErrorMoments) -> np.ndarray:
+    """[C], global variance over that of a reference."""
+    return ((moments.global_std / reference.global_std).square()).numpy()
+
+
+def band_variance_ratio(
+    moments: ErrorMoments, reference: ErrorMoments, degrees: float = 10.0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Variance in bands of latitude over that of a reference.
+
+    Returns:
+        The bands' southern edges [N], from −90 on, and ratios [C, N]; bands without a row are left out.
+    """
+    latitude, area = moments.grid.latitude, moments.grid.area_weights.numpy()
+    edges = np.arange(-90.0, 90.0, degrees)
+    band = np.clip(((latitude + 90.0) // degrees).astype(int), 0, len(edges) - 1)
+    member = (band == np.arange(len(edges))[:, None]) * area
+    filled = member.sum(1) > 0
+    ours, theirs = (m.std.square().numpy() @ member[filled].T for m in (moments, reference))
+    return edges[filled], ours / theirs
+
+
+def spectrum_ratio(
+    moments: ErrorMoments, reference: ErrorMoments, first: int = 1, last: int = 25
+) -> np.ndarray:
+    """[C, last − first + 1], power over that of a reference at total wavenumbers first to last."""
+    chosen = slice(first, last + 1)
+    return (moments.spectrum[:, chosen] / reference.spectrum[:, chosen]).numpy()

@@ -1,0 +1,1 @@
+"""Grids, interpolation and spherical harmonics."""

@@ -1,0 +1,116 @@
+"""Grids on the sphere and their area weights.
+
+Latitudes run from north to south and longitudes eastward from 0, in degrees. Three families are
+known: equiangular grids that include both poles (721 × 1440, 0.25°), equiangular grids of cells
+(128 × 256, 1.40625°) and Gaussian grids (48 × 96, the embedded world). Others work wherever no
+spectral transform is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+EARTH_RADIUS_KM = 6371.0
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A latitude × longitude grid.
+
+    Attributes:
+        latitude: [H] degrees, strictly descending.
+        longitude: [W] degrees, evenly spaced over the circle, the first in [0, 360/W).
+
+    Raises:
+        ValueError: when latitudes do not descend within [−90, 90], or longitudes are not even.
+    """
+
+    latitude: np.ndarray
+    longitude: np.ndarray
+
+    def __post_init__(self) -> None:
+        latitude = np.asarray(self.latitude, dtype=np.float64)
+        longitude = np.asarray(self.longitude, dtype=np.float64)
+        object.__setattr__(self, "latitude", latitude)
+        object.__setattr__(self, "longitude", longitude)
+        if latitude.ndim != 1 or latitude.size < 2 or not np.all(np.diff(latitude) < 0):
+            raise ValueError("latitude must descend, from north to south")
+        if latitude[0] > 90 + 1e-6 or latitude[-1] < -90 - 1e-6:
+            raise ValueError(f"latitude spans [{latitude[-1]}, {latitude[0]}], beyond the poles")
+        spacing = 360.0 / max(longitude.size, 1)
+        even = longitude[:1] + spacing * np.arange(longitude.size)
+        if longitude.ndim != 1 or longitude.size < 2 or not np.allclose(longitude, even, atol=1e-3):
+            raise ValueError("longitude must run eastward around the circle in even steps")
+        if not -1e-6 <= longitude[0] < spacing:
+            raise ValueError(f"longitude starts at {longitude[0]}, expected 0 to {spacing:g}")
+
+    @classmethod
+    def equiangular(cls, nlat: int, nlon: int | None = None) -> Grid:
+        """``nlat`` latitudes from pole to pole (both included), ``2(nlat − 1)`` longitudes."""
+        nlon = 2 * (nlat - 1) if nlon is None else nlon
+        return cls(np.linspace(90.0, -90.0, nlat), np.arange(nlon) * (360.0 / nlon))
+
+    @classmethod
+    def cells(cls, nlat: int, nlon: int | None = None) -> Grid:
+        """Centres of ``nlat`` equal steps in latitude, no poles; ``2 nlat`` longitudes."""
+        nlon = 2 * nlat if nlon is None else nlon
+        return cls(90.0 - (np.arange(nlat) + 0.5) * (180.0 / nlat), np.arange(nlon) * (360.0 / nlon))
+
+    @classmethod
+    def gaussian(cls, nlat: int, nlon: int | None = None) -> Grid:
+        """``nlat`` Gaussian latitudes (roots of the Legendre polynomial), ``2 nlat`` longitudes."""
+        nlon = 2 * nlat if nlon is None else nlon
+        nodes, _ = np.polynomial.legendre.leggauss(nlat)
+        return cls(np.degrees(np.arcsin(nodes))[::-1], np.arange(nlon) * (360.0 / nlon))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.latitude.size, self.longitude.size
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Grid)
+            and self.shape == other.shape
+            and np.allclose(self.latitude, other.latitude, atol=1e-3)
+            and np.allclose(self.longitude, other.longitude, atol=1e-3)
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.shape)
+
+    def __repr__(self) -> str:
+        families = {"Gaussian": self.is_gaussian, "equiangular": self.is_equiangular, "cells": self.is_cells}
+        kind = next((name for name, member in families.items() if member), "regular")
+        return f"Grid({self.shape[0]} × {self.shape[1]}, {kind})"
+
+    @cached_property
+    def is_gaussian(self) -> bool:
+        nodes, _ = np.polynomial.legendre.leggauss(self.shape[0])
+        return bool(np.allclose(self.latitude[::-1], np.degrees(np.arcsin(nodes)), atol=1e-3))
+
+    @cached_property
+    def is_equiangular(self) -> bool:
+        return bool(np.allclose(self.latitude, np.linspace(90.0, -90.0, self.shape[0]), atol=1e-3))
+
+    @cached_property
+    def is_cells(self) -> bool:
+        rows = self.shape[0]
+        return bool(np.allclose(self.latitude, 90.0 - (np.arange(rows) + 0.5) * (180.0 / rows), atol=1e-3))
+
+    @cached_property
+    def area_weights(self) -> Tensor:
+        """[H] float64, mean 1: sin(upper edge) − sin(lower edge) of each latitude band."""
+        middle = (self.latitude[1:] + self.latitude[:-1]) / 2
+        edges = np.sin(np.radians(np.concatenate([[90.0], middle, [-90.0]])))
+        weights = edges[:-1] - edges[1:]
+        return torch.from_numpy(weights / weights.mean())
+
+    def area_mean(self, field: Tensor) -> Tensor:
+        """Mean over the sphere, [..., H, W] -> [...]."""
+        weights = self.area_weights.to(field.device, field.dtype)
+        return (field.mean(-1) * weights).mean(-1)

@@ -1,0 +1,1 @@
+"""Stand-ins without skill: made-up weather, a climate, and a forecaster of FengWu's size."""

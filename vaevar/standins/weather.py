@@ -1,0 +1,230 @@
+"""A WeatherBench 2 store of made-up weather: what needs 0.25° can be tried where ERA5 is not.
+
+    python -m vaevar.standins.weather --path data/sample_quarter_degree.zarr
+
+Dimensions, names, units, chunks and coordinates are those of WeatherBench 2's 6-hourly ERA5 on 13 or 37
+levels. Fields are smooth: a zonal mean, and waves that travel eastward and change slowly, weaker in the
+tropics, with the means and stds of :mod:`vaevar.standins.climate` (humidity varies a third less). A state
+is a function of its time and the seed alone, so a store that was interrupted is gone on with.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from filelock import FileLock
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+
+from vaevar.data.times import six_hourly
+from vaevar.data.weather.store import open_zarr
+from vaevar.data.weather.writer import create_store, write_states
+from vaevar.errors import UserError
+from vaevar.files import check_disk
+from vaevar.scripts import run
+from vaevar.sphere.grid import Grid
+from vaevar.sphere.harmonics import SphericalHarmonics
+from vaevar.standins.climate import typical_climate
+from vaevar.state import PRESSURE_LEVELS, StateSpec
+
+LMAX = 40
+DEGREES_PER_HOUR = 10.0 / 24.0  # waves travel eastward
+LEVELS = {
+    13: PRESSURE_LEVELS,
+    37: (
+        *(1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 125, 150, 175, 200, 225, 250, 300, 350, 400, 450, 500, 550),
+        *(600, 650, 700, 750, 775, 800, 825, 850, 875, 900, 925, 950, 975, 1000),
+    ),
+}
+_EPOCH = np.datetime64("2020-01-01T00", "h")
+# Share of a channel's std that belongs to its zonal mean.
+_ZONAL = {"t2m": 0.95, "t": 0.9, "z": 0.95, "q": 0.9, "u": 0.6, "msl": 0.3}
+
+
+class MadeUpWeather:
+    """States of any time.
+
+    Args:
+        spec, grid: of the states; the grid Gaussian or equiangular.
+        seed: of the waves.
+
+    Raises:
+        ValueError: when the grid is too coarse for waves.
+    """
+
+    def __init__(self, spec: StateSpec, grid: Grid, seed: int = 0) -> None:
+        self.spec, self.grid = spec, grid
+        limit = min(LMAX, (grid.shape[0] - 1) // 2, grid.shape[1] // 2 - 1)
+        if limit < 2:
+            raise ValueError(f"{grid} is too coarse for waves")
+        self.harmonics = SphericalHarmonics(grid, limit)
+        self.mean, self.std = (
+            torch.from_numpy(values).float()[:, None, None] for values in typical_climate(spec)
+        )
+        share = torch.tensor([_ZONAL.get(channel.variable, 0.0) for channel in spec.channels])[:, None, None]
+        self.zonal = share * _zonal_patterns(spec, grid)
+        self.envelope = (1 - share.square()).sqrt() * _storminess(grid)
+        degree = torch.arange(limit + 1.0)
+        # Most at l = 4 to 8, falling as l⁻³ in power, as geopotential does.
+        power = (degree + 1) ** 2 / (1 + (degree / 6) ** 2) ** 2.5 / (2 * degree + 1)
+        power[0] = 0.0
+        amplitude = (power / (power * (2 * degree + 1)).sum()).sqrt()
+        generator = torch.Generator().manual_seed(seed)
+        waves = torch.randn(2, len(spec), limit + 1, limit + 1, 2, generator=generator)
+        waves = torch.einsum("ij,tjlmr->tilmr", _alike(spec), waves) * amplitude[:, None, None]
+        inside = torch.tril(torch.ones(limit + 1, limit + 1)) / 2**0.5
+        inside[:, 0] *= 2**0.5
+        waves = waves * inside[..., None]
+        waves[..., 0, 1] = 0.0
+        self.waves = torch.view_as_complex(waves)
+        # Larger scales live longer: a quarter of a period is 8 days at l = 4, 1.6 at l = 20.
+        self.change = 2 * np.pi / (4 * 24.0 * 32.0 / degree.clamp_min(1.0))
+
+    def state(self, time: np.datetime64) -> np.ndarray:
+        """[C, H, W] float32, physical units."""
+        hours = float((time - _EPOCH) / np.timedelta64(1, "h"))
+        turn = (self.change * hours)[:, None]
+        order = torch.arange(self.harmonics.lmax + 1.0)
+        travel = torch.exp(-1j * order * np.radians(DEGREES_PER_HOUR * hours % 360.0))
+        coefficients = (self.waves[0] * turn.cos() + self.waves[1] * turn.sin()) * travel
+        out = torch.empty(len(self.spec), *self.grid.shape)
+        # By variable, since the transform's own buffers are three times as large as its result.
+        for name in (*self.spec.surface, *self.spec.upper):
+            part = self.spec.variable_slice(name)
+            mean, std = self.mean[part], self.std[part]
+            x = self.harmonics.synthesise(coefficients[part])
+            x = x.mul_(self.envelope[part]).add_(self.zonal[part])
+            if name == "q":  # log-normal: never negative
+                variance = (std / mean).square().log1p()
+                out[part] = x.mul_(variance.sqrt()).sub_(variance / 2).exp_().mul_(mean)
+            else:
+                out[part] = x.mul_(std).add_(mean)
+        return out.numpy()
+
+
+def _zonal_patterns(spec: StateSpec, grid: Grid) -> Tensor:
+    """[C, H, 1], mean 0 and mean square 1 over the sphere: warm tropics, jets in middle latitudes."""
+    phi = torch.from_numpy(np.radians(grid.latitude)).float()
+    shapes = {"tropics": phi.cos().square(), "jets": (2 * phi).sin().square()}
+    patterns = {}
+    for name, shape in shapes.items():
+        field = shape[:, None].expand(grid.shape)
+        field = field - grid.area_mean(field)
+        patterns[name] = (field / grid.area_mean(field.square()).sqrt())[:, :1]
+    chosen = ["jets" if channel.variable == "u" else "tropics" for channel in spec.channels]
+    return torch.stack([patterns[name] for name in chosen])
+
+
+def _storminess(grid: Grid) -> Tensor:
+    """[H, 1], mean square 1 over the sphere: the waves' amplitude, at a pole three times the equator's."""
+    field = 0.4 + 0.8 * torch.from_numpy(np.sin(np.radians(grid.latitude)) ** 2).float()[:, None]
+    return field / grid.area_mean(field.square().expand(grid.shape)).sqrt()
+
+
+def _alike(spec: StateSpec) -> Tensor:
+    """[C, C], rows of norm 1: mixes white channels so that neighbouring levels of a variable are alike."""
+    level = torch.tensor([float(channel.level or 1013) for channel in spec.channels]).log()
+    same = torch.tensor([[a.variable == b.variable for b in spec.channels] for a in spec.channels])
+    near = (-0.5 * ((level[:, None] - level) / 0.5).square()).exp() * same
+    return near / near.norm(dim=1, keepdim=True)
+
+
+def write(
+    path: str = "data/sample_quarter_degree.zarr",
+    start: str = "2020-01-01T00",
+    end: str = "2020-01-05T18",
+    rows: int = 721,
+    columns: int = 1440,
+    levels: Literal[13, 37] = 13,
+    seed: int = 0,
+) -> None:
+    """Write a store of made-up weather in the layout of WeatherBench 2's ERA5.
+
+    Killed, it goes on where it was when the same command is given again. A store of the same making that is
+    there is left alone.
+
+    Args:
+        path: the zarr store.
+        start: first state.
+        end: last state; 6-hourly.
+        rows: latitudes from pole to pole.
+        columns: longitudes.
+        levels: pressure levels, 13 from 50 to 1000 hPa or the 37 of ERA5.
+        seed: of the weather.
+
+    Raises:
+        UserError: for a period or grid that cannot be, another store at ``path``, or a disk that is too full.
+    """
+    times, spec = six_hourly(start, end), StateSpec(levels=LEVELS[levels])
+    if columns < 2 or columns % 2:
+        raise UserError(f"sample_store: {columns} columns cannot be: an even number is needed, such as 1440")
+    try:
+        grid = Grid.equiangular(rows, columns)
+        weather = MadeUpWeather(spec, grid, seed)
+    except ValueError as error:
+        raise UserError(f"sample_store: {rows} × {columns} points cannot be: {error}") from None
+    recipe = {
+        "source": "made-up weather of vaevar",
+        "period": f"{times[0]} to {times[-1]}",
+        "points": f"{rows} × {columns}",
+        "levels": str(levels),
+        "seed": str(seed),
+    }
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_name(target.name + ".lock")):
+        if target.exists():
+            _check_made_so(target, recipe)
+            print(f"{path} is there already")
+        else:
+            _fill(target, times, weather, recipe)
+            print(f"wrote {path}")
+
+
+def _check_made_so(path: Path, recipe: dict[str, str]) -> None:
+    found = open_zarr(path).attrs
+    for key, wanted in recipe.items():
+        if found.get(key) != wanted:
+            raise UserError(
+                f"{path}: is another store ({key} is {found.get(key)!r}, wanted {wanted!r}); "
+                "give another path, or delete it"
+            )
+
+
+def _fill(path: Path, times: np.ndarray, weather: MadeUpWeather, recipe: dict[str, str]) -> None:
+    """Write the states beside the store's place, and move it there when all are written."""
+    partial = path.with_name(path.name + ".writing")
+    progress_file = partial / "progress.json"
+    done = _states_in(partial, progress_file, recipe)
+    size = len(weather.spec) * weather.grid.shape[0] * weather.grid.shape[1] * 4
+    left = times.size - done
+    check_disk(path, left * size, f"{left} of {times.size} states on {recipe['points']} to make")
+    if done == 0:
+        create_store(partial, times, weather.spec, weather.grid, recipe)
+    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*bar) as progress:
+        task = progress.add_task("made-up weather", total=times.size, completed=done)
+        for number in range(done, times.size):
+            write_states(partial, number, weather.state(times[number])[None], weather.spec)
+            # A kill before the next lines repeats this state, which comes out the same.
+            beside = progress_file.with_suffix(".new")
+            beside.write_text(json.dumps({"states": number + 1}))
+            beside.replace(progress_file)
+            progress.update(task, completed=number + 1)
+    progress_file.unlink()
+    partial.rename(path)
+
+
+def _states_in(partial: Path, progress_file: Path, recipe: dict[str, str]) -> int:
+    """How many states of this recipe an interrupted run has written."""
+    if not progress_file.is_file() or open_zarr(partial).attrs != recipe:
+        return 0
+    return int(json.loads(progress_file.read_text())["states"])
+
+
+if __name__ == "__main__":
+    run(write)

@@ -1,0 +1,1 @@
+"""Background errors compared: tables and figures."""

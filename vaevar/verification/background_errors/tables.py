@@ -1,0 +1,180 @@
+"""Tables in Markdown that set the measures of several samples of background errors side by side.
+
+The first source is the one that the others are compared with: the samples that B was calibrated with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from vaevar.moments import EXTRATROPICS, ErrorMoments, band_variance_ratio, spectrum_ratio, variance_ratio
+
+Sources = Mapping[str, ErrorMoments]
+# What 3DVar's B should keep to: greatest |ratio − 1|.
+GLOBAL_LIMIT, BAND_LIMIT, SPECTRUM_LIMIT = 0.05, 0.15, 0.10
+WAVE_BANDS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 25))
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table; numbers to three digits."""
+    lines = [" | ".join(head), " | ".join(["---", *["---:"] * (len(head) - 1)])]
+    lines += [" | ".join(_cell(value) for value in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def reference_of(sources: Sources) -> tuple[str, ErrorMoments]:
+    """The first source.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    if not sources:
+        raise ValueError("no source of background errors")
+    return next(iter(sources.items()))
+
+
+def checks(sources: Sources) -> str:
+    """How far variances and spectra of each source are from the first one's, and its geostrophy.
+
+    Each cell: greatest |ratio − 1|, where it is, and the mean of |ratio − 1|.
+    """
+    name, reference = reference_of(sources)
+    names = reference.spec.names
+    rows: list[list[object]] = []
+    for label, moments in sources.items():
+        north, south = (f"{value:.2f}" for value in moments.geostrophy)
+        cells = ["reference"] * 3
+        if label != name:
+            whole = variance_ratio(moments, reference)
+            edges, bands = band_variance_ratio(moments, reference)
+            spectra = spectrum_ratio(moments, reference)
+            channel, band = np.unravel_index(np.abs(bands - 1).argmax(), bands.shape)
+            worst, wave = np.unravel_index(np.abs(spectra - 1).argmax(), spectra.shape)
+            places = (
+                names[int(np.abs(whole - 1).argmax())],
+                f"{names[channel]} from {edges[band]:.0f}°",
+                f"{names[worst]}, l = {wave + 1}",
+            )
+            limits = (GLOBAL_LIMIT, BAND_LIMIT, SPECTRUM_LIMIT)
+            cells = [
+                _deviation(ratio, limit, place)
+                for ratio, limit, place in zip((whole, bands, spectra), limits, places, strict=True)
+            ]
+        rows.append([label, moments.count, *cells, north, south])
+    head = [
+        "source",
+        "fields",
+        f"global variance (limit {GLOBAL_LIMIT:.0%})",
+        f"variance in 10° bands (limit {BAND_LIMIT:.0%})",
+        f"spectra, l = 1 to 25 (limit {SPECTRUM_LIMIT:.0%})",
+        f"geostrophy {EXTRATROPICS[0]:.0f}–{EXTRATROPICS[1]:.0f}°N",
+        "the same, °S",
+    ]
+    return table(head, rows)
+
+
+def _deviation(ratio: np.ndarray, limit: float, place: str) -> str:
+    away = np.abs(ratio - 1)
+    verdict = "holds" if away.max() <= limit else f"{(away > limit).mean():.1%} beyond"
+    return f"{away.max():.1%} ({place}), mean {away.mean():.1%}: {verdict}"
+
+
+def std_table(sources: Sources) -> str:
+    """Standard deviation of each channel over the sphere, physical units."""
+    return _by_channel(sources, {name: moments.global_std.numpy() for name, moments in sources.items()}, True)
+
+
+def latitude_table(sources: Sources) -> str:
+    """Ratio of variances to the first source's in 30° bands, mean over the channels of a variable."""
+    name, reference = reference_of(sources)
+    spec, rows = reference.spec, []
+    edges: np.ndarray = np.empty(0)
+    for label, moments in sources.items():
+        if label == name:
+            continue
+        edges, ratio = band_variance_ratio(moments, reference, 30.0)
+        for variable in (*spec.surface, *spec.upper):
+            mean = ratio[spec.variable_slice(variable)].mean(0)[::-1]
+            rows.append([label, variable, *(f"{value:.2f}" for value in mean)])
+    bands = [f"{low:.0f} to {low + 30:.0f}°" for low in edges[::-1]]
+    return table(["source", "variable", *bands], rows)
+
+
+def length_table(sources: Sources) -> str:
+    """Correlation length of each channel, km."""
+    return _by_channel(sources, {name: moments.length_km.numpy() for name, moments in sources.items()}, False)
+
+
+def _by_channel(sources: Sources, values: Mapping[str, np.ndarray], with_units: bool) -> str:
+    _, reference = reference_of(sources)
+    rows: list[list[object]] = []
+    for position, channel in enumerate(reference.spec.channels):
+        label = f"{channel.name} ({channel.units})" if with_units else channel.name
+        numbers = [float(column[position]) for column in values.values()]
+        rows.append([label, *(f"{n:.4g}" if with_units else f"{n:.0f}" for n in numbers)])
+    return table(["channel", *values], rows)
+
+
+def vertical_table(sources: Sources, variables: Sequence[str]) -> str:
+    """Correlation of neighbouring levels and of levels three apart (means), and the distance between
+    matrices: root mean square difference from the first source's."""
+    _, reference = reference_of(sources)
+    rows: list[list[object]] = []
+    for variable in variables:
+        expected = reference.vertical_correlation(variable).numpy()
+        for label, moments in sources.items():
+            found = moments.vertical_correlation(variable).numpy()
+            apart = [f"{np.diagonal(found, k).mean():.2f}" if k < len(found) else "" for k in (1, 3)]
+            rows.append([variable, label, *apart, f"{np.sqrt(((found - expected) ** 2).mean()):.3f}"])
+    return table(["variable", "source", "next level", "three levels away", "rms difference"], rows)
+
+
+def cross_table(sources: Sources) -> str:
+    """Extremes of the correlation maps, and how the maps' patterns agree with the first source's.
+
+    The agreement is Σ a r r'/√(Σ a r² Σ a r'²) over all points, weighted by area.
+    """
+    _, reference = reference_of(sources)
+    area = reference.grid.area_weights.numpy()[:, None]
+    expected = reference.cross_correlation.numpy()
+    rows: list[list[object]] = []
+    for place, (base, latitude) in enumerate(reference.around):
+        for other, channel in enumerate(reference.among):
+            for label, moments in sources.items():
+                found, true = moments.cross_correlation.numpy()[place, other], expected[place, other]
+                norm = np.sqrt((area * found**2).sum() * (area * true**2).sum())
+                agreement = (area * found * true).sum() / norm if norm > 0 else np.nan
+                cells = (f"{value:.2f}" for value in (found.min(), found.max(), agreement))
+                rows.append([f"{base} at {_north(latitude)} with {channel}", label, *cells])
+    return table(["correlation of", "source", "least", "greatest", "agreement"], rows)
+
+
+def _north(latitude: float) -> str:
+    return f"{abs(latitude):.0f}°{'N' if latitude >= 0 else 'S'}"
+
+
+def spectrum_table(sources: Sources) -> str:
+    """Power in bands of total wavenumbers over the first source's, mean over a variable's channels."""
+    name, reference = reference_of(sources)
+    spec = reference.spec
+    bands = [(low, high) for low, high in WAVE_BANDS if high <= reference.lmax]
+    if reference.lmax > WAVE_BANDS[-1][1]:
+        bands.append((WAVE_BANDS[-1][1] + 1, reference.lmax))
+    rows: list[list[object]] = []
+    for label, moments in sources.items():
+        if label == name:
+            continue
+        for variable in (*spec.surface, *spec.upper):
+            channels = spec.variable_slice(variable)
+            ours, theirs = moments.spectrum[channels].numpy(), reference.spectrum[channels].numpy()
+            ratios = [
+                ours[:, low : high + 1].sum(1) / theirs[:, low : high + 1].sum(1) for low, high in bands
+            ]
+            rows.append([label, variable, *(f"{ratio.mean():.2f}" for ratio in ratios)])
+    return table(["source", "variable", *(f"l = {low} to {high}" for low, high in bands)], rows)

@@ -1,0 +1,147 @@
+"""TensorBoard: the arms of a cycle overlaid on one chart per variable, maps, and the HParams tab."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import matplotlib
+from torch.utils.tensorboard import SummaryWriter
+
+from vaevar.assim.cycle.cycle import parts_of
+from vaevar.assim.cycle.module import ArmResult
+from vaevar.data.analysis_times import AnalysisTime
+from vaevar.data.observations.operator import ObservationOperator
+from vaevar.errors import UserError
+from vaevar.verification.consistency import departures, desroziers
+from vaevar.verification.hparams import final_scores, hyperparameters, write_hyperparameters
+from vaevar.verification.maps import analysis_maps, error_maps, gather_fields
+from vaevar.verification.metrics import rmse
+from vaevar.verification.scores import HEADLINE_CHANNELS, Scores
+
+matplotlib.use("Agg")
+
+
+class Dashboards(L.Callback):
+    """Writes TensorBoard events under ``<run>/<arm>``, so that arms share charts.
+
+    Charts: ``rmse_over_std/``, ``analysis_rmse/`` and ``background_rmse/`` by channel,
+    ``minimisation/`` (J_b, J_o, 2J/p ...), and by variable ``consistency/``, the Desroziers ratio
+    of R, 1 where B and R are consistent, and ``consistency_background/``, the background error
+    variance over R that the departures imply. Under ``<run>`` itself stand the error maps of all
+    arms side by side. The HParams tab has the arms' settings and, when
+    :class:`vaevar.verification.scores.Scores` runs too, their summary, both under ``<run>/<arm>/final``.
+
+    Args:
+        channels: RMSE charts for these, beside the mean over channels of RMSE over climatological
+            std.
+        maps: channels mapped (truth, background error, increment, analysis error of each arm, and
+            the analysis errors of all arms).
+        maps_every: analyses between maps; 0 for none.
+
+    Raises:
+        UserError: for a negative interval.
+    """
+
+    def __init__(
+        self,
+        channels: list[str] | None = None,
+        maps: list[str] | None = None,
+        maps_every: int = 20,
+    ) -> None:
+        if maps_every < 0:
+            raise UserError(f"Dashboards: maps_every is {maps_every}, must not be negative")
+        self.channels = list(HEADLINE_CHANNELS) if channels is None else channels
+        self.maps = ["z500", "u500", "t850"] if maps is None else maps
+        self.maps_every = maps_every
+        self._writers: dict[str, SummaryWriter] = {}
+        self._shared: SummaryWriter | None = None
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module, data = parts_of(trainer, pl_module)
+        unknown = [name for name in (*self.channels, *self.maps) if not data.spec.has(name)]
+        if unknown:
+            raise UserError(f"Dashboards: the state has no channels {', '.join(unknown)}")
+        for name in module.local_arms():
+            # A resumed run goes on where it stopped: later events of the killed one are dropped.
+            self._writers[name] = SummaryWriter(
+                str(module.directory / name), purge_step=module.next_index.get(name)
+            )
+        if self.maps_every and trainer.is_global_zero:
+            self._shared = SummaryWriter(
+                str(module.directory), purge_step=min(module.next_index.values(), default=0)
+            )
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        module, data = parts_of(trainer, pl_module)
+        time: AnalysisTime = batch
+        results: dict[str, ArmResult] = outputs
+        mapped = bool(self.maps_every) and time.index % self.maps_every == 0
+        for name, result in results.items():
+            writer = self._writers[name]
+            states = {"analysis": result.analysis.state, "background": result.background}
+            for quantity, state in states.items():
+                scores = rmse(state.values - time.truth.values, state.grid).cpu().numpy()
+                mean = float((scores / data.climatological_std).mean())
+                writer.add_scalar(f"rmse_over_std/{quantity}", mean, time.index)
+                for channel in self.channels:
+                    value = scores[data.spec.index(channel)]
+                    writer.add_scalar(f"{quantity}_rmse/{channel}", value, time.index)
+            for key, number in result.analysis.diagnostics.items():
+                writer.add_scalar(f"minimisation/{key}", number, time.index)
+            if mapped:
+                for channel in self.maps:
+                    writer.add_figure(f"maps/{channel}", analysis_maps(channel, time, result), time.index)
+        if results and len(time.observations):
+            self._write_consistency(time, results)
+        if mapped:
+            self._write_error_maps(list(module.arms), time, results)
+
+    def _write_consistency(self, time: AnalysisTime, results: dict[str, ArmResult]) -> None:
+        operator = ObservationOperator(time.truth.spec, time.truth.grid, time.observations)
+        for name, result in results.items():
+            before = departures(operator, result.background, time.observations)
+            after = departures(operator, result.analysis.state, time.observations)
+            for variable, ratio in desroziers(before, after, time.observations).items():
+                writer = self._writers[name]
+                writer.add_scalar(f"consistency/{variable}", ratio.observation, time.index)
+                writer.add_scalar(f"consistency_background/{variable}", ratio.background, time.index)
+
+    def _write_error_maps(self, arms: list[str], time: AnalysisTime, results: dict[str, ArmResult]) -> None:
+        # Every rank comes here at the same analyses, those with nothing left to do as well.
+        for channel in self.maps:
+            truth = time.truth.channel(channel)
+            fields = gather_fields(
+                {
+                    name: (result.analysis.state.channel(channel) - truth).cpu().numpy()
+                    for name, result in results.items()
+                }
+            )
+            errors = {name: fields[name] for name in arms if name in fields}
+            if self._shared is not None and errors:
+                self._shared.add_figure(f"errors/{channel}", error_maps(channel, time, errors), time.index)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module, data = parts_of(trainer, pl_module)
+        settings = hyperparameters(module.directory / "config.yaml", list(module.arms))
+        scorers = [callback for callback in trainer.callbacks if isinstance(callback, Scores)]  # type: ignore[attr-defined]
+        scores = (
+            final_scores(scorers[0].table(module.directory, list(self._writers), data)) if scorers else {}
+        )
+        for name, writer in self._writers.items():
+            writer.close()
+            if name in settings:
+                row = module.directory / name / "final"
+                write_hyperparameters(row, settings[name], scores.get(name, {}), data.times.size)
+        self._writers.clear()
+        if self._shared is not None:
+            self._shared.close()
+            self._shared = None

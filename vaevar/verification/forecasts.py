@@ -1,0 +1,120 @@
+"""Forecasts from an arm's own analyses: what an analysis is worth days later.
+
+A forecaster can forgive noise in an analysis, or amplify what is out of balance; its RMSE some days
+on is the second half of a method's score (Xiao et al., ICLR 2025, and Huang et al., DiffDA, 2024,
+both judge analyses by them).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+import pandas as pd
+import torch
+from torch import Tensor
+
+from vaevar.assim.cycle.cycle import parts_of
+from vaevar.assim.cycle.module import ArmResult
+from vaevar.data.analysis_times import HOUR, AnalysisTime
+from vaevar.data.weather.store import WeatherStore
+from vaevar.errors import UserError
+from vaevar.forecast import rollout
+from vaevar.verification.scores import error_rows
+from vaevar.verification.tables import append_rows, gather_rows, time_text
+
+FORECAST_COLUMNS = ["time", "arm", "lead_hours", "channel", "rmse", "bias"]
+
+
+class Forecasts(L.Callback):
+    """Writes ``<run>/forecasts.csv``: scores of forecasts from every ``every``-th analysis.
+
+    A forecast starts from the arm's last ``forecaster.history`` analyses, as the cycle's own
+    backgrounds do; ``time`` in the file is that of the analysis. The source is prepared as far as the
+    longest forecast reaches. Each arm keeps its own ``<run>/<arm>/forecasts.csv``, as in
+    :class:`vaevar.verification.scores.Scores`, so that a resumed run ends with the same file.
+
+    Args:
+        every: analyses between forecasts; the first one starts from analysis 0.
+        lead_hours: leads that are scored; default 24, 72 and 120.
+
+    Raises:
+        UserError: for an interval or a lead that is not positive.
+    """
+
+    def __init__(self, every: int = 8, lead_hours: list[int] | None = None) -> None:
+        self.lead_hours = sorted(set([24, 72, 120] if lead_hours is None else lead_hours))
+        if every < 1 or not self.lead_hours or self.lead_hours[0] < 1:
+            raise UserError(f"Forecasts: every {every} and lead_hours {lead_hours} must be positive")
+        self.every = every
+        self._earlier: dict[str, Tensor] = {}
+        self._truth: WeatherStore
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        _, data = parts_of(trainer, pl_module)
+        uneven = [lead for lead in self.lead_hours if lead % data.step_hours]
+        if uneven:
+            raise UserError(
+                f"Forecasts: lead_hours {uneven} are no multiples of the cycle's step, {data.step_hours} h"
+            )
+        last = data.times[:: self.every][-1]
+        data.source.prepare(data.start, last + self.lead_hours[-1] * HOUR)
+        # The data's own store was opened before there was truth so far ahead.
+        self._truth = data.source.open(data.spec)
+
+    # The analyses before the current one are taken here, where no callback has moved on to the next
+    # background yet: in on_predict_batch_end it would matter who comes first, this or Cycle.
+    def on_predict_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        module, _ = parts_of(trainer, pl_module)
+        self._earlier = {name: states[:-1] for name, states in module.trajectories.items()}
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        module, data = parts_of(trainer, pl_module)
+        time: AnalysisTime = batch
+        results: dict[str, ArmResult] = outputs
+        if time.index % self.every:
+            return
+        for name, result in results.items():
+            states = torch.cat([self._earlier[name], result.analysis.state.values[None]])[None]
+            frames = []
+            steps = self.lead_hours[-1] // data.step_hours
+            for step, values in enumerate(rollout(module.forecaster, states, steps), start=1):
+                lead = step * data.step_hours
+                if lead not in self.lead_hours:
+                    continue
+                truth = self._truth.state(time.time + lead * HOUR)
+                labels = {"time": time_text(time.time), "arm": name, "lead_hours": lead}
+                frames.append(error_rows(values[0], truth, labels))
+            directory = module.directory / name
+            directory.mkdir(parents=True, exist_ok=True)
+            rows = pd.concat(frames, ignore_index=True)[FORECAST_COLUMNS]
+            append_rows(directory / "forecasts.csv", rows, time.time)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._earlier = {}
+        trainer.strategy.barrier()
+        if not trainer.is_global_zero:
+            return
+        module, _ = parts_of(trainer, pl_module)
+        lacking = [name for name in module.arms if not (module.directory / name / "forecasts.csv").is_file()]
+        if lacking:
+            raise UserError(
+                f"{module.directory}: {', '.join(lacking)} had been cycled without forecasts; add `--restart`"
+            )
+        table = gather_rows(module.directory, list(module.arms), "forecasts.csv")
+        table.to_csv(module.directory / "forecasts.csv", index=False)

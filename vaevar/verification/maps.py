@@ -1,0 +1,92 @@
+"""Maps for TensorBoard: one field, and the errors of all arms side by side."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import matplotlib
+import numpy as np
+import torch.distributed
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from vaevar.assim.cycle.module import ArmResult
+from vaevar.data.analysis_times import AnalysisTime
+from vaevar.sphere.grid import Grid
+
+matplotlib.use("Agg")
+
+
+def error_maps(channel: str, time: AnalysisTime, errors: dict[str, np.ndarray]) -> Figure:
+    """Analysis minus truth of every arm on one colour scale, observed columns dotted.
+
+    Args:
+        channel: name and, through the truth, units.
+        time: of the analyses.
+        errors: [H, W] by arm.
+    """
+    grid = time.truth.grid
+    # The scale of a middling arm: the largest error of a free run would leave the others pale.
+    largest = float(np.median([np.quantile(np.abs(error), 0.998) for error in errors.values()])) or 1.0
+    columns = 2 if len(errors) == 4 else min(3, len(errors))
+    rows = math.ceil(len(errors) / columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(5 * columns, 2.7 * rows + 0.5), layout="constrained", squeeze=False
+    )
+    weights = grid.area_weights.numpy()[:, None]
+    for axis in axes.flat[len(errors) :]:
+        axis.set_axis_off()
+    for axis, (name, error) in zip(axes.flat, errors.items(), strict=False):
+        rmse = math.sqrt(float((error.astype(np.float64) ** 2 * weights).mean()))
+        limits = {"vmin": -largest, "vmax": largest}
+        image = draw_field(axis, error, grid, f"{name}: rmse {rmse:.3g}", "RdBu_r", **limits)
+        axis.plot(time.observations.longitude, time.observations.latitude, "k.", markersize=1)
+    units = time.truth.spec.channels[time.truth.spec.index(channel)].units
+    figure.colorbar(image, ax=axes, shrink=0.8, extend="both", label=units)
+    figure.suptitle(f"{channel}, analysis − truth at {time.time.astype('datetime64[h]')}")
+    return figure
+
+
+def draw_map(axis: Any, values: np.ndarray, grid: Grid, title: str, colours: str, **limits: float) -> None:
+    """One field [H, W] on plain latitude and longitude, with its colour bar."""
+    axis.figure.colorbar(draw_field(axis, values, grid, title, colours, **limits), ax=axis, shrink=0.8)
+
+
+def draw_field(axis: Any, values: np.ndarray, grid: Grid, title: str, colours: str, **limits: float) -> Any:
+    """The same without the bar; returns the image that one can be made for."""
+    image = axis.pcolormesh(grid.longitude, grid.latitude, values, cmap=colours, shading="nearest", **limits)
+    axis.set_title(title)
+    axis.set_xlim(0, 360)
+    axis.set_ylim(-90, 90)
+    return image
+
+
+def gather_fields(fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The fields of the arms of all ranks; each rank must ask, as this is a collective operation."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return fields
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, fields)
+    return {name: field for part in parts for name, field in part.items()}
+
+
+def analysis_maps(channel: str, time: AnalysisTime, result: ArmResult) -> Figure:
+    """Truth, background error, increment and analysis error of one channel, observed columns dotted."""
+    fields = {
+        "truth": time.truth.channel(channel),
+        "background − truth": result.background.channel(channel) - time.truth.channel(channel),
+        "increment": result.analysis.state.channel(channel) - result.background.channel(channel),
+        "analysis − truth": result.analysis.state.channel(channel) - time.truth.channel(channel),
+    }
+    largest = float(fields["background − truth"].abs().max()) or 1.0
+    figure, axes = plt.subplots(2, 2, figsize=(12, 6.5), layout="constrained")
+    for axis, (title, field) in zip(axes.flat, fields.items(), strict=True):
+        values = field.cpu().numpy()
+        limits = {} if title == "truth" else {"vmin": -largest, "vmax": largest}
+        colours = "viridis" if title == "truth" else "RdBu_r"
+        draw_map(axis, values, time.truth.grid, title, colours, **limits)
+        if title == "increment":
+            axis.plot(time.observations.longitude, time.observations.latitude, "k.", markersize=1)
+    figure.suptitle(f"{channel} at {time.time.astype('datetime64[h]')}")
+    return figure

@@ -1,0 +1,73 @@
+"""Tables of scores: in Markdown, and as CSV files that grow with a run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import pandas as pd
+
+_LONGEST_ROW = 1000  # bytes
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """A GitHub table."""
+    lines = ["| " + " | ".join(table.columns) + " |", "| --- |" + " ---: |" * (table.shape[1] - 1)]
+    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in table.to_numpy()]
+    return "\n".join(lines)
+
+
+def append_rows(path: Path, rows: pd.DataFrame, time: np.datetime64) -> None:
+    """Put the rows of one analysis after those of earlier ones; what a killed run left is replaced.
+
+    The first column of the file is the time.
+    """
+    header = ",".join(rows.columns)
+    with path.open("r+b" if path.is_file() else "w+b") as file:
+        file.truncate(_end_of_earlier_rows(file, time_text(time)))
+        file.seek(0)
+        found = file.readline().decode().rstrip()
+        if found in ("", header):
+            file.seek(0, os.SEEK_END)
+            file.write(rows.to_csv(index=False, header=not found, lineterminator="\n").encode())
+            return
+    # Diagnostics of an analysis without observations may lack a column.
+    partial = path.with_suffix(".partial")
+    pd.concat([pd.read_csv(path), rows], ignore_index=True).to_csv(partial, index=False)
+    partial.replace(path)
+
+
+def _end_of_earlier_rows(file: BinaryIO, time: str) -> int:
+    """Bytes of the whole rows of analyses before ``time``, and of the header."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _LONGEST_ROW))
+    last = file.read().splitlines(keepends=True)[-1:]
+    if last and last[0].endswith(b"\n") and last[0].split(b",")[0] < time.encode():
+        return size
+    # A killed run was resumed: its rows of this analysis, the last of them perhaps cut short, are no more.
+    file.seek(0)
+    end = 0
+    for line in file:
+        if not line.endswith(b"\n") or (end and line.split(b",")[0] >= time.encode()):
+            break
+        end += len(line)
+    return end
+
+
+def gather_rows(directory: Path, arms: list[str], name: str) -> pd.DataFrame:
+    """The rows of a file that each arm of a run keeps, in order of time, then of ``arms``."""
+    parts = [pd.read_csv(directory / arm / name) for arm in arms]
+    return pd.concat(parts, ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
+
+
+def time_text(time: np.datetime64) -> str:
+    """As times stand in the files; texts sort as times do."""
+    return str(time.astype("datetime64[s]"))
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return "–" if np.isnan(value) else f"{value:.4g}"
