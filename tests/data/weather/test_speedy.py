@@ -22,7 +22,7 @@ from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
-WEIGHTS = Path(__file__).parents[2] / "weights" / "speedy"
+WEIGHTS = Path(__file__).parents[3] / "weights" / "speedy"
 SPEC = StateSpec(surface=("t2m",), upper=("z",), levels=(500,))
 TOY = Period(np.datetime64("2022-01-01T00", "h"), 7)
 

@@ -66,6 +66,17 @@ def test_fingerprints_change_with_what_the_numbers_depend_on(tmp_path: Path) -> 
         changed("trainer", "callbacks", value=base["trainer"]["callbacks"][:1])
 
 
+def test_a_class_that_moves_to_another_module_keeps_its_fingerprint(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(b"first")
+    base, moved, renamed = (config(weights) for _ in range(3))
+    moved["model"]["init_args"]["arms"]["one"]["class_path"] = "vaevar.elsewhere.Some"
+    moved["trainer"]["callbacks"][0]["class_path"] = "vaevar.verification.Scores"
+    renamed["model"]["init_args"]["arms"]["one"]["class_path"] = "vaevar.Another"
+    assert fingerprints(moved) == fingerprints(base)
+    assert fingerprints(renamed)["one"] != fingerprints(base)["one"]
+
+
 def test_a_case_changes_network_and_both_seeds() -> None:
     base = config(Path("nowhere"))
     made = Case("moving", 500, 2).config(base, "two")

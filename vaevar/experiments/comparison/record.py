@@ -70,10 +70,22 @@ def fingerprints(config: dict[str, Any]) -> dict[str, str]:
     shared["precision"] = config["trainer"].get("precision")
     shared["scores"] = callback_settings(config, "Scores")
     shared["forecasts"] = callback_settings(config, "Forecasts")
-    common = fingerprint(shared)
+    common = fingerprint(_without_modules(shared))
     return {
-        name: hashlib.sha256(f"{common} {fingerprint(arm)}".encode()).hexdigest()[:12]
+        name: hashlib.sha256(f"{common} {fingerprint(_without_modules(arm))}".encode()).hexdigest()[:12]
         for name, arm in arms.items()
+    }
+
+
+def _without_modules(config: Any) -> Any:
+    """A config whose classes go by their bare names: a class that moves to another module stays what it is."""
+    if isinstance(config, list):
+        return [_without_modules(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: value.rpartition(".")[2] if key == "class_path" else _without_modules(value)
+        for key, value in config.items()
     }
 
 
