@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.models.test_covariance import SPECS, samples
-from tests.models.test_covariance import statistics as statistics_of
+from tests.models.covariance.test_covariance import SPECS, samples
+from tests.models.covariance.test_covariance import statistics as statistics_of
 from torch import Tensor
 
 from vaevar.assim.control.conditional import ConditionalControl
