@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.models.covariance.test_covariance import SPECS, samples
-from tests.models.covariance.test_covariance import statistics as statistics_of
 from torch import Tensor
 
+from tests.models.covariance.test_covariance import SPECS, samples
+from tests.models.covariance.test_covariance import statistics as statistics_of
 from vaevar.assim.control.conditional import ConditionalControl
 from vaevar.data.observations.coverage import MAPS
 from vaevar.errors import UserError

@@ -28,7 +28,6 @@ scales, which make most of an error, count for nothing, and come out wrong.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ from vaevar.models.conditional.network import ContextNetwork, Modulation
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
 from vaevar.models.training.checkpoint import read_slim, save_slim
-from vaevar.models.training.optimisation import ClippedModule, adamw
+from vaevar.models.training.optimisation import ClippedModule, WarmupCosine, adamw, total_steps
 from vaevar.sphere.harmonics import quadrature_weights
 
 WEIGHTS_FORMAT = "vaevar-conditional-vae-2"
@@ -223,12 +222,7 @@ class ConditionalVAE(ClippedModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then a cosine down to 0."""
         settings = self.hparams
-        total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / max(warmup, 1))
-            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
-
+        factor = WarmupCosine(total_steps(self), settings["warmup_steps"])
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor)
 
     # ---- files --------------------------------------------------------------------------------

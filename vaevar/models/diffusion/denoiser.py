@@ -13,7 +13,6 @@ clipped: errors of a forecast reach many times their std.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from vaevar.errors import UserError
 from vaevar.models.diffusion.network import DenoiserNetwork
 from vaevar.models.diffusion.schedule import NoiseSchedule
 from vaevar.models.training.checkpoint import read_slim, save_slim
-from vaevar.models.training.optimisation import ClippedModule, adamw
+from vaevar.models.training.optimisation import ClippedModule, WarmupCosine, adamw, total_steps
 from vaevar.sphere.grid import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
 
@@ -201,12 +200,7 @@ class Denoiser(ClippedModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then a cosine down to 0."""
         settings = self.hparams
-        total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / max(warmup, 1))
-            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
-
+        factor = WarmupCosine(total_steps(self), settings["warmup_steps"])
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor, betas=(0.9, 0.95))
 
     # ---- files --------------------------------------------------------------------------------

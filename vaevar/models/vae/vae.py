@@ -26,7 +26,7 @@ from torch import Tensor
 from vaevar.batch_random import generator_of, shared_randn
 from vaevar.errors import UserError
 from vaevar.models.training.checkpoint import read_slim, save_slim
-from vaevar.models.training.optimisation import adamw
+from vaevar.models.training.optimisation import WarmupCosine, adamw, total_steps
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
 from vaevar.models.vae.prior import LatentPrior
 from vaevar.sphere.grid import Grid
@@ -285,13 +285,10 @@ class VAE(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then constant or a cosine down to 0."""
         settings = self.hparams
-        total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / max(warmup, 1))
-            progress = min(1.0, max(0.0, (step - warmup) / max(total - warmup, 1)))
-            return rise * (0.5 * (1 + math.cos(math.pi * progress)) if settings["cosine"] else 1.0)
-
+        total, warmup = total_steps(self), settings["warmup_steps"]
+        # Without a cosine, hold the full rate to the end and beyond.
+        hold = 0 if settings["cosine"] else math.inf
+        factor = WarmupCosine(total, warmup, origin=warmup, hold=hold)
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor)
 
     # ---- files --------------------------------------------------------------------------------
