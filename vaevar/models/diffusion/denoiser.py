@@ -24,7 +24,7 @@ from vaevar.batch_random import generator_of, shared_randn, shared_spread
 from vaevar.errors import UserError
 from vaevar.models.diffusion.network import DenoiserNetwork
 from vaevar.models.diffusion.schedule import NoiseSchedule
-from vaevar.models.training.checkpoint import read_slim, save_slim
+from vaevar.models.training.checkpoint import read_weights, write_weights
 from vaevar.models.training.optimisation import ClippedModule, WarmupCosine, adamw, total_steps
 from vaevar.sphere.grid import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
@@ -115,7 +115,7 @@ class Denoiser(ClippedModule):
         self.register_buffer("row_weights", self.grid.area_weights.float()[:, None], persistent=False)
         self.to(memory_format=torch.channels_last)
         if start_from is not None:
-            self._load(start_from, read_slim(start_from, WEIGHTS_FORMAT, _HINT))
+            self._load(start_from, read_weights(start_from, WEIGHTS_FORMAT, _HINT))
 
     def condition(self, forecast: Tensor) -> Tensor:
         """A forecast [..., C, H, W] in physical units -> normalised, as the network takes it."""
@@ -207,7 +207,7 @@ class Denoiser(ClippedModule):
 
     def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
         """Write a slim checkpoint: hyperparameters, weights in float16, and where they come from."""
-        save_slim(path, self, WEIGHTS_FORMAT, provenance, stored=_slim)
+        write_weights(path, self, WEIGHTS_FORMAT, provenance, convert=_stored)
 
     @classmethod
     def load(cls, path: str | Path) -> Denoiser:
@@ -216,7 +216,7 @@ class Denoiser(ClippedModule):
         Raises:
             UserError: when the file is missing, damaged, or of another model.
         """
-        content = read_slim(path, WEIGHTS_FORMAT, _HINT)
+        content = read_weights(path, WEIGHTS_FORMAT, _HINT)
         try:
             model = cls(**content["hyper_parameters"])
         except TypeError as error:
@@ -232,6 +232,6 @@ class Denoiser(ClippedModule):
             raise UserError(f"{path}: not a checkpoint of this denoiser ({reason})") from None
 
 
-def _slim(name: str, values: Tensor) -> Tensor:
+def _stored(name: str, values: Tensor) -> Tensor:
     """The network in half precision; statistics of the data stay as they are."""
     return values.half() if name.startswith("network.") else values

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from vaevar.errors import UserError
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.resolved_scales import ResolvedScales
-from vaevar.models.forecaster.training_cycle import CheapCycle
+from vaevar.models.forecaster.training_cycle import TrainingCycle
 from vaevar.models.training.optimisation import ClippedModule, WarmupCosine, adamw, total_steps
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
@@ -163,7 +163,7 @@ class ForecasterModule(ClippedModule):
             if datamodule.lanes is None:
                 raise UserError("a forecaster trained with cycled needs data in lanes; set data's lanes")
             processes = datamodule.batch_size * self.trainer.world_size
-            self._cycle = CheapCycle(self.grid, datamodule.lanes // processes)
+            self._cycle = TrainingCycle(self.grid, datamodule.lanes // processes)
 
     def _cycled_errors(self, batch: Tensor) -> Tensor:
         """As ``errors`` of a step, from the states of the lanes' cycles, weighted by their starts."""
