@@ -325,7 +325,7 @@ def test_a_cheap_cycle_needs_lanes_and_single_steps(world, tmp_path):
     with pytest.raises(UserError, match="cycled trains single steps; set rollout_steps to 1"):
         ForecasterModule(**SMALL, cycled=True, rollout_steps=2)
     module = ForecasterModule(**SMALL, cycled=True)
-    with pytest.raises(UserError, match="needs data in lanes; set data's lanes"):
+    with pytest.raises(UserError, match="needs data in lanes; set lanes of the data module"):
         trainer(tmp_path, max_steps=1).fit(module, datamodule=sequences(world))
 
 

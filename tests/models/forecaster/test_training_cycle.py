@@ -1,4 +1,4 @@
-"""The cheap cycle that a forecaster is trained in: the correction by hand, and lanes that go on."""
+"""The training cycle of a forecaster: the correction by hand, and lanes that continue."""
 
 from __future__ import annotations
 

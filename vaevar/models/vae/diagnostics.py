@@ -58,9 +58,9 @@ class SampleDiagnostics(L.Callback):
     """Compares samples of a :class:`vaevar.models.vae.vae.VAE` with the validation errors, on rank 0.
 
     Args:
-        every_n_epochs: how often, in epochs that validate.
-        samples: how many to draw (always the same w).
-        channels: shown as maps, as far as the VAE has them.
+        every_n_epochs: number of epochs from one comparison to the next; the last epoch always has one.
+        samples: number of samples, always from the same w.
+        channels: the channels in the figures; those that the VAE lacks are skipped.
     """
 
     def __init__(
