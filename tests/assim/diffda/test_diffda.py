@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from vaevar.assim.context import AnalysisContext
 from vaevar.assim.diffda.diffda import DiffDA
 from vaevar.assim.interpolation.linear import LinearInterpolation
 from vaevar.data.observations.errors import ObservationErrors
@@ -100,9 +101,8 @@ def test_the_same_seed_gives_the_same_analysis(denoiser: Denoiser) -> None:
     assert (DiffDA(denoiser, **settings)(background(), observed(background())).state.values == first).all()
     other = DiffDA(denoiser, **settings, seed=1)(background(), observed(background())).state.values
     assert (other != first).any()
-    later = DiffDA(denoiser, **settings)
-    later.at(1)
-    assert (later(background(), observed(background())).state.values != first).any()
+    later = DiffDA(denoiser, **settings)(background(), observed(background()), AnalysisContext(index=1))
+    assert (later.state.values != first).any()
 
 
 def test_the_first_analyses_use_the_48_h_denoiser(denoiser: Denoiser) -> None:
@@ -112,8 +112,8 @@ def test_the_first_analyses_use_the_48_h_denoiser(denoiser: Denoiser) -> None:
     arm = DiffDA(denoiser, second, first_analyses=2, steps=2, jump_length=1, members=1)
     leads = []
     for index in range(4):
-        arm.at(index)
-        leads.append(arm(background(), observed(background())).diagnostics["lead_hours"])
+        analysis = arm(background(), observed(background()), AnalysisContext(index))
+        leads.append(analysis.diagnostics["lead_hours"])
     assert leads == [48, 48, 6, 6]
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.assim.assimilator import Analysis, Assimilator
+from vaevar.assim.context import AnalysisContext
 from vaevar.data.analysis_times import AnalysisTime
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
@@ -74,9 +75,9 @@ class AssimilationModule(L.LightningModule):
             if self.next_index[name] > batch.index:
                 continue
             background = State(trajectory[-1], batch.truth.spec, batch.truth.grid)
-            self.arms[name].at(batch.index)
-            self.arms[name].observed_before(self.coverage[name])
-            results[name] = ArmResult(background, self.arms[name](background, batch.observations))
+            context = AnalysisContext(batch.index, batch.time, self.coverage[name])
+            analysis = self.arms[name](background, batch.observations, context)
+            results[name] = ArmResult(background, analysis)
         return results
 
 

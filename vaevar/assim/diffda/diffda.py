@@ -26,9 +26,10 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.assim.assimilator import Analysis, Assimilator, add_increment
+from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.assim.diffda.repaint import repaint, soft_mask, walk
 from vaevar.assim.interpolation.linear import LinearInterpolation
-from vaevar.assim.interpolation.places import same_places
+from vaevar.assim.interpolation.places import group_by_places
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.models.diffusion.denoiser import Denoiser
@@ -48,9 +49,6 @@ class DiffDA(Assimilator):
         mask_width: width of the bumps in grid cells; published 1.5.
         known: makes the known part out of background and observations.
         seed: of the noise, which depends on it, the analysis' number and the observations alone.
-
-    Attributes:
-        index: the number of the analysis in its cycle, as told by :meth:`at`.
 
     Raises:
         UserError: for a setting out of range, or a checkpoint that is missing or of another model.
@@ -83,17 +81,16 @@ class DiffDA(Assimilator):
         self.first_analyses, self.steps, self.members = first_analyses, steps, members
         self.jump_length, self.resamples, self.mask_width = jump_length, resamples, mask_width
         self.known = LinearInterpolation(2000.0) if known is None else known
-        self.seed, self.index = seed, 0
+        self.seed = seed
 
     @property
     def evaluations(self) -> int:
         """Network evaluations of one analysis, each of ``members`` fields."""
         return sum(there < here for here, there in walk(self.steps, self.jump_length, self.resamples))
 
-    def at(self, index: int) -> None:
-        self.index = index
-
-    def forward(self, background: State, observations: Observations) -> Analysis:
+    def forward(
+        self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
+    ) -> Analysis:
         """Sample; the same background, observations, number and seed give the same analysis.
 
         Diagnostics: ``evaluations`` of the network, ``lead_hours`` of the denoiser used, ``spread``, the
@@ -104,7 +101,7 @@ class DiffDA(Assimilator):
                 observation is of no channel of the state.
         """
         began = time.perf_counter()
-        samples, denoiser = self.samples(background, observations)
+        samples, denoiser = self.samples(background, observations, context)
         increment = samples.mean(0) * denoiser.residual_std
         variance = background.grid.area_mean(samples.var(0, unbiased=self.members > 1))
         diagnostics = {
@@ -115,9 +112,11 @@ class DiffDA(Assimilator):
         }
         return Analysis(add_increment(background, increment), diagnostics)
 
-    def samples(self, background: State, observations: Observations) -> tuple[Tensor, Denoiser]:
+    def samples(
+        self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
+    ) -> tuple[Tensor, Denoiser]:
         """The ensemble of residuals [members, C, H, W] in units of the residual's std, and its denoiser."""
-        denoiser = self.denoiser_48h if self.index < self.first_analyses else self.denoiser_6h
+        denoiser = self.denoiser_48h if context.index < self.first_analyses else self.denoiser_6h
         if background.spec != denoiser.spec or background.grid != denoiser.grid:
             raise UserError(
                 f"the denoiser was made for {denoiser.spec} on {denoiser.grid}, the background is "
@@ -127,10 +126,10 @@ class DiffDA(Assimilator):
         with torch.inference_mode(False), torch.no_grad():
             values = background.values.float()
             condition = denoiser.condition(values)[None]
-            interpolated = self.known(background, observations).state.values
+            interpolated = self.known(background, observations, context).state.values
             known = ((interpolated.double() - background.values.double()) / denoiser.residual_std).float()
             # Drawn on the host, so that all devices see the same noise.
-            generator = torch.Generator().manual_seed(self._key(observations))
+            generator = torch.Generator().manual_seed(self._seed_of(context.index, observations))
             shape = (self.members, *values.shape)
             drawn = repaint(
                 lambda x, step: denoiser.clean(x, condition, step).float(),
@@ -149,15 +148,15 @@ class DiffDA(Assimilator):
         grid = background.grid
         latitude, longitude = torch.tensor(grid.latitude.copy()), torch.tensor(grid.longitude.copy())
         mask = torch.zeros(len(background.spec), *grid.shape)
-        for group in same_places(background, observations):
+        for group in group_by_places(background, observations):
             places = torch.from_numpy(group.latitude), torch.from_numpy(group.longitude)
             bumps = soft_mask(*places, latitude, longitude, self.mask_width)
             mask[torch.from_numpy(group.channel)] = bumps.float()
         return mask
 
-    def _key(self, observations: Observations) -> int:
+    def _seed_of(self, index: int, observations: Observations) -> int:
         """The seed of one analysis' noise."""
-        digest = hashlib.sha256(f"{self.seed} {self.index}".encode())
+        digest = hashlib.sha256(f"{self.seed} {index}".encode())
         for array in (observations.value, observations.latitude, observations.longitude):
             digest.update(array.tobytes())
         return int.from_bytes(digest.digest()[:8], "little") >> 1

@@ -15,7 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vaevar.assim.assimilator import Analysis, Assimilator, add_increment
-from vaevar.assim.interpolation.places import Places, same_places
+from vaevar.assim.context import STANDALONE, AnalysisContext
+from vaevar.assim.interpolation.places import Places, group_by_places
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
@@ -38,7 +39,7 @@ def interpolate(places: Sequence[Places], channels: int, grid: Grid, range_km: f
     """τ I(d): groups of innovations -> [C, H, W] float64, zero for channels without any.
 
     Args:
-        places: as :func:`vaevar.assim.interpolation.places.same_places` makes them.
+        places: as :func:`vaevar.assim.interpolation.places.group_by_places` makes them.
         channels: C.
         grid: of the result.
         range_km: from where on the increment is zero.
@@ -71,13 +72,15 @@ class LinearInterpolation(Assimilator):
             raise UserError(f"LinearInterpolation: range_km is {range_km}, must be positive")
         self.range_km = range_km
 
-    def forward(self, background: State, observations: Observations) -> Analysis:
+    def forward(
+        self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
+    ) -> Analysis:
         """Interpolate; without observations the background is the analysis.
 
         Raises:
             UserError: for an observation that is of no channel of the state.
         """
         began = time.perf_counter()
-        groups = same_places(background, observations)
+        groups = group_by_places(background, observations)
         increment = interpolate(groups, len(background.spec), background.grid, self.range_km)
         return Analysis(add_increment(background, increment), {"seconds": time.perf_counter() - began})

@@ -25,7 +25,8 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from vaevar.assim.assimilator import Analysis, Assimilator, add_increment
-from vaevar.assim.interpolation.places import Places, same_places
+from vaevar.assim.context import STANDALONE, AnalysisContext
+from vaevar.assim.interpolation.places import Places, group_by_places
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.sphere.grid import EARTH_RADIUS_KM
@@ -163,7 +164,9 @@ class OptimalInterpolation(Assimilator):
             raise UserError(f"OptimalInterpolation: length_km names no length for {', '.join(missing)}")
         return self.length_km
 
-    def forward(self, background: State, observations: Observations) -> Analysis:
+    def forward(
+        self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
+    ) -> Analysis:
         """Solve for every channel; without observations the background is the analysis.
 
         Raises:
@@ -171,7 +174,7 @@ class OptimalInterpolation(Assimilator):
         """
         began = time.perf_counter()
         spec, grid = background.spec, background.grid
-        places = same_places(background, observations)
+        places = group_by_places(background, observations)
         lengths = self.lengths(spec, places)
         increment = torch.zeros(len(spec), grid.shape[0] * grid.shape[1], dtype=torch.float64)
         used: list[float] = []

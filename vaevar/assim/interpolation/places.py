@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaevar.data.observations.operator import ObservationOperator
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.state import Channel, State, StateSpec
@@ -63,7 +62,7 @@ def channel_of(spec: StateSpec, observations: Observations) -> np.ndarray:
     return found
 
 
-def same_places(background: State, observations: Observations) -> list[Places]:
+def group_by_places(background: State, observations: Observations) -> list[Places]:
     """Innovations of all observations, channels with equal positions together.
 
     Observations of one channel at one place become one, weighted by their precision; that changes
@@ -79,7 +78,7 @@ def same_places(background: State, observations: Observations) -> list[Places]:
     if not len(observations):
         return []
     channel = channel_of(background.spec, observations)
-    operator = ObservationOperator(background.spec, background.grid, observations)
+    operator = observations.operator(background.spec, background.grid)
     departure = observations.value - operator(background.values.detach().cpu()).numpy()
     precision = 1 / observations.error_std**2
     gathered: dict[bytes, tuple[np.ndarray, list[tuple[int, np.ndarray, np.ndarray]]]] = {}

@@ -7,7 +7,7 @@ covariance that an assimilation method implies.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import lightning as L
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from vaevar.data.observations.networks import SinglePoint
-from vaevar.data.observations.operator import interpolation, representable
+from vaevar.data.observations.operator import representable
 from vaevar.data.observations.points import Observations, Points
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
@@ -167,13 +167,9 @@ class SingleObservations(L.LightningDataModule):
             background = replace(state, values=state.values.double())
             for place in self.places:
                 points = self._points[place]
-                corners, weight = interpolation(self.spec, background.grid, points)
-                predicted = (background.values.flatten()[corners] * weight).sum(-1).numpy()
-                placed = {entry.name: getattr(points, entry.name) for entry in fields(points)}
+                at_background = points.operator(self.spec, background.grid)(background.values).numpy()
                 for departure in self.departures:
-                    observations = Observations(
-                        **placed, value=predicted + departure, error_std=np.array([self.error_std])
-                    )
+                    observations = points.with_values(at_background + departure, np.array([self.error_std]))
                     yield SingleObservation(index, time, place, departure, background, observations)
                     index += 1
 
