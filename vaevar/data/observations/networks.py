@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vaevar.data.observations.operator import quantity
 from vaevar.data.observations.points import Points
 from vaevar.errors import UserError
 from vaevar.state import StateSpec
@@ -25,21 +26,28 @@ class Network(ABC):
 
 
 class ColumnNetwork(Network):
-    """Whole columns, uniformly at random on the sphere: every channel of the state in each.
+    """Columns, uniformly at random on the sphere, each with the same quantities.
 
     Args:
         count: number of columns (the paper's networks have 1000 to 8000).
         seed: of the positions.
         moving: redraw the positions for each time, as aircraft and satellites would.
+        quantities: what each column observes: channels (``z500``), variables (``t``, on all levels of the
+            state), or any other quantity that an observation operator observes (``ws10``). None: every
+            channel of the state.
 
     Raises:
-        UserError: when ``count`` is not positive or ``seed`` is negative.
+        UserError: when ``count`` is not positive, ``seed`` is negative or ``quantities`` is empty.
     """
 
-    def __init__(self, count: int, seed: int = 0, moving: bool = False) -> None:
+    def __init__(
+        self, count: int, seed: int = 0, moving: bool = False, quantities: list[str] | None = None
+    ) -> None:
         if count < 1 or seed < 0:
             raise UserError(f"ColumnNetwork: count {count} must be positive and seed {seed} not negative")
-        self.count, self.seed, self.moving = count, seed, moving
+        if quantities is not None and not quantities:
+            raise UserError("ColumnNetwork: quantities is empty; name at least one, or leave it out")
+        self.count, self.seed, self.moving, self.quantities = count, seed, moving, quantities
 
     def positions(self, time: np.datetime64) -> tuple[np.ndarray, np.ndarray]:
         """Latitude and longitude of the columns at a time, each [count] in degrees."""
@@ -49,17 +57,34 @@ class ColumnNetwork(Network):
         return latitude, random.uniform(0.0, 360.0, self.count)
 
     def points(self, spec: StateSpec, time: np.datetime64) -> Points:
-        """``count · C`` points, column by column, each in the state's channel order."""
+        """Column by column, each in the state's channel order or in that of ``quantities``."""
         latitude, longitude = self.positions(time)
-        channels = len(spec)
-        levels = [np.nan if channel.level is None else channel.level for channel in spec.channels]
+        variables, pressures = zip(*self._column(spec), strict=True)
         return Points(
-            variable=np.tile([channel.variable for channel in spec.channels], self.count),
-            latitude=np.repeat(latitude, channels),
-            longitude=np.repeat(longitude, channels),
-            pressure=np.tile(np.array(levels, dtype=np.float64), self.count),
+            variable=np.tile(variables, self.count),
+            latitude=np.repeat(latitude, len(variables)),
+            longitude=np.repeat(longitude, len(variables)),
+            pressure=np.tile(np.array(pressures, dtype=np.float64), self.count),
             platform=np.array("column"),
         )
+
+    def _column(self, spec: StateSpec) -> list[tuple[str, float]]:
+        """Variable and pressure of everything that one column observes."""
+        channels = [(c.variable, np.nan if c.level is None else float(c.level)) for c in spec.channels]
+        if self.quantities is None:
+            return channels
+        column = []
+        for name in self.quantities:
+            if spec.has(name):
+                column.append(channels[spec.index(name)])
+                continue
+            try:
+                observed = quantity(name)
+            except ValueError as error:
+                raise UserError(f"ColumnNetwork.quantities: {error}; or a channel, such as z500") from None
+            levels = spec.levels if observed.upper else (np.nan,)
+            column += [(name, float(level)) for level in levels]
+        return column
 
 
 class SinglePoint(Network):
@@ -95,16 +120,14 @@ class SinglePoint(Network):
 
 
 class ChangingColumns(Network):
-    """Whole columns, as :class:`vaevar.data.observations.networks.ColumnNetwork`, of which a new network
-    takes over
-    every so often: their sizes go round in turn, and every second one of a size moves.
+    """A network of whole columns (:class:`ColumnNetwork`) that is replaced at regular intervals.
 
-    What a cycle's backgrounds get wrong depends on its network. The errors of a cycle over such networks
-    are samples for methods that are to serve any of them.
+    Sizes take turns, and every second network of a size moves. The errors of a cycle's backgrounds depend
+    on its network; those of a cycle over many networks are samples for methods that serve them all.
 
     Args:
         counts: numbers of columns, in turn.
-        hours: for which a network stays.
+        hours: how long a network stays.
         seed: of the positions.
 
     Raises:
@@ -118,7 +141,7 @@ class ChangingColumns(Network):
                 f"that is not negative (got {seed})"
             )
         for count in counts:
-            ColumnNetwork(count)  # refuses what is no number of columns
+            ColumnNetwork(count)  # refuses a count that is not positive
         self.counts, self.hours, self.seed = list(counts), hours, seed
 
     def at(self, time: np.datetime64) -> ColumnNetwork:
