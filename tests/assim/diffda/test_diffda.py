@@ -119,7 +119,7 @@ def test_the_first_analyses_use_the_48_h_denoiser(denoiser: Denoiser) -> None:
 
 def test_unobserved_channels_have_no_mask_and_the_known_part_is_the_arms_choice(denoiser: Denoiser) -> None:
     columns = observed(background(), count=5)
-    arm = DiffDA(denoiser, known=LinearInterpolation(500.0))
+    arm = DiffDA(denoiser, interpolation=LinearInterpolation(500.0))
     mask = arm.mask(background(), columns.select(columns.variable == "z"))
     assert (mask[2:4].amax((1, 2)) > 0.8).all()
     assert not mask[[0, 1, 4, 5]].any()

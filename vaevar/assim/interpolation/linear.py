@@ -1,9 +1,10 @@
-"""The simplest assimilator: innovations spread linearly between the places where they were found.
+"""The simplest assimilator: innovations interpolated linearly between the places of observation.
 
     x_a = x_b + τ(r) I(d),   d = y − H(x_b),
 
-where I interpolates on the sphere's triangulation, and τ, of the distance r to the nearest place, is
-1 up to half of the range, falls as cos² and is 0 from the range on. Winds are interpolated by component.
+where I interpolates on the sphere's triangulation. The taper τ depends on the distance r to the nearest
+place: 1 up to half of the range, then falling as cos² to 0 at the range. Winds are interpolated by
+component.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from vaevar.sphere.interpolation import grid_vectors, nearest_km, unit_vectors
 from vaevar.sphere.triangulation import barycentric
 from vaevar.state import State
 
-# Where nothing is observed within the range, these places (± each axis) hold the increment at zero,
-# so that the triangles cover the sphere also for a handful of observations.
+# Where nothing is observed within the range, these places (± each axis) hold the increment at zero, so
+# that the triangles cover the sphere even for a handful of observations.
 _ANCHORS = np.concatenate([np.eye(3), -np.eye(3)])
 
 
@@ -39,10 +40,10 @@ def interpolate(places: Sequence[Places], channels: int, grid: Grid, range_km: f
     """τ I(d): groups of innovations -> [C, H, W] float64, zero for channels without any.
 
     Args:
-        places: as :func:`vaevar.assim.interpolation.places.group_by_places` makes them.
+        places: from :func:`vaevar.assim.interpolation.places.group_by_places`.
         channels: C.
         grid: of the result.
-        range_km: from where on the increment is zero.
+        range_km: distance from which the increment is zero.
     """
     increment = np.zeros((channels, grid.shape[0] * grid.shape[1]))
     targets = grid_vectors(grid)
@@ -60,7 +61,7 @@ class LinearInterpolation(Assimilator):
     """The background plus innovations interpolated linearly on the sphere's triangulation.
 
     Args:
-        range_km: where the nearest observation is farther than this the background is left alone.
+        range_km: beyond this distance from the nearest observation the background is not changed.
 
     Raises:
         UserError: for a range that is not positive.

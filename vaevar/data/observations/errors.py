@@ -25,7 +25,7 @@ REFERENCE_TEMPERATURE = 288.15  # K
 class ObservationErrors:
     """The observation errors of the twin experiments: the square root of R's diagonal.
 
-    Geopotential has the hydrostatic counterpart of the errors of pressure and temperature. At
+    The error of geopotential follows from those of pressure and temperature by hydrostatic balance. At
     pressure p it is the geopotential error at the ground plus that of the thickness above it,
 
         σ_z² = (R_d T₀ δp/p₀)² + (R_d σ_T)² Δ ln(p₀/p),
@@ -66,7 +66,7 @@ class ObservationErrors:
                 raise UserError(f"ObservationErrors: every value of {name} must be positive")
 
     def with_climatology(self, spec: StateSpec, std: np.ndarray | Tensor) -> ObservationErrors:
-        """The same errors, knowing the climatological std of each channel, [C] in physical units."""
+        """The same errors with the climatological std of each channel, [C] in physical units."""
         values = np.asarray(std, dtype=np.float64).reshape(-1)
         if values.size != len(spec):
             raise ValueError(f"{values.size} climatological stds for {len(spec)} channels")

@@ -1,4 +1,4 @@
-"""Networks: where simulated observations are made."""
+"""Observation networks: where simulated observations are made."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _EPOCH = np.datetime64("1959-01-01T00", "h")
 
 
 class Network(ABC):
-    """Where simulated observations are made; chosen by ``class_path`` in a config."""
+    """Where simulated observations are made."""
 
     @abstractmethod
     def points(self, spec: StateSpec, time: np.datetime64) -> Points:
-        """The points observed at a time: the same ones whenever and in whatever order it is asked."""
+        """The points observed at a time, the same on every call and in any order of calls."""
 
 
 class ColumnNetwork(Network):
@@ -145,22 +145,29 @@ class ChangingColumns(Network):
         self.counts, self.hours, self.seed = list(counts), hours, seed
 
     def at(self, time: np.datetime64) -> ColumnNetwork:
-        """The network in charge at a time."""
+        """The network that observes at a time."""
         turn = int((time - _EPOCH) / np.timedelta64(self.hours, "h"))
         size, pass_ = turn % len(self.counts), turn // len(self.counts)
-        # Seeds far from those that people give by hand: no experiment's network is among these.
+        # Seeds far from those that people choose: no experiment uses one of these networks.
         return ColumnNetwork(
             self.counts[size], seed=10_000 * (self.seed + 1) + turn % 10_000, moving=bool(pass_ % 2)
         )
 
     def points(self, spec: StateSpec, time: np.datetime64) -> Points:
-        """``count · C`` points of the network in charge."""
+        """``count · C`` points of the network that observes at that time."""
         return self.at(time).points(spec, time)
 
 
 def random_stream(stream: int, seed: int, time: np.datetime64 | None) -> np.random.Generator:
+    """Random numbers that depend on these three alone.
+
+    Args:
+        stream: tells apart what is drawn with one seed, such as ``POSITIONS`` and ``NOISE``.
+        seed: not negative.
+        time: None for the same numbers at all times.
+    """
     key = [stream, seed]
     if time is not None:
-        # Times before 1970 are negative, which a seed must not be.
+        # Times before 1970 are negative, and a seed must not be.
         key.append(int(time.astype("datetime64[ns]").astype(np.int64)) % 2**64)
     return np.random.default_rng(np.random.SeedSequence(key))

@@ -22,8 +22,8 @@ def simulate(
 
     Args:
         truth: [C, H, W].
-        network: where to observe.
-        errors: how well.
+        network: where the observations are made.
+        errors: how large their errors are.
         time: of the analysis.
         seed: of the noise, not negative.
 
