@@ -7,7 +7,6 @@ from typing import Any
 
 import lightning as L
 
-from vaevar.data.samples.module import StoredSamples
 from vaevar.errors import UserError
 from vaevar.models.vae.vae import VAE
 from vaevar.provenance import fit_record
@@ -42,7 +41,7 @@ class ExportWeights(L.Callback):
         trained: Any = kind.load(best).to(pl_module.device) if best else pl_module
         record = fit_record(trainer)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if isinstance(data, StoredSamples):
+        if hasattr(data, "record"):
             if isinstance(trained, VAE):
                 trained.fit_prior(data.training_in_order())
             record["data"] = data.record
