@@ -170,9 +170,8 @@ def preparations(data: Path, size: Size) -> dict[str, list[Any]]:
     native: list[Any] = [main_py, "predict"]
     for name in ("configs/background_errors.yaml", errors, overlay):
         native += ["--config", name]
-    making = "--data.init_args.making.init_args"
     native += [f"--data.init_args.path={data}/{NATIVE_ERRORS}"]
-    native += [f"{making}.coarsen_to=null", f"{making}.samples_per_file=4"]
+    native += ["--data.init_args.making={init_args: {coarsen_to: null, samples_per_file: 4}}"]
     return {
         weather.name: ["-m", "vaevar.standins.weather", "--path", weather, *grid, *period],
         forecaster.name: ["-m", "vaevar.standins.forecaster", "--path", forecaster, *grid],

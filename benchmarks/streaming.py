@@ -9,8 +9,7 @@ checked to be the same, and in the same order, whatever the number of workers. A
 
     python main.py predict --config configs/background_errors.yaml --config configs/era5_errors.yaml \
         --data.init_args.path data/background_errors_native.zarr \
-        --data.init_args.making.init_args.coarsen_to null \
-        --data.init_args.making.init_args.samples_per_file 4
+        --data.init_args.making '{init_args: {coarsen_to: null, samples_per_file: 4}}'
 """
 
 from __future__ import annotations
