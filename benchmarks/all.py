@@ -133,7 +133,8 @@ def write_configs(data: Path, size: Size, device: str) -> None:
         "init_args": {"save_dir": f"{data}/runs", "name": "fit", "version": ""},
     }
     accelerator = "gpu" if device == "cuda" else "cpu"
-    errors = {"start": START, "end": END, "validation_fraction": 0.3, "coarsen_to": list(size.coarse)}
+    making = {"start": START, "end": END, "coarsen_to": list(size.coarse)}
+    errors = {"validation_fraction": 0.3, "making": {"init_args": making}}
     overlays: dict[str, Any] = {
         "fit": {"data": {"init_args": errors}, "trainer": {"logger": logger, "accelerator": accelerator}},
         "sizes_of_vae": {"model": {"init_args": size.vae}, "trainer": {"max_epochs": 1}},
@@ -169,8 +170,8 @@ def preparations(data: Path, size: Size) -> dict[str, list[Any]]:
     native: list[Any] = [main_py, "predict"]
     for name in ("configs/background_errors.yaml", errors, overlay):
         native += ["--config", name]
-    native += [f"--data.init_args.path={data}/{NATIVE_ERRORS}", "--data.init_args.coarsen_to=null"]
-    native += ["--data.init_args.samples_per_file=4"]
+    native += [f"--data.init_args.path={data}/{NATIVE_ERRORS}"]
+    native += ["--data.init_args.making={init_args: {coarsen_to: null, samples_per_file: 4}}"]
     return {
         weather.name: ["-m", "vaevar.standins.weather", "--path", weather, *grid, *period],
         forecaster.name: ["-m", "vaevar.standins.forecaster", "--path", forecaster, *grid],

@@ -186,7 +186,9 @@ class ConditionalVAE(ClippedModule):
         data = getattr(self.trainer, "datamodule", None)
         names = ("background_mean", "background_std")
         if data is None or not all(hasattr(data, name) for name in (*names, "spec", "grid")):
-            raise UserError("ConditionalVAE: fit on vaevar.data.samples.cycle_errors.CycleErrors")
+            raise UserError(
+                "ConditionalVAE: fit on vaevar.data.samples.background_errors.BackgroundErrorsWithCoverage"
+            )
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
                 f"ConditionalVAE: the errors are {data.spec} on {data.grid}, but the covariance is of "
