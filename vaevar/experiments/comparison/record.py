@@ -78,7 +78,7 @@ def fingerprints(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _without_modules(config: Any) -> Any:
-    """A config whose classes go by their bare names: a class that moves to another module stays what it is."""
+    """A config with bare class names: a class that moves to another module is still the same class."""
     if isinstance(config, list):
         return [_without_modules(item) for item in config]
     if not isinstance(config, dict):
