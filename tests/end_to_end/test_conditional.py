@@ -14,7 +14,7 @@ import yaml
 
 from tests.end_to_end.conftest import SPEC
 from vaevar.cli import main
-from vaevar.data.observations.coverage import after, no_coverage
+from vaevar.data.observations.coverage import no_coverage, update_coverage
 from vaevar.data.observations.networks import ColumnNetwork
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
@@ -90,7 +90,7 @@ def test_from_a_recorded_cycle_to_an_arm(
     # Coverage: begun anew every 8 analyses, and one more network in it after each.
     assert float(np.abs(pairs["coverage"].values[[0, 8, 16]]).max()) == 0
     time = np.datetime64("2021-01-02T00", "h")
-    maps = after(no_coverage(GRID), ColumnNetwork(20).points(spec, time), GRID)
+    maps = update_coverage(no_coverage(GRID), ColumnNetwork(20).points(spec, time), GRID)
     np.testing.assert_allclose(pairs["coverage"].values[1], maps.numpy(), atol=2e-3)
 
     calibration = {

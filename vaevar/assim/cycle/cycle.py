@@ -1,7 +1,7 @@
 """The cyclic callback: analysis -> forecaster -> next background, with a restart after each.
 
-An arm's next background is forecast from its own last analyses: the forecaster's ``history`` of
-them, two for FengWu. Everything an arm needs to go on is written after each analysis, so a run
+An arm's next background is forecast from its own last analyses, as many as the forecaster's ``history``
+asks for (two for FengWu). Everything an arm needs to continue is written after each analysis, so a run
 that was killed resumes to the same numbers.
 """
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vaevar.assim.cycle.module import ArmResult, AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
-from vaevar.data.observations.coverage import after, no_coverage
+from vaevar.data.observations.coverage import no_coverage, update_coverage
 from vaevar.errors import UserError
 from vaevar.forecast import rollout
 
@@ -26,10 +26,10 @@ class Cycle(L.Callback):
     """Carries every arm from one analysis time to the next.
 
     Args:
-        resume: go on from the restart files in the run directory, if there are any; otherwise
-            start again and overwrite.
-        afresh_every: analyses after which every arm begins anew with a forecast from the truth, as at the
-            first one; never by default. For recording the errors of many short cycles in one run.
+        resume: continue from the restart files in the run directory, if there are any. False: start
+            again and overwrite them.
+        afresh_every: number of analyses after which every arm starts again from a forecast from the truth,
+            as at the first one. None: never. It records the errors of many short cycles in one run.
 
     Raises:
         UserError: when ``afresh_every`` is not positive.
@@ -65,7 +65,7 @@ class Cycle(L.Callback):
             module.coverage[name] = coverage.to(module.device)
 
     def _first_trajectory(self, module: AssimilationModule, data: AnalysisTimes, index: int) -> Tensor:
-        """The last states of a forecast from the truth, [history, C, H, W]; it ends in the background of
+        """The last states of a forecast from the truth, [history, C, H, W], up to the background of
         analysis number ``index``."""
         history = module.forecaster.history
         states = list(data.initial_states(history, index).to(module.device))
@@ -99,7 +99,8 @@ class Cycle(L.Callback):
             past = torch.cat([module.trajectories[name][:-1], analysis[None]])
             following = module.forecaster.step(past[None])[0]
             module.trajectories[name] = torch.cat([past, following[None]])[-module.forecaster.history :]
-            module.coverage[name] = after(module.coverage[name], time.observations, data.store.grid)
+            coverage = module.coverage[name]
+            module.coverage[name] = update_coverage(coverage, time.observations, data.store.grid)
             module.next_index[name] = time.index + 1
         self._unsaved = list(results)
         following_index = time.index + 1
@@ -113,8 +114,8 @@ class Cycle(L.Callback):
                 module.trajectories[name] = first.clone()
                 module.coverage[name] = no_coverage(data.store.grid).to(module.device)
 
-    # A restart is written when every other callback has finished with the analysis before it, so
-    # that a kill at any moment loses no score and no state: the analysis is made again.
+    # A restart is written only when every other callback has finished with that analysis. A kill at any
+    # moment then loses no score and no state: the analysis is repeated.
     def on_predict_batch_start(
         self,
         trainer: L.Trainer,

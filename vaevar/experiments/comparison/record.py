@@ -78,7 +78,7 @@ def fingerprints(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _without_modules(config: Any) -> Any:
-    """A config with bare class names: a class that moves to another module is still the same class."""
+    """A config that names classes without their modules, so that a class may move."""
     if isinstance(config, list):
         return [_without_modules(item) for item in config]
     if not isinstance(config, dict):
