@@ -121,13 +121,13 @@ def main(
 
 
 def write_configs(data: Path, size: Size, device: str) -> None:
-    """The configs of 0.25° with everything under ``data``, and an overlay of them with the sizes."""
-    data.mkdir(parents=True, exist_ok=True)
-    for name in ("era5_errors", "era5_vae", "era5_quarter_degree"):
-        text = (PROGRAMS.parent / "configs" / f"{name}.yaml").read_text()
-        for old, new in (("data/quarter_degree", data), ("dirpath: runs", f"dirpath: {data}/runs")):
-            text = text.replace(str(old), str(new))
-        (data / f"{name}.yaml").write_text(text)
+    """The configs of 0.25° with everything under ``data``, and overlays with the sizes."""
+    configs = PROGRAMS.parent / "configs"
+    (data / "parts").mkdir(parents=True, exist_ok=True)
+    names = [f"{name}.yaml" for name in ("era5_errors", "era5_vae", "era5_quarter_degree")]
+    for name in [*names, *(f"parts/{path.name}" for path in (configs / "parts").glob("*.yaml"))]:
+        text = (configs / name).read_text()
+        (data / name).write_text(text.replace("data/quarter_degree", str(data)))
     logger = {
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
         "init_args": {"save_dir": f"{data}/runs", "name": "fit", "version": ""},

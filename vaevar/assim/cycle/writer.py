@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 import numpy as np
@@ -20,10 +20,16 @@ class StateWriter(BasePredictionWriter):
 
     Both are forecast stores: ``time`` is the initial time and ``prediction_timedelta`` the lead. An
     analysis is a 0 h forecast; a background starts one step before the time it is valid at.
+
+    Args:
+        states: which of the two; an empty list writes neither.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, states: Sequence[Literal["background", "analysis"]] = ("background", "analysis")
+    ) -> None:
         super().__init__(write_interval="batch")
+        self.states = tuple(states)
 
     def write_on_batch_end(
         self,
@@ -41,7 +47,8 @@ class StateWriter(BasePredictionWriter):
         leads = {"background": np.timedelta64(data.step_hours, "h"), "analysis": 0 * HOUR}
         for name, result in results.items():
             states = {"background": result.background, "analysis": result.analysis.state}
-            for kind, state in states.items():
+            for kind in self.states:
+                state = states[kind]
                 path = module.directory / name / f"{kind}.zarr"
                 if time.index == 0 or not path.is_dir():
                     attrs = {

@@ -24,7 +24,7 @@ from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vaevar.data.weather.sigma_levels import SigmaState, mean_sea_level_pressure, to_pressure_levels
-from vaevar.data.weather.store import WeatherStore
+from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
@@ -56,7 +56,7 @@ PERIODS = {
 }
 
 
-class SpeedyWorld:
+class SpeedyWorld(Source):
     """One period of the embedded world, generated as far as it is needed and cached.
 
     Args:

@@ -168,7 +168,7 @@ class Source(Protocol):
         """Open what is there."""
 
 
-class StoreSource:
+class StoreSource(Source):
     """A store that exists already, such as ERA5 from WeatherBench 2.
 
     Args:
