@@ -24,7 +24,7 @@ from vaevar.data.times import six_hourly
 from vaevar.data.weather.store import open_zarr
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
-from vaevar.files import check_disk
+from vaevar.files import check_disk, replacing
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
@@ -211,9 +211,8 @@ def _fill(path: Path, times: np.ndarray, weather: MadeUpWeather, recipe: dict[st
         for number in range(done, times.size):
             write_states(partial, number, weather.state(times[number])[None], weather.spec)
             # A kill before the next lines repeats this state, which comes out the same.
-            beside = progress_file.with_suffix(".new")
-            beside.write_text(json.dumps({"states": number + 1}))
-            beside.replace(progress_file)
+            with replacing(progress_file) as beside:
+                beside.write_text(json.dumps({"states": number + 1}))
             progress.update(task, completed=number + 1)
     progress_file.unlink()
     partial.rename(path)

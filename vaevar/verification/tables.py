@@ -9,6 +9,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import pandas as pd
 
+from vaevar.files import replacing
+
 _LONGEST_ROW = 1000  # bytes
 
 
@@ -34,9 +36,8 @@ def append_rows(path: Path, rows: pd.DataFrame, time: np.datetime64) -> None:
             file.write(rows.to_csv(index=False, header=not found, lineterminator="\n").encode())
             return
     # Diagnostics of an analysis without observations may lack a column.
-    partial = path.with_suffix(".partial")
-    pd.concat([pd.read_csv(path), rows], ignore_index=True).to_csv(partial, index=False)
-    partial.replace(path)
+    with replacing(path) as partial:
+        pd.concat([pd.read_csv(path), rows], ignore_index=True).to_csv(partial, index=False)
 
 
 def _end_of_earlier_rows(file: BinaryIO, time: str) -> int:

@@ -27,6 +27,7 @@ from vaevar.data.weather.sigma_levels import SigmaState, mean_sea_level_pressure
 from vaevar.data.weather.store import WeatherStore
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
+from vaevar.files import replacing
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -139,7 +140,8 @@ class SpeedyWorld:
                 # states before it, so a kill between any two lines here repeats at most one chunk.
                 finished = done + count
                 model.save(self._restart_after(finished))
-                _write_atomically(self._progress_file, json.dumps({"states": finished}).encode())
+                with replacing(self._progress_file) as partial:
+                    partial.write_text(json.dumps({"states": finished}))
                 done = finished
                 self._remove_restarts_but(self._restart_after(done))
                 progress.update(task, completed=done)
@@ -215,10 +217,10 @@ class NatureRun:
         """Write a restart file, whole or not at all."""
         from jcm.checkpoint import save_checkpoint
 
-        plain = path.with_suffix(f".{os.getpid()}.tmp")
-        save_checkpoint(self._model, plain)
-        _write_atomically(path, gzip.compress(plain.read_bytes(), 6))
-        plain.unlink()
+        with tempfile.TemporaryDirectory() as directory, replacing(path) as partial:
+            unpacked = Path(directory) / "restart.msgpack"
+            save_checkpoint(self._model, unpacked)
+            partial.write_bytes(gzip.compress(unpacked.read_bytes(), 6))
 
     def advance(self, states: int) -> np.ndarray:
         """Run on for ``states`` × 6 h and return them, [T, 69, 48, 96] float32.
@@ -271,12 +273,6 @@ def make_restarts(directory: str = "weights/speedy") -> Iterator[Path]:
         path = target / f"{name}.msgpack.gz"
         model.save(path)
         yield path
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + f".{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 if __name__ == "__main__":
