@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from vaevar.constants import EARTH_RADIUS_KM
 from vaevar.moments import ErrorMoments, band_variance_ratio, spectrum_ratio, variance_ratio
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.sphere.wind import VectorHarmonics
 from vaevar.state import StateSpec

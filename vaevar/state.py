@@ -24,6 +24,8 @@ from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.interpolation import InterpolationWeights, bilinear_weights
 
+# R T of dry air at 300 K, rounded, m² s⁻²: the thickness of a warm layer one unit of ln p deep.
+_WARM_AIR = 86_100.0
 PRESSURE_LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 
 
@@ -79,12 +81,11 @@ class Channel:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Least and largest value that is plausible; the variable's, but geopotential has no top."""
-        known = VARIABLES[self.variable]
+        """The variable's plausible range; the top of geopotential rises above 50 hPa."""
+        variable = VARIABLES[self.variable]
         if self.variable != "z" or self.level is None or self.level >= PRESSURE_LEVELS[0]:
-            return known.low, known.high
-        # Above the 50 hPa that the variable's range is for, by the thickness of air at 300 K.
-        return known.low, known.high + 287.0 * 300.0 * math.log(PRESSURE_LEVELS[0] / self.level)
+            return variable.low, variable.high
+        return variable.low, variable.high + _WARM_AIR * math.log(PRESSURE_LEVELS[0] / self.level)
 
 
 class StateSpec:

@@ -15,8 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-EARTH_RADIUS_KM = 6371.0
-
 
 @dataclass(frozen=True, eq=False)
 class Grid:

@@ -9,7 +9,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.constants import EARTH_RADIUS_KM
+from vaevar.sphere.grid import Grid
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.constants import EARTH_RADIUS
+from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics, normalized_legendre, quadrature_weights
-
-EARTH_RADIUS = EARTH_RADIUS_KM * 1000.0
 
 
 def to_waves(matrix: Tensor, parts: Tensor) -> Tensor:

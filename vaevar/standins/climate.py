@@ -12,19 +12,21 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vaevar.constants import GAS_CONSTANT, GRAVITY, SEA_LEVEL_PRESSURE, SEA_LEVEL_TEMPERATURE
 from vaevar.state import StateSpec
 
-GRAVITY, GAS_CONSTANT = 9.80665, 287.05
 _SURFACE = {"u10": (0.0, 5.5), "v10": (0.2, 4.8), "t2m": (278.8, 21.3), "msl": (100_981.0, 1336.0)}
 _TROPOPAUSE, _STRATOSPHERE = 226.32, 216.65  # hPa, K
 
 
 def _temperature(p: float) -> tuple[float, float]:
-    return max(288.15 * (p / 1013.25) ** 0.190263, _STRATOSPHERE), 8.0 + 8.0 * p / 1000.0
+    return max(
+        SEA_LEVEL_TEMPERATURE * (p / SEA_LEVEL_PRESSURE) ** 0.190263, _STRATOSPHERE
+    ), 8.0 + 8.0 * p / 1000.0
 
 
 def _geopotential(p: float) -> tuple[float, float]:
-    height = 44_330.8 * (1 - (max(p, _TROPOPAUSE) / 1013.25) ** 0.190263)
+    height = 44_330.8 * (1 - (max(p, _TROPOPAUSE) / SEA_LEVEL_PRESSURE) ** 0.190263)
     height += GAS_CONSTANT * _STRATOSPHERE / GRAVITY * np.log(_TROPOPAUSE / min(p, _TROPOPAUSE))
     return GRAVITY * height, 900.0 + 8000.0 * (1 - (p / 1000.0) ** 0.5) if p < 1000 else 900.0
 

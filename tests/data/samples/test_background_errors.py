@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from tests.data.samples.toys import ADDED, GAINED, GRID, SPEC, START, ToyForecaster, ToySource
 from torch.utils.data import DistributedSampler
 
+from tests.data.samples.toys import ADDED, GAINED, GRID, SPEC, START, ToyForecaster, ToySource
 from vaevar.data.samples.background_errors import BackgroundErrors, BackgroundErrorStore
 from vaevar.data.samples.nmc import BackgroundErrorMaking
 from vaevar.errors import UserError

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from tests.data.samples.toys import GRID, SPEC
 
+from tests.data.samples.toys import GRID, SPEC
 from vaevar.data.samples.cycle_errors import CycleErrorFields, CycleErrorPairs, CycleErrors
 from vaevar.data.samples.layout import (
     finish_pairs,

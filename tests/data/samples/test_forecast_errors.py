@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import xarray as xr
-from tests.data.samples.toys import ADDED, GAINED, GRID, START, ToyForecaster, ToySource, ToyStore
 
+from tests.data.samples.toys import ADDED, GAINED, GRID, START, ToyForecaster, ToySource, ToyStore
 from vaevar.data.samples.forecast_errors import ForecastPairs, ForecastPairStore
 from vaevar.data.samples.layout import ForecastPairMaking
 from vaevar.errors import UserError

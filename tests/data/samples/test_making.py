@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from tests.data.samples.toys import START, ToyForecaster, ToySource
 
+from tests.data.samples.toys import START, ToyForecaster, ToySource
 from vaevar.data.samples.background_errors import BackgroundErrorStore
 from vaevar.data.samples.layout import ForecastPairMaking
 from vaevar.data.samples.making import ResumableStore

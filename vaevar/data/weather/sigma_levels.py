@@ -14,9 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-GAS_CONSTANT = 287.0
-GRAVITY = 9.81
-LAPSE_RATE = 0.0065
+from vaevar.constants import LAPSE_RATE
+
+# SPEEDY's own values, not those of the standard atmosphere in vaevar.constants (its R is 287.04, rounded
+# here). Another value would change every state of the embedded world.
+SPEEDY_GAS_CONSTANT = 287.0  # of dry air, J kg⁻¹ K⁻¹
+SPEEDY_GRAVITY = 9.81  # m s⁻²
+SPEEDY_REFERENCE_PRESSURE = 1.0e5  # Pa; its surface pressure is in units of this
 WARM = 290.5
 COLD = 255.0
 
@@ -51,12 +55,12 @@ class SigmaState:
     @property
     def surface_geopotential(self) -> np.ndarray:
         """φ_s = φ_K − R T_K ln(1/σ_K): the model's own hydrostatic equation at its lowest level."""
-        return self.geopotential[:, -1] + GAS_CONSTANT * self.t[:, -1] * np.log(self.sigma[-1])
+        return self.geopotential[:, -1] + SPEEDY_GAS_CONSTANT * self.t[:, -1] * np.log(self.sigma[-1])
 
     @property
     def surface_temperature(self) -> np.ndarray:
         """T_s = T_K (1 + (R Γ/g) (p_s/p_K − 1)): the lowest level brought down to the ground."""
-        alpha = GAS_CONSTANT * LAPSE_RATE / GRAVITY
+        alpha = SPEEDY_GAS_CONSTANT * LAPSE_RATE / SPEEDY_GRAVITY
         return self.t[:, -1] * (1.0 + alpha * (1.0 / self.sigma[-1] - 1.0))
 
 
@@ -72,17 +76,17 @@ def mean_sea_level_pressure(state: SigmaState) -> np.ndarray:
     p_msl = p_s exp( φ_s/(R T*) · (1 − x/2 + x²/3) ),  x = α φ_s/(R T*),  α = R Γ'/g.
     """
     phi, surface = state.surface_geopotential, state.surface_temperature
-    sea_level = surface + LAPSE_RATE * phi / GRAVITY
-    alpha = np.full_like(surface, GAS_CONSTANT * LAPSE_RATE / GRAVITY)
+    sea_level = surface + LAPSE_RATE * phi / SPEEDY_GRAVITY
+    alpha = np.full_like(surface, SPEEDY_GAS_CONSTANT * LAPSE_RATE / SPEEDY_GRAVITY)
     safe_phi = np.where(np.abs(phi) > 1.0, phi, 1.0)
     # Where extrapolation to sea level gives hotter air than 290.5 K, the lapse rate is reduced
     # (Γ such that T_0 = 290.5 K), and to nothing where the ground itself is that hot.
     limited = (sea_level > WARM) & (surface <= WARM)
-    alpha = np.where(limited, GAS_CONSTANT * (WARM - surface) / safe_phi, alpha)
+    alpha = np.where(limited, SPEEDY_GAS_CONSTANT * (WARM - surface) / safe_phi, alpha)
     alpha = np.where((sea_level > WARM) & (surface > WARM), 0.0, alpha)
     start = _damped_warm_cold(surface)
-    x = alpha * phi / (GAS_CONSTANT * start)
-    exponent = phi / (GAS_CONSTANT * start) * (1.0 - x / 2.0 + x**2 / 3.0)
+    x = alpha * phi / (SPEEDY_GAS_CONSTANT * start)
+    exponent = phi / (SPEEDY_GAS_CONSTANT * start) * (1.0 - x / 2.0 + x**2 / 3.0)
     return np.where(np.abs(phi) < 1.0, state.surface_pressure, state.surface_pressure * np.exp(exponent))
 
 
@@ -130,7 +134,7 @@ def to_pressure_levels(state: SigmaState, levels_hpa: np.ndarray) -> dict[str, n
 
     slope = (np.take_along_axis(t, upper + 1, 1) - np.take_along_axis(t, upper, 1)) / (high_x - low_x)
     inside = np.clip(target, None, 0.0)
-    curvature = -0.5 * GAS_CONSTANT * slope * (inside - low_x) * (inside - high_x)
+    curvature = -0.5 * SPEEDY_GAS_CONSTANT * slope * (inside - low_x) * (inside - high_x)
     t_below, phi_below = _below_ground(state, np.clip(target, 0.0, None))
     underground = target > 0.0
     return {
@@ -150,7 +154,7 @@ def _below_ground(state: SigmaState, y: np.ndarray) -> tuple[np.ndarray, np.ndar
     between. φ = φ_s − R T_s y (1 + αy/2 + (αy)²/6) with the sea-level reduction's corrections.
     """
     phi, surface = state.surface_geopotential, state.surface_temperature
-    height = phi / GRAVITY
+    height = phi / SPEEDY_GRAVITY
     standard = surface + LAPSE_RATE * height
     capped = np.minimum(standard, 298.0)
     blend = np.clip((height - 2000.0) / 500.0, 0.0, 1.0)
@@ -158,16 +162,18 @@ def _below_ground(state: SigmaState, y: np.ndarray) -> tuple[np.ndarray, np.ndar
     gamma = np.where(
         height > 2000.0, np.clip(sea_level - surface, 0.0, None) / np.maximum(height, 2000.0), LAPSE_RATE
     )
-    ay = (GAS_CONSTANT * gamma / GRAVITY)[:, None] * y
+    ay = (SPEEDY_GAS_CONSTANT * gamma / SPEEDY_GRAVITY)[:, None] * y
     temperature = surface[:, None] * (1.0 + ay + ay**2 / 2 + ay**3 / 6)
 
     start = _damped_warm_cold(surface)
-    alpha = GAS_CONSTANT * LAPSE_RATE / GRAVITY
+    alpha = SPEEDY_GAS_CONSTANT * LAPSE_RATE / SPEEDY_GRAVITY
     safe_phi = np.where(np.abs(phi) > 1.0, phi, 1.0)
     alpha_phi = np.where(
-        (standard > WARM) & (surface <= WARM), GAS_CONSTANT * (WARM - surface) / safe_phi, alpha
+        (standard > WARM) & (surface <= WARM), SPEEDY_GAS_CONSTANT * (WARM - surface) / safe_phi, alpha
     )
     alpha_phi = np.where((standard > WARM) & (surface > WARM), 0.0, alpha_phi)
     ay_phi = alpha_phi[:, None] * y
-    geopotential = phi[:, None] - GAS_CONSTANT * start[:, None] * y * (1.0 + ay_phi / 2 + ay_phi**2 / 6)
+    geopotential = phi[:, None] - SPEEDY_GAS_CONSTANT * start[:, None] * y * (
+        1.0 + ay_phi / 2 + ay_phi**2 / 6
+    )
     return temperature, geopotential

@@ -23,7 +23,12 @@ import numpy as np
 from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vaevar.data.weather.sigma_levels import SigmaState, mean_sea_level_pressure, to_pressure_levels
+from vaevar.data.weather.sigma_levels import (
+    SPEEDY_REFERENCE_PRESSURE,
+    SigmaState,
+    mean_sea_level_pressure,
+    to_pressure_levels,
+)
 from vaevar.data.weather.store import WeatherStore
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
@@ -35,7 +40,6 @@ SPIN_UP_START = np.datetime64("2019-10-01T00", "h")
 STEP = np.timedelta64(6, "h")
 CHUNK = 20  # states per call of the model: five days
 _REMAKE = "delete that store and it is made anew"
-REFERENCE_PRESSURE = 1.0e5  # Pa; jcm's surface pressure is in units of it
 
 
 @dataclass(frozen=True)
@@ -242,7 +246,7 @@ class NatureRun:
             t=field(dynamics.temperature),
             q=field(dynamics.specific_humidity),
             geopotential=field(dynamics.geopotential),
-            surface_pressure=field(dynamics.normalized_surface_pressure) * REFERENCE_PRESSURE,
+            surface_pressure=field(dynamics.normalized_surface_pressure) * SPEEDY_REFERENCE_PRESSURE,
         )
         values = channels_of(sigma_state, field(surface.u0), field(surface.v0), field(surface.t0))
         if not np.isfinite(values).all():

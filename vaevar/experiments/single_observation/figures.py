@@ -14,9 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vaevar.constants import EARTH_RADIUS_KM
 from vaevar.experiments.single_observation.data import Place
 from vaevar.experiments.single_observation.scores import Case, nonlinearity, smallest_departure
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.sphere.grid import Grid
 from vaevar.state import UPPER_VARIABLES, StateSpec
 from vaevar.verification.maps import draw_map
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.constants import EARTH_RADIUS, EARTH_ROTATION
+from vaevar.sphere.grid import Grid
 from vaevar.sphere.interpolation import great_circle_km
 
-EARTH_ROTATION = 7.292e-5  # s⁻¹
 TROPICS = 5.0  # degrees from the equator within which geostrophy says nothing
 
 
@@ -30,12 +30,11 @@ def geostrophic_wind(geopotential: np.ndarray, grid: Grid) -> tuple[np.ndarray, 
         Two [H, W] float64 fields in m s⁻¹; NaN on the equator and on the poles, where they are not
         defined.
     """
-    radius = 1000.0 * EARTH_RADIUS_KM
     field = np.asarray(geopotential, dtype=np.float64)
     phi = np.radians(grid.latitude)
     spacing = np.radians(360.0 / grid.shape[1])
-    north = np.gradient(field, phi, axis=0) / radius
-    east = (np.roll(field, -1, axis=1) - np.roll(field, 1, axis=1)) / (2 * spacing * radius)
+    north = np.gradient(field, phi, axis=0) / EARTH_RADIUS
+    east = (np.roll(field, -1, axis=1) - np.roll(field, 1, axis=1)) / (2 * spacing * EARTH_RADIUS)
     coriolis, cosine = 2 * EARTH_ROTATION * np.sin(phi), np.cos(phi)
     defined = (np.abs(np.sin(phi)) > 1e-9) & (cosine > 1e-9)
     coriolis = np.where(defined, coriolis, np.nan)[:, None]
