@@ -22,7 +22,8 @@ from typing import Any, Literal
 import yaml
 from measuring import machine
 
-from vaevar import scripts as program
+from vaevar import scripts
+from vaevar.verification.tables import markdown_table
 
 START, END, FIRST_ANALYSIS = "2020-01-01T00", "2020-01-05T18", "2020-01-03T06"
 NATIVE_ERRORS = "background_errors_native.zarr"  # on the states' own grid
@@ -223,11 +224,10 @@ def markdown(measured: dict[str, Any], failed: list[str], size: Size, device: st
         rows += ROWS[name.partition("_")[0]](content)
     rows += [(name, "failed", "", "") for name in failed]
     told = ", ".join(f"{key} {value}" for key, value in machine(device).items())
-    lines = ["| what | measured | target | more |", "| --- | ---: | ---: | --- |"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
+    table = markdown_table(["what", "measured", "target", "more"], rows, align="lrrl")
     target = "Targets are of an H200 at 0.25° with 1000 columns."
     head = f"# Benchmarks\n\n{size.rows} × {size.columns} points; {told}. {target}\n\n"
-    return head + "\n".join(lines) + "\n"
+    return f"{head}{table}\n"
 
 
 def _streaming(content: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -300,4 +300,4 @@ ROWS: dict[str, Callable[[Any], list[tuple[str, str, str, str]]]] = {
 
 
 if __name__ == "__main__":
-    program.run(main)
+    scripts.run(main)

@@ -24,6 +24,7 @@ from vaevar.forecast import Forecaster
 from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.scripts import run
 from vaevar.state import StateSpec
+from vaevar.verification.tables import markdown_table
 
 
 def main(
@@ -61,10 +62,9 @@ def main(
     table = np.array(rows)
     table = table[np.argsort(table[:, 0])]
     print(f"{path}: {len(table)} steps of {forecaster.step_hours} h")
-    print("| background error before | carried over | the forecaster's own | correlation | error after |")
-    print("| ---: | ---: | ---: | ---: | ---: |")
-    for quarter in np.array_split(table, 4):
-        print("| " + " | ".join(f"{value:.4f}" for value in quarter.mean(0)) + " |")
+    head = ["background error before", "carried over", "the forecaster's own", "correlation", "error after"]
+    quarters = [[f"{value:.4f}" for value in part.mean(0)] for part in np.array_split(table, 4)]
+    print(markdown_table(head, quarters, align="rrrrr"))
 
 
 def sizes(

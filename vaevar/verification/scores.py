@@ -18,7 +18,7 @@ from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.state import State, StateSpec
 from vaevar.verification.metrics import bias, rmse
-from vaevar.verification.tables import _cell, append_rows, gather_rows, time_text, to_markdown
+from vaevar.verification.tables import append_rows, cell_text, gather_rows, time_text, to_markdown
 
 SCORE_COLUMNS = ["time", "arm", "channel", "quantity", "rmse", "bias"]
 
@@ -180,7 +180,7 @@ def _print(table: pd.DataFrame, directory: Path) -> None:
     # Arms as columns: a dozen numbers fit a narrow terminal downwards, not across.
     shown = Table("", *table["arm"], title=f"{directory.name}: RMSE against the truth")
     for name in table.columns.drop("arm"):
-        shown.add_row(name, *[_cell(value) for value in table[name]])
+        shown.add_row(name, *[cell_text(value) for value in table[name]])
     console = Console()
     console.print(shown)
     console.print(

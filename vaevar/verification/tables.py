@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,30 @@ from vaevar.files import replacing
 _LONGEST_ROW = 1000  # bytes
 
 
+def markdown_table(head: Sequence[str], rows: Iterable[Iterable[object]], align: str | None = None) -> str:
+    """A GitHub table.
+
+    Args:
+        head: title of each column.
+        rows: cells, written by :func:`cell_text`.
+        align: ``l`` or ``r`` for each column; default the first left, the others right.
+    """
+    align = align or "l" + "r" * (len(head) - 1)
+    rules = [{"l": "---", "r": "---:"}[side] for side in align]
+    lines = [head, rules, *([cell_text(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def to_markdown(table: pd.DataFrame) -> str:
-    """A GitHub table."""
-    lines = ["| " + " | ".join(table.columns) + " |", "| --- |" + " ---: |" * (table.shape[1] - 1)]
-    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in table.to_numpy()]
-    return "\n".join(lines)
+    """A data frame as a GitHub table, without its index."""
+    return markdown_table(list(table.columns), table.to_numpy())
+
+
+def cell_text(value: object) -> str:
+    """Floats to four digits, NaN as a dash, anything else as it is."""
+    if not isinstance(value, float | np.floating):
+        return str(value)
+    return "–" if np.isnan(value) else f"{value:.4g}"
 
 
 def append_rows(path: Path, rows: pd.DataFrame, time: np.datetime64) -> None:
@@ -66,9 +86,3 @@ def gather_rows(directory: Path, arms: list[str], name: str) -> pd.DataFrame:
 def time_text(time: np.datetime64) -> str:
     """As times stand in the files; texts sort as times do."""
     return str(time.astype("datetime64[s]"))
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "–" if np.isnan(value) else f"{value:.4g}"

@@ -33,7 +33,7 @@ from vaevar.experiments.single_observation.scores import (
     main_table,
     make_case,
 )
-from vaevar.verification.tables import to_markdown
+from vaevar.verification.tables import cell_text, to_markdown
 
 
 class SingleObservationReport(L.Callback):
@@ -122,8 +122,8 @@ class SingleObservationReport(L.Callback):
             for name in table.columns:
                 numeric = pd.api.types.is_numeric_dtype(table[name])
                 shown.add_column(name, justify="right" if numeric else "left")
-            for line in to_markdown(table).splitlines()[2:]:
-                shown.add_row(*[cell.strip() for cell in line.strip("|").split("|")])
+            for row in table.to_numpy():
+                shown.add_row(*map(cell_text, row))
             console.print(shown)
         if self._tables:
             console.print(

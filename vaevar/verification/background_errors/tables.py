@@ -10,22 +10,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vaevar.moments import EXTRATROPICS, ErrorMoments, band_variance_ratio, spectrum_ratio, variance_ratio
+from vaevar.verification.tables import markdown_table
 
 Sources = Mapping[str, ErrorMoments]
 # What 3DVar's B should keep to: greatest |ratio − 1|.
 GLOBAL_LIMIT, BAND_LIMIT, SPECTRUM_LIMIT = 0.05, 0.15, 0.10
 WAVE_BANDS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 25))
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; numbers to three digits."""
-    lines = [" | ".join(head), " | ".join(["---", *["---:"] * (len(head) - 1)])]
-    lines += [" | ".join(_cell(value) for value in row) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def reference_of(sources: Sources) -> tuple[str, ErrorMoments]:
@@ -76,7 +66,7 @@ def checks(sources: Sources) -> str:
         f"geostrophy {EXTRATROPICS[0]:.0f}–{EXTRATROPICS[1]:.0f}°N",
         "the same, °S",
     ]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _deviation(ratio: np.ndarray, limit: float, place: str) -> str:
@@ -103,7 +93,7 @@ def latitude_table(sources: Sources) -> str:
             mean = ratio[spec.variable_slice(variable)].mean(0)[::-1]
             rows.append([label, variable, *(f"{value:.2f}" for value in mean)])
     bands = [f"{low:.0f} to {low + 30:.0f}°" for low in edges[::-1]]
-    return table(["source", "variable", *bands], rows)
+    return markdown_table(["source", "variable", *bands], rows)
 
 
 def length_table(sources: Sources) -> str:
@@ -118,7 +108,7 @@ def _by_channel(sources: Sources, values: Mapping[str, np.ndarray], with_units: 
         label = f"{channel.name} ({channel.units})" if with_units else channel.name
         numbers = [float(column[position]) for column in values.values()]
         rows.append([label, *(f"{n:.4g}" if with_units else f"{n:.0f}" for n in numbers)])
-    return table(["channel", *values], rows)
+    return markdown_table(["channel", *values], rows)
 
 
 def vertical_table(sources: Sources, variables: Sequence[str]) -> str:
@@ -132,7 +122,7 @@ def vertical_table(sources: Sources, variables: Sequence[str]) -> str:
             found = moments.vertical_correlation(variable).numpy()
             apart = [f"{np.diagonal(found, k).mean():.2f}" if k < len(found) else "" for k in (1, 3)]
             rows.append([variable, label, *apart, f"{np.sqrt(((found - expected) ** 2).mean()):.3f}"])
-    return table(["variable", "source", "next level", "three levels away", "rms difference"], rows)
+    return markdown_table(["variable", "source", "next level", "three levels away", "rms difference"], rows)
 
 
 def cross_table(sources: Sources) -> str:
@@ -152,7 +142,7 @@ def cross_table(sources: Sources) -> str:
                 agreement = (area * found * true).sum() / norm if norm > 0 else np.nan
                 cells = (f"{value:.2f}" for value in (found.min(), found.max(), agreement))
                 rows.append([f"{base} at {_north(latitude)} with {channel}", label, *cells])
-    return table(["correlation of", "source", "least", "greatest", "agreement"], rows)
+    return markdown_table(["correlation of", "source", "least", "greatest", "agreement"], rows)
 
 
 def _north(latitude: float) -> str:
@@ -177,4 +167,4 @@ def spectrum_table(sources: Sources) -> str:
                 ours[:, low : high + 1].sum(1) / theirs[:, low : high + 1].sum(1) for low, high in bands
             ]
             rows.append([label, variable, *(f"{ratio.mean():.2f}" for ratio in ratios)])
-    return table(["source", "variable", *(f"l = {low} to {high}" for low, high in bands)], rows)
+    return markdown_table(["source", "variable", *(f"l = {low} to {high}" for low, high in bands)], rows)
