@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import lightning as L
-import matplotlib
+from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
 from vaevar.assim.cycle.cycle import parts_of
@@ -15,11 +15,9 @@ from vaevar.data.observations.operator import ObservationOperator
 from vaevar.errors import UserError
 from vaevar.verification.consistency import departures, desroziers
 from vaevar.verification.hparams import final_scores, hyperparameters, write_hyperparameters
-from vaevar.verification.maps import analysis_maps, error_maps, gather_fields
+from vaevar.verification.maps import analysis_maps, error_maps, gather_fields, rendered
 from vaevar.verification.metrics import rmse
 from vaevar.verification.scores import HEADLINE_CHANNELS, Scores
-
-matplotlib.use("Agg")
 
 
 class Dashboards(L.Callback):
@@ -99,7 +97,7 @@ class Dashboards(L.Callback):
                 writer.add_scalar(f"minimisation/{key}", number, time.index)
             if mapped:
                 for channel in self.maps:
-                    writer.add_figure(f"maps/{channel}", analysis_maps(channel, time, result), time.index)
+                    _add_figure(writer, f"maps/{channel}", analysis_maps(channel, time, result), time.index)
         if results and len(time.observations):
             self._write_consistency(time, results)
         if mapped:
@@ -127,7 +125,8 @@ class Dashboards(L.Callback):
             )
             errors = {name: fields[name] for name in arms if name in fields}
             if self._shared is not None and errors:
-                self._shared.add_figure(f"errors/{channel}", error_maps(channel, time, errors), time.index)
+                figure = error_maps(channel, time, errors)
+                _add_figure(self._shared, f"errors/{channel}", figure, time.index)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module, data = parts_of(trainer, pl_module)
@@ -145,3 +144,7 @@ class Dashboards(L.Callback):
         if self._shared is not None:
             self._shared.close()
             self._shared = None
+
+
+def _add_figure(writer: SummaryWriter, name: str, figure: Figure, step: int) -> None:
+    writer.add_image(name, rendered(figure), step, dataformats="HWC")

@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch.distributed
-from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vaevar.assim.cycle.module import ArmResult
 from vaevar.data.analysis_times import AnalysisTime
 from vaevar.sphere.grid import Grid
-
-matplotlib.use("Agg")
 
 
 def error_maps(channel: str, time: AnalysisTime, errors: dict[str, np.ndarray]) -> Figure:
@@ -31,9 +28,8 @@ def error_maps(channel: str, time: AnalysisTime, errors: dict[str, np.ndarray]) 
     largest = float(np.median([np.quantile(np.abs(error), 0.998) for error in errors.values()])) or 1.0
     columns = 2 if len(errors) == 4 else min(3, len(errors))
     rows = math.ceil(len(errors) / columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(5 * columns, 2.7 * rows + 0.5), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(5 * columns, 2.7 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     weights = grid.area_weights.numpy()[:, None]
     for axis in axes.flat[len(errors) :]:
         axis.set_axis_off()
@@ -62,6 +58,16 @@ def draw_field(axis: Any, values: np.ndarray, grid: Grid, title: str, colours: s
     return image
 
 
+def rendered(figure: Figure) -> np.ndarray:
+    """A figure as an image, [H, W, 3] uint8.
+
+    TensorBoard's own ``add_figure`` imports pyplot, which would choose a backend for the whole process.
+    """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
 def gather_fields(fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The fields of the arms of all ranks; each rank must ask, as this is a collective operation."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
@@ -80,7 +86,8 @@ def analysis_maps(channel: str, time: AnalysisTime, result: ArmResult) -> Figure
         "analysis − truth": result.analysis.state.channel(channel) - time.truth.channel(channel),
     }
     largest = float(fields["background − truth"].abs().max()) or 1.0
-    figure, axes = plt.subplots(2, 2, figsize=(12, 6.5), layout="constrained")
+    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    axes = figure.subplots(2, 2)
     for axis, (title, field) in zip(axes.flat, fields.items(), strict=True):
         values = field.cpu().numpy()
         limits = {} if title == "truth" else {"vmin": -largest, "vmax": largest}
