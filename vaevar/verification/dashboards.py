@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import lightning as L
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from vaevar.assim.cycle.cycle import parts_of
-from vaevar.assim.cycle.module import ArmResult
-from vaevar.data.analysis_times import AnalysisTime
+from vaevar.assim.cycle.callback import CycleCallback
+from vaevar.assim.cycle.module import ArmResult, AssimilationModule
+from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.data.observations.operator import ObservationOperator
 from vaevar.errors import UserError
 from vaevar.verification.consistency import departures, desroziers
@@ -20,7 +18,7 @@ from vaevar.verification.metrics import rmse
 from vaevar.verification.scores import HEADLINE_CHANNELS, Scores
 
 
-class Dashboards(L.Callback):
+class Dashboards(CycleCallback):
     """Writes TensorBoard events under ``<run>/<arm>``, so that arms share charts.
 
     Charts: ``rmse_over_std/``, ``analysis_rmse/`` and ``background_rmse/`` by channel,
@@ -55,8 +53,7 @@ class Dashboards(L.Callback):
         self._writers: dict[str, SummaryWriter] = {}
         self._shared: SummaryWriter | None = None
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module, data = parts_of(trainer, pl_module)
+    def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         unknown = [name for name in (*self.channels, *self.maps) if not data.spec.has(name)]
         if unknown:
             raise UserError(f"Dashboards: the state has no channels {', '.join(unknown)}")
@@ -65,23 +62,18 @@ class Dashboards(L.Callback):
             self._writers[name] = SummaryWriter(
                 str(module.directory / name), purge_step=module.next_index.get(name)
             )
-        if self.maps_every and trainer.is_global_zero:
+        if self.maps_every and module.trainer.is_global_zero:
             self._shared = SummaryWriter(
                 str(module.directory), purge_step=min(module.next_index.values(), default=0)
             )
 
-    def on_predict_batch_end(
+    def after_analysis(
         self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        module: AssimilationModule,
+        data: AnalysisTimes,
+        time: AnalysisTime,
+        results: dict[str, ArmResult],
     ) -> None:
-        module, data = parts_of(trainer, pl_module)
-        time: AnalysisTime = batch
-        results: dict[str, ArmResult] = outputs
         mapped = bool(self.maps_every) and time.index % self.maps_every == 0
         for name, result in results.items():
             writer = self._writers[name]
@@ -128,10 +120,10 @@ class Dashboards(L.Callback):
                 figure = error_maps(channel, time, errors)
                 _add_figure(self._shared, f"errors/{channel}", figure, time.index)
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module, data = parts_of(trainer, pl_module)
+    def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         settings = hyperparameters(module.directory / "config.yaml", list(module.arms))
-        scorers = [callback for callback in trainer.callbacks if isinstance(callback, Scores)]  # type: ignore[attr-defined]
+        callbacks: list[L.Callback] = module.trainer.callbacks  # type: ignore[attr-defined]
+        scorers = [callback for callback in callbacks if isinstance(callback, Scores)]
         scores = (
             final_scores(scorers[0].table(module.directory, list(self._writers), data)) if scorers else {}
         )

@@ -7,16 +7,13 @@ both judge analyses by them).
 
 from __future__ import annotations
 
-from typing import Any
-
-import lightning as L
 import pandas as pd
 import torch
 from torch import Tensor
 
-from vaevar.assim.cycle.cycle import parts_of
-from vaevar.assim.cycle.module import ArmResult
-from vaevar.data.analysis_times import HOUR, AnalysisTime
+from vaevar.assim.cycle.callback import CycleCallback
+from vaevar.assim.cycle.module import ArmResult, AssimilationModule
+from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
 from vaevar.data.weather.store import WeatherStore
 from vaevar.errors import UserError
 from vaevar.forecast import rollout
@@ -26,7 +23,7 @@ from vaevar.verification.tables import append_rows, gather_rows, time_text
 FORECAST_COLUMNS = ["time", "arm", "lead_hours", "channel", "rmse", "bias"]
 
 
-class Forecasts(L.Callback):
+class Forecasts(CycleCallback):
     """Writes ``<run>/forecasts.csv``: scores of forecasts from every ``every``-th analysis.
 
     A forecast starts from the arm's last ``forecaster.history`` analyses, as the cycle's own
@@ -50,8 +47,7 @@ class Forecasts(L.Callback):
         self._earlier: dict[str, Tensor] = {}
         self._truth: WeatherStore
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        _, data = parts_of(trainer, pl_module)
+    def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         uneven = [lead for lead in self.lead_hours if lead % data.step_hours]
         if uneven:
             raise UserError(
@@ -64,29 +60,16 @@ class Forecasts(L.Callback):
 
     # The analyses before the current one are taken here, where no callback has moved on to the next
     # background yet: in on_predict_batch_end it would matter who comes first, this or Cycle.
-    def on_predict_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        module, _ = parts_of(trainer, pl_module)
+    def before_analysis(self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime) -> None:
         self._earlier = {name: states[:-1] for name, states in module.trajectories.items()}
 
-    def on_predict_batch_end(
+    def after_analysis(
         self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        module: AssimilationModule,
+        data: AnalysisTimes,
+        time: AnalysisTime,
+        results: dict[str, ArmResult],
     ) -> None:
-        module, data = parts_of(trainer, pl_module)
-        time: AnalysisTime = batch
-        results: dict[str, ArmResult] = outputs
         if time.index % self.every:
             return
         for name, result in results.items():
@@ -105,12 +88,11 @@ class Forecasts(L.Callback):
             rows = pd.concat(frames, ignore_index=True)[FORECAST_COLUMNS]
             append_rows(directory / "forecasts.csv", rows, time.time)
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         self._earlier = {}
-        trainer.strategy.barrier()
-        if not trainer.is_global_zero:
+        module.trainer.strategy.barrier()
+        if not module.trainer.is_global_zero:
             return
-        module, _ = parts_of(trainer, pl_module)
         lacking = [name for name in module.arms if not (module.directory / name / "forecasts.csv").is_file()]
         if lacking:
             raise UserError(

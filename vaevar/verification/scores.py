@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vaevar.assim.cycle.cycle import parts_of
-from vaevar.assim.cycle.module import ArmResult
+from vaevar.assim.cycle.callback import CycleCallback
+from vaevar.assim.cycle.module import ArmResult, AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.state import State, StateSpec
@@ -26,7 +25,7 @@ SCORE_COLUMNS = ["time", "arm", "channel", "quantity", "rmse", "bias"]
 HEADLINE_CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
 
 
-class Scores(L.Callback):
+class Scores(CycleCallback):
     """Writes ``<run>/scores.csv`` and ``<run>/summary.md``, and prints the summary.
 
     Each arm first keeps its own ``<run>/<arm>/scores.csv`` and ``diagnostics.csv`` (J_b, J_o,
@@ -45,18 +44,13 @@ class Scores(L.Callback):
             raise UserError(f"Scores: skip is {skip}, must not be negative")
         self.skip = skip
 
-    def on_predict_batch_end(
+    def after_analysis(
         self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        module: AssimilationModule,
+        data: AnalysisTimes,
+        time: AnalysisTime,
+        results: dict[str, ArmResult],
     ) -> None:
-        module, data = parts_of(trainer, pl_module)
-        time: AnalysisTime = batch
-        results: dict[str, ArmResult] = outputs
         for name, result in results.items():
             directory = module.directory / name
             directory.mkdir(parents=True, exist_ok=True)
@@ -65,11 +59,10 @@ class Scores(L.Callback):
             diagnostics = pd.DataFrame([{"time": time_text(time.time), **result.analysis.diagnostics}])
             append_rows(directory / "diagnostics.csv", diagnostics, data.times[time.index])
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.strategy.barrier()
-        if not trainer.is_global_zero:
+    def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
+        module.trainer.strategy.barrier()
+        if not module.trainer.is_global_zero:
             return
-        module, data = parts_of(trainer, pl_module)
         directory = module.directory
         scores = gather_rows(directory, list(module.arms), "scores.csv")
         scores.to_csv(directory / "scores.csv", index=False)
