@@ -22,9 +22,10 @@ from torch import Tensor
 
 from vaevar.errors import UserError
 from vaevar.models.forecaster.normalised_range import check_normalised_range
+from vaevar.normalizer import Normalizer
 from vaevar.provenance import sha256
 from vaevar.sphere.grid import Grid
-from vaevar.state import Normalizer, StateSpec
+from vaevar.state import StateSpec
 
 # Under this name a model that vaevar exported says which channels, grid and time step are its own.
 METADATA_KEY = "vaevar"
