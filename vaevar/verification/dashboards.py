@@ -1,4 +1,4 @@
-"""TensorBoard: the arms of a cycle overlaid on one chart per variable, maps, and the HParams tab."""
+"""TensorBoard: charts that overlay the arms of a cycle, maps, and the HParams tab."""
 
 from __future__ import annotations
 
@@ -21,22 +21,21 @@ from vaevar.verification.scores import HEADLINE_CHANNELS, Scores
 class Dashboards(CycleCallback):
     """Writes TensorBoard events under ``<run>/<arm>``, so that arms share charts.
 
-    Charts: ``rmse_over_std/``, ``analysis_rmse/`` and ``background_rmse/`` by channel,
-    ``minimisation/`` (J_b, J_o, 2J/p ...), and by variable ``consistency/``, the Desroziers ratio
-    of R, 1 where B and R are consistent, and ``consistency_background/``, the background error
-    variance over R that the departures imply. Under ``<run>`` itself stand the error maps of all
-    arms side by side. The HParams tab has the arms' settings and, when
-    :class:`vaevar.verification.scores.Scores` runs too, their summary, both under ``<run>/<arm>/final``.
+    By channel: ``rmse_over_std/``, ``analysis_rmse/`` and ``background_rmse/``. By variable:
+    ``consistency/``, the Desroziers ratio of R (1 when B and R are consistent), and
+    ``consistency_background/``, the background error variance over R that the departures imply. By analysis:
+    ``minimisation/`` (J_b, J_o, 2J/p, ...). The error maps of all arms side by side are under ``<run>``. The
+    HParams tab has the settings of the arms and, when :class:`vaevar.verification.scores.Scores` runs too,
+    their summary, both under ``<run>/<arm>/final``.
 
     Args:
-        channels: RMSE charts for these, beside the mean over channels of RMSE over climatological
-            std.
-        maps: channels mapped (truth, background error, increment, analysis error of each arm, and
-            the analysis errors of all arms).
-        maps_every: analyses between maps; 0 for none.
+        channels: have an RMSE chart, beside the mean over channels of RMSE / climatological std.
+        maps: channels with maps (truth, background error, increment and analysis error of each arm, and the
+            analysis errors of all arms).
+        maps_every: analyses between maps; 0: no maps.
 
     Raises:
-        UserError: for a negative interval.
+        UserError: when ``maps_every`` is negative; at the start of a run, for channels the state lacks.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class Dashboards(CycleCallback):
         if unknown:
             raise UserError(f"Dashboards: the state has no channels {', '.join(unknown)}")
         for name in module.local_arms():
-            # A resumed run goes on where it stopped: later events of the killed one are dropped.
+            # A resumed run replaces the later events of the killed one.
             self._writers[name] = SummaryWriter(
                 str(module.directory / name), purge_step=module.next_index.get(name)
             )
@@ -106,7 +105,7 @@ class Dashboards(CycleCallback):
                 writer.add_scalar(f"consistency_background/{variable}", ratio.background, time.index)
 
     def _write_error_maps(self, arms: list[str], time: AnalysisTime, results: dict[str, ArmResult]) -> None:
-        # Every rank comes here at the same analyses, those with nothing left to do as well.
+        # A collective operation: every rank calls it at the same analyses, with or without results.
         for channel in self.maps:
             truth = time.truth.channel(channel)
             fields = gather_fields(

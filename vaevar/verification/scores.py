@@ -1,4 +1,4 @@
-"""Scores of a run: a CSV of every time, arm and channel, and a summary with a row per arm."""
+"""Scores of a run: a CSV file by time, arm and channel, and a summary with a row per arm."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ HEADLINE_CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
 class Scores(CycleCallback):
     """Writes ``<run>/scores.csv`` and ``<run>/summary.md``, and prints the summary.
 
-    Each arm first keeps its own ``<run>/<arm>/scores.csv`` and ``diagnostics.csv`` (J_b, J_o,
-    gradient norm, iterations, 2J/p, seconds), so that ranks and resumed runs do not meet in one
-    file; they are put together at the end.
+    Each arm has its own ``<run>/<arm>/scores.csv`` and ``diagnostics.csv`` (J_b, J_o, gradient norm,
+    iterations, 2J/p, seconds), so that no two ranks write to the same file. The scores are gathered at the
+    end.
 
     Args:
-        skip: analyses at the beginning that the summary leaves out, while the cycle settles.
+        skip: analyses at the beginning, while the cycle settles, that the summary leaves out.
 
     Raises:
         UserError: for a negative ``skip``.
@@ -77,13 +77,19 @@ class Scores(CycleCallback):
         _print(table, directory)
 
     def table(self, directory: Path, arms: list[str], data: AnalysisTimes) -> pd.DataFrame:
-        """The summary of some arms of a run, from the files that each keeps; see :func:`summarise`."""
+        """The summary of a run (:func:`summarise`), from the files of its arms.
+
+        Args:
+            directory: of the run.
+            arms: names.
+            data: of the run.
+        """
         scores = gather_rows(directory, arms, "scores.csv")
         diagnostics = {name: pd.read_csv(directory / name / "diagnostics.csv") for name in arms}
         return summarise(scores, diagnostics, data.spec, data.climatological_std, self._skipped(data.times))
 
     def _skipped(self, times: np.ndarray) -> int:
-        # A run too short to settle is summarised whole.
+        # A run that is too short to settle is summarised as a whole.
         return self.skip if self.skip < times.size else 0
 
 
@@ -98,7 +104,13 @@ def score_rows(time: AnalysisTime, arm: str, result: ArmResult) -> pd.DataFrame:
 
 
 def error_rows(values: Tensor, truth: State, labels: dict[str, Any]) -> pd.DataFrame:
-    """A row per channel: ``labels``, and ``rmse`` and ``bias`` of [C, H, W] fields in physical units."""
+    """A row per channel, with ``labels``, ``channel``, ``rmse`` and ``bias``.
+
+    Args:
+        values: [C, H, W], physical units.
+        truth: to compare with.
+        labels: columns with the same value in every row.
+    """
     error = values.double() - truth.values.to(values.device).double()
     return pd.DataFrame(
         {
@@ -113,12 +125,12 @@ def error_rows(values: Tensor, truth: State, labels: dict[str, Any]) -> pd.DataF
 def normalised_series(
     scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec, std: np.ndarray
 ) -> np.ndarray:
-    """Mean over channels of RMSE over climatological std, at each time, [T]."""
+    """Mean over channels of RMSE / climatological std, at each time, [T]."""
     return (_matrix(scores, arm, quantity, spec) / std).mean(1)
 
 
 def time_mean_rmse(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec, skip: int) -> np.ndarray:
-    """RMSE over all analyses after the first ``skip``, its root taken after the mean over time, [C]."""
+    """RMSE over all analyses after the first ``skip``, [C]: the root is taken after the mean over time."""
     return np.sqrt((_matrix(scores, arm, quantity, spec)[skip:] ** 2).mean(0))
 
 
@@ -131,10 +143,17 @@ def summarise(
 ) -> pd.DataFrame:
     """A row per arm over the analyses after the first ``skip``.
 
-    Columns: ``rmse / std`` of analysis and background (mean over channels); ``improved``, the share
-    of analyses better than their background; ``drift``, the slope of the analysis' ``rmse / std`` in
-    per cent of its mean per day; RMSE of the headline channels' analyses; ``2J/p``; ``seconds`` per
-    analysis.
+    Columns: ``rmse / std`` of analysis and background (mean over channels); ``improved``, the fraction of
+    analyses that are better than their background; ``drift %/day``, the slope of the analysis' ``rmse / std``
+    in per cent of its mean per day; the analysis RMSE of the headline channels; and per analysis ``2J/p``,
+    ``iterations`` and ``seconds``.
+
+    Args:
+        scores: rows of ``scores.csv``.
+        diagnostics: rows of ``diagnostics.csv`` by arm.
+        spec: the C channels.
+        std: [C], climatological.
+        skip: number of analyses left out at the beginning.
     """
     rows = []
     for arm in diagnostics:
@@ -155,9 +174,9 @@ def summarise(
             "drift %/day": 100 * slope / analysis.mean(),
         }
         row |= {name: mean["analysis"][spec.index(name)] for name in HEADLINE_CHANNELS if spec.has(name)}
-        made = diagnostics[arm].iloc[skip:]
+        settled = diagnostics[arm].iloc[skip:]
         for label, column in (("2J/p", "chi2"), ("iterations", "iterations"), ("seconds", "seconds")):
-            row[label] = made[column].mean() if column in made else np.nan
+            row[label] = settled[column].mean() if column in settled else np.nan
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -170,7 +189,7 @@ def _matrix(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec) -> n
 
 
 def _print(table: pd.DataFrame, directory: Path) -> None:
-    # Arms as columns: a dozen numbers fit a narrow terminal downwards, not across.
+    # Arms as columns: a dozen numbers fit into a narrow terminal as rows, not as columns.
     shown = Table("", *table["arm"], title=f"{directory.name}: RMSE against the truth")
     for name in table.columns.drop("arm"):
         shown.add_row(name, *[cell_text(value) for value in table[name]])

@@ -1,9 +1,9 @@
 """From a model's sigma levels to pressure levels, with fields continued below the ground.
 
-The formulas are ECMWF's (IFS documentation, Full-Pos; Yessad, "FULL-POS in the cycle 46T1R1 of
-ARPEGE/IFS", sections 3.3 to 3.6): hydrostatic geopotential, temperature with a standard lapse
-rate below the surface, damped over high and hot ground, and pressure reduced to mean sea level
-with the same corrections. A naive reduction gives thousands of Pa of noise over mountains.
+The formulas are ECMWF's (IFS documentation, Full-Pos; Yessad, "FULL-POS in the cycle 46T1R1 of ARPEGE/IFS",
+sections 3.3 to 3.6): hydrostatic geopotential; temperature with a standard lapse rate below the surface,
+damped over high and hot ground; and pressure reduced to mean sea level with the same corrections. A naive
+reduction gives thousands of Pa of noise over mountains.
 
 Arrays are float64 [T, K, ...] with sigma ascending (top first); pressures in Pa.
 """
@@ -27,13 +27,16 @@ COLD = 255.0
 
 @dataclass(frozen=True)
 class SigmaState:
-    """A model state on sigma levels.
+    """A SPEEDY state on sigma levels.
 
     Attributes:
         sigma: [K] full levels, ascending.
         u, v, t, q: [T, K, ...] wind (m/s), temperature (K), specific humidity (kg/kg).
         geopotential: [T, K, ...] on full levels, m² s⁻².
         surface_pressure: [T, ...] Pa.
+
+    Raises:
+        ValueError: when sigma does not ascend, or the shapes do not fit together.
     """
 
     sigma: np.ndarray
@@ -59,13 +62,13 @@ class SigmaState:
 
     @property
     def surface_temperature(self) -> np.ndarray:
-        """T_s = T_K (1 + (R Γ/g) (p_s/p_K − 1)): the lowest level brought down to the ground."""
+        """T_s = T_K (1 + (R Γ/g) (p_s/p_K − 1)): extrapolated from the lowest level to the ground."""
         alpha = SPEEDY_GAS_CONSTANT * LAPSE_RATE / SPEEDY_GRAVITY
         return self.t[:, -1] * (1.0 + alpha * (1.0 / self.sigma[-1] - 1.0))
 
 
 def _damped_warm_cold(temperature: np.ndarray) -> np.ndarray:
-    """The surface temperature that a reduction may use: hot ground cooled, cold ground warmed."""
+    """The surface temperature for reductions: hot ground is cooled, cold ground is warmed."""
     warm = np.where(temperature > WARM, 0.5 * (WARM + temperature), temperature)
     return np.where(temperature < COLD, 0.5 * (COLD + temperature), warm)
 
@@ -79,8 +82,8 @@ def mean_sea_level_pressure(state: SigmaState) -> np.ndarray:
     sea_level = surface + LAPSE_RATE * phi / SPEEDY_GRAVITY
     alpha = np.full_like(surface, SPEEDY_GAS_CONSTANT * LAPSE_RATE / SPEEDY_GRAVITY)
     safe_phi = np.where(np.abs(phi) > 1.0, phi, 1.0)
-    # Where extrapolation to sea level gives hotter air than 290.5 K, the lapse rate is reduced
-    # (Γ such that T_0 = 290.5 K), and to nothing where the ground itself is that hot.
+    # Where extrapolation to sea level gives air above 290.5 K, the lapse rate is reduced so that
+    # T_0 = 290.5 K, or is zero where the ground itself is above 290.5 K.
     limited = (sea_level > WARM) & (surface <= WARM)
     alpha = np.where(limited, SPEEDY_GAS_CONSTANT * (WARM - surface) / safe_phi, alpha)
     alpha = np.where((sea_level > WARM) & (surface > WARM), 0.0, alpha)
@@ -99,23 +102,24 @@ def to_pressure_levels(state: SigmaState, levels_hpa: np.ndarray) -> dict[str, n
     wind and humidity keep the lowest level's value.
 
     Args:
-        levels_hpa: [L] ascending.
+        state: on sigma levels.
+        levels_hpa: [L] hPa, ascending.
 
     Returns:
         ``z, q, u, v, t`` of shape [T, L, ...].
 
     Raises:
-        ValueError: when a level lies above the model's highest level.
+        ValueError: when a level is above the model's highest level.
     """
     pressure = np.asarray(levels_hpa, dtype=np.float64) * 100.0
     ln_ps = np.log(state.surface_pressure)
     ln_sigma = np.log(state.sigma)
     extra = (None,) * (state.surface_pressure.ndim - 1)
-    # ln(p/p_s) of each wanted level, [T, L, ...], against ln σ of the model's levels.
+    # ln(p/p_s) of each target level, [T, L, ...], to compare with ln σ of the model's levels.
     target = np.log(pressure)[(None, slice(None), *extra)] - ln_ps[:, None]
     if target.min() < ln_sigma[0]:
         raise ValueError(f"{levels_hpa[0]} hPa lies above the model's top level")
-    # The surface joins the column as one more level, so that near-ground layers interpolate too.
+    # The surface is one more level of the column, for interpolation between the lowest level and the ground.
     column_x = np.concatenate([ln_sigma, [0.0]])
     t = np.concatenate([state.t, state.surface_temperature[:, None]], 1)
     phi = np.concatenate([state.geopotential, state.surface_geopotential[:, None]], 1)
@@ -149,9 +153,9 @@ def to_pressure_levels(state: SigmaState, levels_hpa: np.ndarray) -> dict[str, n
 def _below_ground(state: SigmaState, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Temperature and geopotential at ln(p/p_s) = y ≥ 0, [T, L, ...] each.
 
-    T = T_s (1 + αy + (αy)²/2 + (αy)³/6) with the lapse rate of the column between the ground and
-    sea level: the standard one up to 2000 m, one that ends at 298 K at most above 2500 m, blended
-    between. φ = φ_s − R T_s y (1 + αy/2 + (αy)²/6) with the sea-level reduction's corrections.
+    T = T_s (1 + αy + (αy)²/2 + (αy)³/6) with the lapse rate of the column between the ground and sea level:
+    the standard one below 2000 m, one that reaches at most 298 K above 2500 m, a blend in between. φ = φ_s −
+    R T_s y (1 + αy/2 + (αy)²/6) with the corrections of the sea-level reduction.
     """
     phi, surface = state.surface_geopotential, state.surface_temperature
     height = phi / SPEEDY_GRAVITY
