@@ -212,7 +212,7 @@ def test_a_store_that_is_there_is_left_alone(store, monkeypatch, capsys):
     assert numbers == []
     assert "is there already" in capsys.readouterr().out
     for changed in ({"seed": 3}, {"levels": 37}, {"rows": 11}, {"end": "2020-02-29T18"}):
-        with pytest.raises(UserError, match=r"is another store \(.* wanted .*\); give another path"):
+        with pytest.raises(UserError, match=r"is another store \(.* expected .*\); give another path"):
             write(str(store), **(SMALL | changed))
     np.testing.assert_array_equal(WeatherStore(store, SPEC).times, TIMES.astype("datetime64[ns]"))
 
