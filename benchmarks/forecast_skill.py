@@ -1,4 +1,4 @@
-"""RMSE of a forecaster against the embedded world and against persistence, and its time per step.
+"""RMSE of a forecaster and of persistence in the embedded world, and the forecaster's time per step.
 
 python benchmarks/forecast_skill.py --period test
 """
@@ -29,7 +29,14 @@ def main(
     every_hours: int = 24,
     steps: int = 8,
 ) -> None:
-    """Score roll-outs from initial times spread over a period."""
+    """Score roll-outs from initial times spread over a period.
+
+    Args:
+        period: of the embedded world.
+        model, mean, std: of the forecaster.
+        every_hours: between initial times.
+        steps: of 6 h in each roll-out.
+    """
     spec, world = StateSpec(), SpeedyWorld(period)
     times = PERIODS[period].times
     world.prepare(times[0], times[-1])
