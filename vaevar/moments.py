@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.constants import EARTH_RADIUS, EARTH_RADIUS_KM, EARTH_ROTATION
+from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.state import StateSpec
 
-EARTH_ROTATION = 7.292e-5  # s⁻¹
 EXTRATROPICS = (30.0, 60.0)  # degrees; here the balance of wind and mass is measured
 SMALLEST = 1e-12  # least variance of normalised fields: keeps logarithms finite
 
@@ -107,7 +107,7 @@ class ErrorMoments:
         low, high = EXTRATROPICS
         for place, northern in enumerate((latitude, -latitude)):
             inside = (northern > low) & (northern < high)
-            balanced = -(slope / coriolis)[:, inside] / (1000 * EARTH_RADIUS_KM)
+            balanced = -(slope / coriolis)[:, inside] / EARTH_RADIUS
             wind, area = u.double()[:, inside], self._area[inside][:, None]
             pairs = ((balanced, wind), (balanced, balanced), (wind, wind))
             self._geostrophy[place] += torch.stack([(area * a * b).sum() for a, b in pairs])

@@ -51,7 +51,7 @@ def test_what_did_not_begin_last_cannot_end() -> None:
     times = ExclusiveTimes()
     times.start("one")
     times.start("other")
-    with pytest.raises(ValueError, match="other began last"):
+    with pytest.raises(ValueError, match="other was started last"):
         times.stop("one")
 
 

@@ -18,7 +18,7 @@ from vaevar.data.weather.store import StoreSource, WeatherStore
 from vaevar.errors import UserError
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
-from vaevar.standins import weather as sample_store
+from vaevar.standins import weather as weather_module
 from vaevar.standins.weather import LEVELS, MadeUpWeather, write
 from vaevar.state import VARIABLES, State, StateSpec
 
@@ -167,7 +167,7 @@ class Killed(Exception):
 def kill_after(monkeypatch: pytest.MonkeyPatch, states: int) -> list[int]:
     """Makes writing fail midway through a state, and returns the numbers of those that were written."""
     numbers: list[int] = []
-    whole = sample_store.write_states
+    whole = weather_module.write_states
 
     def write_states(path, start, values, spec):
         if len(numbers) == states:
@@ -177,7 +177,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, states: int) -> list[int]:
         whole(path, start, values, spec)
         numbers.append(start)
 
-    monkeypatch.setattr(sample_store, "write_states", write_states)
+    monkeypatch.setattr(weather_module, "write_states", write_states)
     return numbers
 
 
@@ -212,7 +212,7 @@ def test_a_store_that_is_there_is_left_alone(store, monkeypatch, capsys):
     assert numbers == []
     assert "is there already" in capsys.readouterr().out
     for changed in ({"seed": 3}, {"levels": 37}, {"rows": 11}, {"end": "2020-02-29T18"}):
-        with pytest.raises(UserError, match=r"is another store \(.* wanted .*\); give another path"):
+        with pytest.raises(UserError, match=r"is another store \(.* expected .*\); give another path"):
             write(str(store), **(SMALL | changed))
     np.testing.assert_array_equal(WeatherStore(store, SPEC).times, TIMES.astype("datetime64[ns]"))
 
@@ -223,14 +223,14 @@ def test_somebody_elses_store_is_not_touched(store):
     metadata = json.loads((store / ".zmetadata").read_text())
     metadata["metadata"][".zattrs"] = {}
     (store / ".zmetadata").write_text(json.dumps(metadata))
-    with pytest.raises(UserError, match="source is None, wanted 'made-up weather of vaevar'"):
+    with pytest.raises(UserError, match="source is None, expected 'made-up weather of vaevar'"):
         write(str(store), **SMALL)
     assert WeatherStore(store, SPEC).times.size == 4
 
 
 def test_one_state_is_held_at_a_time(tmp_path, monkeypatch):
     made: list[weakref.ref] = []
-    state, synthesise = MadeUpWeather.state, sample_store.SphericalHarmonics.synthesise
+    state, synthesise = MadeUpWeather.state, weather_module.SphericalHarmonics.synthesise
 
     def watched_state(self, time):
         # zarr's own thread may let go of the last one a moment after its write has returned.
@@ -248,7 +248,7 @@ def test_one_state_is_held_at_a_time(tmp_path, monkeypatch):
         return synthesise(self, coefficients)
 
     monkeypatch.setattr(MadeUpWeather, "state", watched_state)
-    monkeypatch.setattr(sample_store.SphericalHarmonics, "synthesise", watched_synthesis)
+    monkeypatch.setattr(weather_module.SphericalHarmonics, "synthesise", watched_synthesis)
     write(str(tmp_path / "sample.zarr"), **SMALL)
     assert len(made) == 4
 
@@ -269,11 +269,11 @@ def test_the_need_is_told_first_and_a_full_disk_refused(tmp_path, monkeypatch, c
     [
         ({"end": "2020-02-01"}, "the period ends (2020-02-01) before it starts (2020-02-28T18)"),
         ({"start": "yesterday"}, "expected dates such as 2020-01-01T06"),
-        ({"columns": 15}, "15 columns cannot be: an even number is needed"),
-        ({"columns": 4}, "9 × 4 points cannot be: Grid(9 × 4, equiangular) is too coarse for waves"),
-        ({"rows": 1}, "1 × 16 points cannot be"),
-        ({"columns": 0}, "0 columns cannot be"),
-        ({"columns": -2}, "-2 columns cannot be"),
+        ({"columns": 15}, "15 columns are impossible: give an even number"),
+        ({"columns": 4}, "9 × 4 points are impossible: Grid(9 × 4, equiangular) is too coarse for waves"),
+        ({"rows": 1}, "1 × 16 points are impossible"),
+        ({"columns": 0}, "0 columns are impossible"),
+        ({"columns": -2}, "-2 columns are impossible"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path, capsys, changed, says):

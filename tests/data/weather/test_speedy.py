@@ -8,7 +8,8 @@ import json
 import shutil
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ class ToyRun:
         return np.stack(made)
 
     def save(self, path: Path) -> None:
-        speedy._write_atomically(path, gzip.compress(json.dumps(self.state).encode()))
+        with speedy.replacing(path) as partial:
+            partial.write_bytes(gzip.compress(json.dumps(self.state).encode()))
 
 
 def expected(count: int) -> np.ndarray:
@@ -171,6 +173,19 @@ class Executioner:
 
         return watched
 
+    def watch_replacing(
+        self, replacing: Callable[[Path], AbstractContextManager[Path]]
+    ) -> Callable[[Path], AbstractContextManager[Path]]:
+        @contextmanager
+        def watched(path: Path) -> Iterator[Path]:
+            self.pass_by()
+            with replacing(path) as partial:
+                yield partial
+                self.pass_by()  # written, but not yet in its place
+            self.pass_by()
+
+        return watched
+
     def watch_write(self, write_states: Callable[..., None]) -> Callable[..., None]:
         def watched(path: Path, start: int, values: np.ndarray, spec: StateSpec) -> None:
             self.pass_by()
@@ -189,8 +204,8 @@ def run_until_killed(world: SpeedyWorld, moment: int) -> bool:
     """Generate everything; whether it ended before the moment of its death."""
     executioner = Executioner(moment)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("create_store", "_write_atomically"):
-            patch.setattr(speedy, name, executioner.watch(getattr(speedy, name)))
+        patch.setattr(speedy, "create_store", executioner.watch(speedy.create_store))
+        patch.setattr(speedy, "replacing", executioner.watch_replacing(speedy.replacing))
         patch.setattr(speedy, "write_states", executioner.watch_write(speedy.write_states))
         removal = executioner.watch(SpeedyWorld._remove_restarts_but)
         patch.setattr(SpeedyWorld, "_remove_restarts_but", removal)
@@ -221,7 +236,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_world(toy, tmp_path):
         assert leftovers <= {"speedy_test.3.msgpack.gz"}
         if ended:
             break
-    assert moment == 20  # every moment of two chunks has been tried
+    assert moment == 24  # every moment of two chunks has been tried
 
 
 def test_a_store_that_is_gone_is_made_anew(toy):

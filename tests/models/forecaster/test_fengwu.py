@@ -15,8 +15,9 @@ from onnx import TensorProto, helper
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, rollout
 from vaevar.models.forecaster.fengwu import OnnxForecaster
+from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
-from vaevar.state import Normalizer, StateSpec
+from vaevar.state import StateSpec
 
 SPEC = StateSpec(surface=("t2m", "msl"), upper=("z", "t"), levels=(500, 850))
 ADDED = np.array([0.5, -20.0, 30.0, -10.0, 1.0, 2.0])  # physical units per step

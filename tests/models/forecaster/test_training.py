@@ -19,8 +19,9 @@ from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.training import ForecasterModule
 from vaevar.models.forecaster.training_cycle import TrainingCycle
+from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
-from vaevar.state import Normalizer, StateSpec
+from vaevar.state import StateSpec
 
 SPEC = StateSpec(surface=("t2m",), upper=("z",), levels=(500,))
 GRID = Grid.gaussian(8)

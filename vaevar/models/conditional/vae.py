@@ -189,7 +189,7 @@ class ConditionalVAE(ClippedModule):
         data = getattr(self.trainer, "datamodule", None)
         names = ("background_mean", "background_std")
         if data is None or not all(hasattr(data, name) for name in (*names, "spec", "grid")):
-            raise UserError("ConditionalVAE: fit on CycleErrors of vaevar.data.samples")
+            raise UserError("ConditionalVAE: fit on BackgroundErrorsWithCoverage of vaevar.data.samples")
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
                 f"ConditionalVAE: the errors are {data.spec} on {data.grid}, but the covariance is of "

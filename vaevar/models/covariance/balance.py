@@ -22,12 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaevar.constants import EARTH_ROTATION
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.sphere.wind import VectorHarmonics, field_of, to_coefficients, to_waves, waves_of
 from vaevar.state import StateSpec
 
-EARTH_ROTATION = 7.292e-5  # s⁻¹
 REFERENCE_CORIOLIS = 1e-4  # s⁻¹
 
 

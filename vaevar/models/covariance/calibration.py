@@ -33,7 +33,7 @@ class CovarianceCalibration(L.LightningModule):
     Args:
         path: the file to write.
         residual_of: checkpoint of a VAE. Calibrate on the errors minus their reconstructions, for
-            :class:`vaevar.assim.control.summed.SummedControl`.
+            :class:`vaevar.assim.control.augmented.AugmentedControl`.
         lmax, smoothing_degrees, balance_degrees, eof_fraction, ridge, unbalanced, floor, band_centres,
             local_degrees, local_fraction: as in
             :class:`vaevar.models.covariance.estimation.EstimationSettings`.

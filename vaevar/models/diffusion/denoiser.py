@@ -158,7 +158,7 @@ class Denoiser(ClippedModule):
         data = getattr(self.trainer, "datamodule", None)
         names = ("residual_std", "forecast_mean", "forecast_std", "lead_hours")
         if data is None or not all(hasattr(data, name) for name in (*names, "spec", "grid")):
-            raise UserError("Denoiser: fit on ForecastPairs or CycleErrorPairs of vaevar.data.samples")
+            raise UserError("Denoiser: fit on BackgroundErrorPairs of vaevar.data.samples")
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
                 f"Denoiser: the forecasts are {data.spec} on {data.grid}, but the model is {self.spec} on "

@@ -15,6 +15,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from vaevar.files import replacing
 from vaevar.models.forecaster.fengwu import METADATA_KEY
 from vaevar.models.forecaster.training import ForecasterModule
 from vaevar.sphere.grid import Grid
@@ -120,9 +121,7 @@ def export(
             f"the network's output is {tuple(expected.shape)} (zeros appended) for {tuple(checked.shape)}; "
             "expected the same shape, or half the channels"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         with warnings.catch_warnings():
             # This exporter needs no further package, but warns that it is old, and about what it traces.
             warnings.simplefilter("ignore")
@@ -146,9 +145,6 @@ def export(
         difference = float((torch.from_numpy(output) - expected).abs().max())
         if not difference <= TOLERANCE:
             raise ValueError(f"ONNX Runtime and torch differ by {difference:.2g}, more than {TOLERANCE:g}")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -20,9 +20,10 @@ from torch import Tensor
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
 from vaevar.models.forecaster.onnx_session import Node, OnnxSession
+from vaevar.normalizer import Normalizer
 from vaevar.provenance import sha256
 from vaevar.sphere.grid import Grid
-from vaevar.state import Normalizer, StateSpec
+from vaevar.state import StateSpec
 
 # The key of the metadata in which a model exported by vaevar names its channels, grid and time step.
 METADATA_KEY = "vaevar"

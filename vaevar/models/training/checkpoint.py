@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vaevar.errors import UserError
+from vaevar.files import replacing
 
 
 def write_weights(
@@ -39,10 +40,8 @@ def write_weights(
         },
         "provenance": _plain(provenance),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    torch.save(content, partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        torch.save(content, partial)
 
 
 def read_weights(path: str | Path, kind: str, hint: str) -> dict[str, Any]:
