@@ -23,7 +23,7 @@ from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.state import StateSpec
 
-EXTRATROPICS = (30.0, 60.0)  # degrees; here the balance of wind and mass is measured
+EXTRATROPICS = (30.0, 60.0)  # degrees, for the balance of wind and mass
 SMALLEST = 1e-12  # least variance of normalised fields: keeps logarithms finite
 
 
@@ -94,10 +94,10 @@ class ErrorMoments:
         if not self._among:  # an FFT cannot take an empty field
             return
         waves = torch.fft.rfft(fields[:, self._among].double(), dim=-1)
-        for place, (channel, row) in enumerate(self._points):
+        for number, (channel, row) in enumerate(self._points):
             base = torch.fft.rfft(fields[:, channel, row].double(), dim=-1).conj()
             lagged = torch.fft.irfft((base[:, None, None] * waves).sum(0), n=fields.shape[-1], dim=-1)
-            self._lagged[place] += lagged / fields.shape[-1]
+            self._lagged[number] += lagged / fields.shape[-1]
 
     def _add_geostrophy(self, z: Tensor, u: Tensor) -> None:
         latitude = torch.from_numpy(self.grid.latitude.copy())
@@ -105,12 +105,12 @@ class ErrorMoments:
         (slope,) = torch.gradient(z.double(), spacing=(phi,), dim=1)
         coriolis = 2 * EARTH_ROTATION * phi.sin()[:, None]
         low, high = EXTRATROPICS
-        for place, northern in enumerate((latitude, -latitude)):
+        for number, northern in enumerate((latitude, -latitude)):
             inside = (northern > low) & (northern < high)
             balanced = -(slope / coriolis)[:, inside] / EARTH_RADIUS
             wind, area = u.double()[:, inside], self._area[inside][:, None]
             pairs = ((balanced, wind), (balanced, balanced), (wind, wind))
-            self._geostrophy[place] += torch.stack([(area * a * b).sum() for a, b in pairs])
+            self._geostrophy[number] += torch.stack([(area * a * b).sum() for a, b in pairs])
 
     @property
     def std(self) -> Tensor:

@@ -306,7 +306,7 @@ def test_the_checkpoint_holds_what_a_forecast_needs(fitted, world):
 
 
 def test_training_in_a_cheap_cycle(world, tmp_path):
-    torch.manual_seed(3)  # no lane comes to the period's end in the first epoch, where its cycle begins anew
+    torch.manual_seed(3)  # no lane reaches the period's end in the first epoch, where its cycle would restart
     module = ForecasterModule(**SMALL, learning_rate=1e-2, warmup_steps=5, cycled=True)
     losses, starts = Losses(), []
 

@@ -94,7 +94,7 @@ def test_another_epoch_starts_from_the_truth():
     torch.testing.assert_close(cycle.start(elsewhere), elsewhere)
 
 
-def test_a_lane_at_the_periods_end_starts_anew_alone():
+def test_only_the_lane_at_the_periods_end_restarts():
     cycle = after_one_step()
     following = windows(1, 2)
     following[1] = windows(500, 1)[0]

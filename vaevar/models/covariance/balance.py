@@ -177,10 +177,10 @@ class Balance(nn.Module):
         p = self.variables.psi_count
         u, v, others = self.variables.split(waves, -4)
         synthesis, analysis = self.wind.scalar.synthesis_matrix, self.wind.scalar.analysis_matrix
-        psi, chi = (to_waves(synthesis, part) for part in self.wind.potential_coefficients(u, v))
+        psi, chi = (to_waves(synthesis, potential) for potential in self.wind.potential_coefficients(u, v))
         psi_hat = psi / self.std[:p, :, None, None]
-        rest = torch.cat([chi, others], -4) - _couple(self.coupling[p:], psi_hat)
-        standardised = torch.cat([psi_hat, rest / self.std[p:, :, None, None]], -4)
+        unbalanced = torch.cat([chi, others], -4) - _couple(self.coupling[p:], psi_hat)
+        standardised = torch.cat([psi_hat, unbalanced / self.std[p:, :, None, None]], -4)
         return to_coefficients(analysis, standardised)
 
     def raw_variables(self, x: Tensor) -> Tensor:

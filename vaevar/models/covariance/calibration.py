@@ -208,6 +208,6 @@ def report(statistics: CovarianceStatistics, held_out: np.ndarray | None = None)
         groups.setdefault(label, []).append(position)
     for label, positions in groups.items():
         names = [statistics.variables.names[i] for i in positions]
-        kept = np.mean([carried.get(name, np.nan) for name in names])
-        variables.add_row(label, f"{statistics.balanced[positions].mean():.1%}", f"{kept:.1%}")
+        within = np.mean([carried.get(name, np.nan) for name in names])
+        variables.add_row(label, f"{statistics.balanced[positions].mean():.1%}", f"{within:.1%}")
     return [channels, variables]

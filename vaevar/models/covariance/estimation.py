@@ -177,7 +177,7 @@ class CovarianceEstimator:
         for name, variance in zip(self.variables.names, total @ self._weights, strict=True):
             if not 0 < variance < np.inf:
                 raise UserError(f"covariance: the mean square of {name} in the samples is {variance:.3g}")
-        left = total.copy()
+        unbalanced = total.copy()
         if p:
             psi_std = self._smooth_std(total[:p])
             psi = moments[:, :p, :p] / np.einsum("ih,jh->hij", psi_std, psi_std)
@@ -185,11 +185,11 @@ class CovarianceEstimator:
             targets = ~self.variables.is_variable(settings.unbalanced)[p:]
             regression = self._regress(psi, cross) * targets[:, None, None]
             factor = regression * coriolis_factor(self.grid.latitude)
-            left[p:] += np.einsum("tph,hpq,tqh->th", factor, psi, factor)
-            left[p:] -= 2 * np.einsum("tph,hpt->th", factor, cross)
+            unbalanced[p:] += np.einsum("tph,hpq,tqh->th", factor, psi, factor)
+            unbalanced[p:] -= 2 * np.einsum("tph,hpt->th", factor, cross)
             self._regression = np.concatenate([np.zeros((p, *regression.shape[1:])), regression])
-        self._std = self._smooth_std(left.clip(0))
-        self._balanced = 1 - (left @ self._weights) / (total @ self._weights)
+        self._std = self._smooth_std(unbalanced.clip(0))
+        self._balanced = 1 - (unbalanced @ self._weights) / (total @ self._weights)
 
     def _regress(self, psi: np.ndarray, cross: np.ndarray) -> np.ndarray:
         """A, [T, P, H], by ridge regression on the leading EOFs of ψ̂ times f/f₀, in windows of latitude.

@@ -42,8 +42,8 @@ def band_windows(lmax: int, centres: Sequence[int]) -> np.ndarray:
     within = [centre for centre in centres if 0 <= centre <= lmax]
     if not within or list(centres) != sorted(set(centres)):
         raise ValueError(f"band centres {list(centres)} must ascend, and one must be within 0 and {lmax}")
-    place, degree = np.log1p(within), np.log1p(np.arange(lmax + 1))
-    return np.stack([np.interp(degree, place, row) for row in np.eye(len(within))])
+    centre, degree = np.log1p(within), np.log1p(np.arange(lmax + 1))
+    return np.stack([np.interp(degree, centre, unit) for unit in np.eye(len(within))])
 
 
 def transport(mean: np.ndarray, local: np.ndarray, fraction: float) -> np.ndarray:

@@ -13,8 +13,8 @@ stands at the left.
 - M lets covariances depend on latitude (:class:`vaevar.models.covariance.local.LocalCovariance`).
 - U_p multiplies by σ and adds the balanced part (:class:`vaevar.models.covariance.balance.Balance`).
 
-w is packed as [n, (lmax + 1)²]: the coefficient (l, m) of a real field is in place l² + l + m, with cosines
-at m > 0, zonal means at m = 0 and sines at m < 0, so that with r = C_l^½ w
+w is packed as [n, (lmax + 1)²]: the coefficient (l, m) of a real field is at position l² + l + m, with
+cosines at m > 0, zonal means at m = 0 and sines at m < 0, so that with r = C_l^½ w
 
     f_l0 = r_l0,      f_lm = (r_lm + i r_l,−m)/√2   for m > 0.
 
@@ -56,8 +56,8 @@ class CovarianceTransform(nn.Module):
     root: Tensor
     inverse_root: Tensor
     rescaling: Tensor
-    place: Tensor
-    part: Tensor
+    position: Tensor
+    factor: Tensor
 
     def __init__(
         self,
@@ -91,9 +91,9 @@ class CovarianceTransform(nn.Module):
         ):
             tensor = torch.from_numpy(np.ascontiguousarray(matrix)).to(dtype)
             self.register_buffer(name, tensor, persistent=False)
-        place, part = _packing(self.lmax)
-        self.register_buffer("place", place, persistent=False)
-        self.register_buffer("part", part.to(dtype), persistent=False)
+        position, factor = _packing(self.lmax)
+        self.register_buffer("position", position, persistent=False)
+        self.register_buffer("factor", factor.to(dtype), persistent=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -132,14 +132,14 @@ class CovarianceTransform(nn.Module):
 
     def unpack(self, w: Tensor) -> Tensor:
         """[..., (lmax + 1)²] -> coefficients in parts [..., L, M, 2]."""
-        return w.index_select(-1, self.place).unflatten(-1, self.part.shape) * self.part
+        return w.index_select(-1, self.position).unflatten(-1, self.factor.shape) * self.factor
 
     def pack(self, coefficients: Tensor) -> Tensor:
         """The inverse of :meth:`unpack`."""
-        # Each place is filled once, since ``part`` is 0 elsewhere; 2 · part² = 1 where m > 0.
-        weighted = coefficients * torch.where(self.part > 0, 1 / self.part, 0.0)
+        # Each place is filled once, since ``factor`` is 0 elsewhere; 2 · factor² = 1 where m > 0.
+        weighted = coefficients * torch.where(self.factor > 0, 1 / self.factor, 0.0)
         out = weighted.new_zeros(*weighted.shape[:-3], (self.lmax + 1) ** 2)
-        return out.index_add(-1, self.place, weighted.flatten(-3))
+        return out.index_add(-1, self.position, weighted.flatten(-3))
 
     @torch.no_grad()
     def implied_variance(self) -> Tensor:
@@ -162,11 +162,11 @@ class CovarianceTransform(nn.Module):
 
 
 def _packing(lmax: int) -> tuple[Tensor, Tensor]:
-    """The places in w of the parts of coefficients, [L · M · 2], and their factors, [L, M, 2]."""
+    """The positions in w of the parts of coefficients, [L · M · 2], and their factors, [L, M, 2]."""
     degree = torch.arange(lmax + 1)[:, None]
     order = torch.arange(lmax + 1)[None, :]
     inside, centre = order <= degree, degree**2 + degree
-    place = torch.stack([centre + order, centre - order], -1) * inside[..., None]
+    position = torch.stack([centre + order, centre - order], -1) * inside[..., None]
     waves = (order > 0).double() * inside
     cosine = waves * 0.5**0.5 + (order == 0).double()
-    return place.flatten(), torch.stack([cosine * inside, waves * 0.5**0.5], -1)
+    return position.flatten(), torch.stack([cosine * inside, waves * 0.5**0.5], -1)

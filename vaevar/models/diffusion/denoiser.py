@@ -170,30 +170,30 @@ class Denoiser(ClippedModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         condition, residual = batch
-        places, noises = (generator_of(self.global_step, stream, residual.device) for stream in (0, 1))
+        for_steps, for_noise = (generator_of(self.global_step, stream, residual.device) for stream in (0, 1))
         # One step from each of B equal parts of the schedule: an even spread in every batch.
-        place = shared_spread(residual, places)
-        step = 1 + (place * self.schedule.steps).long().clamp_max(self.schedule.steps - 1)
-        loss, square = self.losses(condition, residual, step, shared_randn(residual, noises))
+        fraction = shared_spread(residual, for_steps)
+        step = 1 + (fraction * self.schedule.steps).long().clamp_max(self.schedule.steps - 1)
+        loss, square = self.losses(condition, residual, step, shared_randn(residual, for_noise))
         self.log_dict({"train/loss": loss.mean(), "train/mse": square.mean()}, prog_bar=True)
         return loss.mean()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """The loss at fixed steps with fixed noise, so that epochs are comparable.
 
-        ``val/mse_T`` is the error of the residual's mean given the forecast: what is missing to 1 is the
-        fraction of the error that the forecast itself reveals.
+        ``val/mse_T`` is the error of the residual's mean given the forecast. 1 minus it is the fraction of
+        the error's variance that the forecast itself explains.
         """
         condition, residual = batch
         generator = torch.Generator().manual_seed(batch_idx)
         noise = torch.randn(residual.shape, generator=generator).to(residual)
         total = []
-        for part in (0.02, 0.1, 0.25, 0.5, 1.0):
-            number = max(1, round(part * self.schedule.steps))
+        for fraction in (0.02, 0.1, 0.25, 0.5, 1.0):
+            number = max(1, round(fraction * self.schedule.steps))
             step = torch.full((len(residual),), number, device=residual.device)
             loss, square = self.losses(condition, residual, step, noise)
             total.append(loss.mean())
-            name = "T" if part == 1 else f"{part:g}T"
+            name = "T" if fraction == 1 else f"{fraction:g}T"
             self.log(f"val/mse_{name}", square.mean(), batch_size=len(residual), sync_dist=True)
         self.log("val/loss", torch.stack(total).mean(), True, batch_size=len(residual), sync_dist=True)
 

@@ -94,13 +94,13 @@ class ForecastNetwork(UNet):
             x = self.stem(states.float()) + self.ground
         return self.head(self.through_scales(x), states.shape[-2])
 
-    def following(self, states: Tensor, change: Tensor) -> Tensor:
+    def next_state(self, states: Tensor, change: Tensor) -> Tensor:
         """The next state [B, C, H, W], from the two states [B, 2C, H, W] and the network's change."""
         current = states[:, self.channels :]
         forecast = current + self.change_std * change
         return forecast if self.resolved is None else self.resolved(forecast, current)
 
     def forward(self, states: Tensor) -> Tensor:
-        following = self.following(states, self.change(states))
+        following = self.next_state(states, self.change(states))
         variance = torch.zeros_like(following) + self.log_variance
         return torch.cat([following, variance], 1)

@@ -137,7 +137,7 @@ class ForecasterModule(ClippedModule):
             else:
                 change = self.network.change(window)
             current = window[:, len(self.spec) :]
-            following = self.network.following(window, change.float())
+            following = self.network.next_state(window, change.float())
             errors.append((following - states[:, 2 + step]) / self.network.change_std)
             window = torch.cat([current, following], 1)
         return torch.stack(errors, 1)

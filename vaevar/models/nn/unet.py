@@ -1,4 +1,4 @@
-"""The U-Net that all networks here share.
+"""The U-Net that all networks share.
 
 A stage is one pass over a scale, such as attention and convolution blocks. Each next scale halves the rows
 and columns, and on each scale a skip connects the way down with the way up. Networks bring their own stages,

@@ -131,15 +131,14 @@ class SampleDiagnostics(L.Callback):
             index = vae.spec.index(name)
             unit, units = std[index], vae.spec.channels[index].units
             pairs = (
-                ("std of errors", "std of samples", errors.std, samples.std, "viridis"),
-                ("an error", "a sample", self._example.double(), sample.double(), "RdBu_r"),
+                (("std of errors", "std of samples"), (errors.std, samples.std), "viridis"),
+                (("an error", "a sample"), (self._example.double(), sample.double()), "RdBu_r"),
             )
-            for place, (first, second, left, right, colours) in enumerate(pairs):
-                top = float((left[index] * unit).abs().max())
+            for number, (titles, fields, colours) in enumerate(pairs):
+                axes = row[2 * number : 2 * number + 2]
+                top = float((fields[0][index] * unit).abs().max())
                 low = 0.0 if colours == "viridis" else -top
-                for axis, title, field in zip(
-                    row[2 * place : 2 * place + 2], (first, second), (left, right), strict=True
-                ):
+                for axis, title, field in zip(axes, titles, fields, strict=True):
                     image = axis.imshow(
                         (field[index] * unit).numpy(),
                         cmap=colours,
@@ -149,7 +148,7 @@ class SampleDiagnostics(L.Callback):
                         extent=(0, 360, -90, 90),
                     )
                     axis.set_title(f"{name}: {title} ({units})", fontsize=8)
-                figure.colorbar(image, ax=row[2 * place : 2 * place + 2].tolist())
+                figure.colorbar(image, ax=axes.tolist())
         return figure
 
     def _spectra(self, vae: VAE, samples: FieldMoments, errors: FieldMoments) -> Figure:

@@ -114,7 +114,7 @@ class VAEShape:
         )
 
 
-class UStack(UNet):
+class LatentUNet(UNet):
     """The U-Net from the latent scale to the coarsest and back: [B, C, h, w] -> the same shape."""
 
     def __init__(self, shape: VAEShape, recompute: bool = False) -> None:
@@ -143,7 +143,7 @@ class Encoder(nn.Module):
         fine = range(shape.latent_scale)
         self.stages = nn.ModuleList(shape.stage(scale) for scale in fine)
         self.shrink = nn.ModuleList(Downsample(shape.widths[s], shape.widths[s + 1]) for s in fine)
-        self.stack = UStack(shape, recompute)
+        self.stack = LatentUNet(shape, recompute)
         width = shape.widths[shape.latent_scale]
         self.mean = nn.Conv2d(width, shape.latent_channels, 1)
         self.log_variance = nn.Conv2d(width, shape.latent_channels, 1)
@@ -176,7 +176,7 @@ class Decoder(nn.Module):
         self.recomputed = Recomputed(recompute)
         coarse_to_fine = range(shape.latent_scale - 1, -1, -1)
         self.project = nn.Conv2d(shape.latent_channels, shape.widths[shape.latent_scale], 1)
-        self.stack = UStack(shape, recompute)
+        self.stack = LatentUNet(shape, recompute)
         self.rows = [shape.grid_of(scale)[0] for scale in coarse_to_fine]
         self.grow = nn.ModuleList(Upsample(shape.widths[s + 1], shape.widths[s]) for s in coarse_to_fine)
         self.stages = nn.ModuleList(shape.stage(scale) for scale in coarse_to_fine)

@@ -102,9 +102,9 @@ class LatentPrior(nn.Module):
         self.mean.copy_(mean.reshape(self.mean.shape) / self.shape[2] ** 0.5)
         values, vectors = torch.linalg.eigh(covariance)
         leading = vectors[..., -self.rank :] * values[:, None, -self.rank :].clamp_min(0).sqrt()
-        left = covariance.diagonal(dim1=1, dim2=2).real - leading.abs().square().sum(2)
+        remaining = covariance.diagonal(dim1=1, dim2=2).real - leading.abs().square().sum(2)
         self.patterns.copy_(torch.view_as_real(leading))
-        self.rest.copy_(left.clamp_min(0) + (variance / count).mean(-1).flatten())
+        self.rest.copy_(remaining.clamp_min(0) + (variance / count).mean(-1).flatten())
         self._root = None
 
     def _load_from_state_dict(self, *args: object, **kwargs: object) -> None:
