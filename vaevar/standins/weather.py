@@ -128,8 +128,8 @@ def _storminess(grid: Grid) -> Tensor:
 def _level_correlation(spec: StateSpec) -> Tensor:
     """[C, C], rows of norm 1: correlates neighbouring levels of a variable when applied to white channels."""
     level = torch.tensor([float(channel.level or 1013) for channel in spec.channels]).log()
-    same = torch.tensor([[a.variable == b.variable for b in spec.channels] for a in spec.channels])
-    near = (-0.5 * ((level[:, None] - level) / 0.5).square()).exp() * same
+    same_variable = torch.tensor([[a.variable == b.variable for b in spec.channels] for a in spec.channels])
+    near = (-0.5 * ((level[:, None] - level) / 0.5).square()).exp() * same_variable
     return near / near.norm(dim=1, keepdim=True)
 
 
