@@ -6,6 +6,7 @@ import json
 import time
 from pathlib import Path
 
+import measuring
 import pytest
 import torch
 from measuring import (
@@ -58,6 +59,7 @@ def test_a_case_has_a_peak_of_its_own(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
         "import json, sys\n"
+        f"sys.path.insert(0, {str(Path(measuring.__file__).parent)!r})\n"
         "from measuring import peak_gb\n"
         "print('noise')\n"
         "print(json.dumps({'words': sys.argv[1:], 'peak': peak_gb()}))\n"

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 from vaevar.assim.control.base import LinearControl
-from vaevar.sphere.harmonics import Grid, great_circle_km
+from vaevar.sphere.grid import Grid
+from vaevar.sphere.interpolation import great_circle_km
 from vaevar.state import StateSpec
 
 RADIUS = 6.371e6
