@@ -1,4 +1,4 @@
-"""Clocks, peaks and counted work against values worked out by hand."""
+"""Clocks, peaks and counted work, compared with values by hand."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Made-up weather: WeatherBench 2 in layout, the atmosphere in its first two moments, never half there."""
+"""Synthetic weather: the layout of WeatherBench 2, the atmosphere's first two moments, no partial stores."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class Killed(Exception):
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, states: int) -> list[int]:
-    """Makes writing fail midway through a state, and returns the numbers of those that were written."""
+    """Makes writing fail in the middle of a state, and returns the numbers of the states written."""
     numbers: list[int] = []
     whole = weather_module.write_states
 
