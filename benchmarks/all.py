@@ -123,19 +123,20 @@ def main(
 
 
 def write_configs(data: Path, size: Size, device: str) -> None:
-    """Write the configs for 0.25° with all paths under ``data``, and overlays with the sizes."""
-    data.mkdir(parents=True, exist_ok=True)
-    for name in ("era5_errors", "era5_vae", "era5_quarter_degree"):
-        text = (PROGRAMS.parent / "configs" / f"{name}.yaml").read_text()
-        for old, new in (("data/quarter_degree", data), ("dirpath: runs", f"dirpath: {data}/runs")):
-            text = text.replace(str(old), str(new))
-        (data / f"{name}.yaml").write_text(text)
+    """The configs of 0.25° with everything under ``data``, and overlays with the sizes."""
+    configs = PROGRAMS.parent / "configs"
+    (data / "parts").mkdir(parents=True, exist_ok=True)
+    names = [f"{name}.yaml" for name in ("era5_errors", "era5_vae", "era5_quarter_degree")]
+    for name in [*names, *(f"parts/{path.name}" for path in (configs / "parts").glob("*.yaml"))]:
+        text = (configs / name).read_text()
+        (data / name).write_text(text.replace("data/quarter_degree", str(data)))
     logger = {
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
         "init_args": {"save_dir": f"{data}/runs", "name": "fit", "version": ""},
     }
     accelerator = "gpu" if device == "cuda" else "cpu"
-    errors = {"start": START, "end": END, "validation_fraction": 0.3, "coarsen_to": list(size.coarse)}
+    making = {"start": START, "end": END, "coarsen_to": list(size.coarse)}
+    errors = {"validation_fraction": 0.3, "making": {"init_args": making}}
     overlays: dict[str, Any] = {
         "fit": {"data": {"init_args": errors}, "trainer": {"logger": logger, "accelerator": accelerator}},
         "sizes_of_vae": {"model": {"init_args": size.vae}, "trainer": {"max_epochs": 1}},
@@ -171,8 +172,8 @@ def preparations(data: Path, size: Size) -> dict[str, list[Any]]:
     native: list[Any] = [main_py, "predict"]
     for name in ("configs/background_errors.yaml", errors, overlay):
         native += ["--config", name]
-    native += [f"--data.init_args.path={data}/{NATIVE_ERRORS}", "--data.init_args.coarsen_to=null"]
-    native += ["--data.init_args.samples_per_file=4"]
+    native += [f"--data.init_args.path={data}/{NATIVE_ERRORS}"]
+    native += ["--data.init_args.making={init_args: {coarsen_to: null, samples_per_file: 4}}"]
     return {
         weather.name: ["-m", "vaevar.standins.weather", "--path", weather, *grid, *period],
         forecaster.name: ["-m", "vaevar.standins.forecaster", "--path", forecaster, *grid],

@@ -43,8 +43,8 @@ from vaevar.assim.cost import Cost
 from vaevar.assim.minimiser import minimise
 from vaevar.assim.variational import VariationalAssimilator
 from vaevar.data.observations.errors import ObservationErrors
+from vaevar.data.observations.interpolation import PointInterpolation
 from vaevar.data.observations.networks import ColumnNetwork
-from vaevar.data.observations.operator import ObservationOperator
 from vaevar.data.observations.points import Observations
 from vaevar.data.observations.simulate import simulate
 from vaevar.models.vae.vae import VAE
@@ -71,7 +71,7 @@ class PlainCost:
     ) -> None:
         device = background.values.device
         self.increment, self.background, self.lambda_ = increment, background.values, lambda_
-        self.operator = ObservationOperator(background.spec, background.grid, observations).to(device)
+        self.operator = observations.operator(background.spec, background.grid).to(device)
         self.observed = torch.tensor(observations.value, device=device)
         self.error_std = torch.tensor(observations.error_std, device=device)
 
@@ -214,7 +214,7 @@ def _plain(
 
 
 def _operations(control: ControlTransform, spec: StateSpec, observations: Observations, device: str) -> float:
-    operator = ObservationOperator(spec, control.grid, observations).to(device, torch.float32)
+    operator = PointInterpolation(spec, control.grid, observations).to(device, torch.float32)
     innovation = torch.zeros(len(observations), device=device)
     cost = Cost(control, operator, innovation, torch.ones_like(innovation), 1.0)
     w = torch.full(control.shape, 0.1, device=device, requires_grad=True)

@@ -24,8 +24,7 @@ from torch import Tensor
 from vaevar.assim.control.base import ControlTransform
 from vaevar.assim.control.covariance import CovarianceControl
 from vaevar.assim.control.latent import LatentControl
-from vaevar.data.samples.background_errors import BackgroundErrorStore
-from vaevar.data.samples.module import split_in_time
+from vaevar.data.samples.store import SampleStore
 from vaevar.errors import UserError
 from vaevar.moments import ErrorMoments
 from vaevar.scripts import run
@@ -65,7 +64,7 @@ def main(
     """Draw samples, and write the page.
 
     Args:
-        errors: store of NMC differences (`python main.py fit --config configs/covariance.yaml` makes it).
+        errors: store of NMC differences (`python main.py predict --config configs/background_errors.yaml`).
         covariance: statistics of B.
         vae: checkpoint of the VAE.
         samples: number of samples drawn from B and from the VAE.
@@ -74,10 +73,10 @@ def main(
         results: directory of the page.
         seed: for w.
     """
-    store, spec = BackgroundErrorStore(errors), StateSpec()
-    if store.names != spec.names:
-        raise UserError(f"{errors}: holds the channels {', '.join(store.names)}; expected {spec}")
-    training, held_out = split_in_time(store.times, validation_fraction, gap_hours)
+    store, spec = SampleStore(errors), StateSpec()
+    if store.spec != spec:
+        raise UserError(f"{errors}: holds the channels {', '.join(store.spec.names)}; expected {spec}")
+    training, held_out = store.split_in_time(validation_fraction, gap_hours)
     streams: dict[str, tuple[int, Iterator[Tensor]]] = {
         "NMC, training": (len(training), stored(store, training)),
         "NMC, held out": (len(held_out), stored(store, held_out)),
@@ -94,11 +93,11 @@ def main(
     write_page(sources, Path(results))
 
 
-def stored(store: BackgroundErrorStore, numbers: range) -> Iterator[Tensor]:
-    """Samples of a store, in batches [B, C, H, W], physical units."""
+def stored(store: SampleStore, numbers: range) -> Iterator[Tensor]:
+    """Samples of a store in batches [B, C, H, W], physical units."""
     for start in range(0, len(numbers), BATCH):
-        batch = torch.stack([store[i] for i in numbers[start : start + BATCH]])
-        yield batch.float() * store.scale[:, None, None]
+        (batch,) = store.__getitems__(list(numbers[start : start + BATCH]))
+        yield store.decode("error", batch)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.profilers import Profiler
 from measuring import wait
 
-from vaevar.assim.cycle.cycle import parts_of
+from vaevar.assim.cycle.callback import parts_of
 from vaevar.errors import UserError
 
 READING, FORECASTER, REST = "reading truth and observations", "forecaster", "the rest"

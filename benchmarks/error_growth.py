@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from vaevar.data.samples.cycle_errors import CycleErrors
+from vaevar.data.samples.store import SampleStore
 from vaevar.data.weather.climatology import load_climatological_std
 from vaevar.forecast import Forecaster
 from vaevar.models.forecaster.fengwu import OnnxForecaster
@@ -43,9 +43,7 @@ def main(
         climatology: std of each channel.
         every: use one sample in ``every``.
     """
-    spec, data = StateSpec(), CycleErrors(path, in_memory=False)
-    data.setup("fit")
-    store = data.store
+    spec, store = StateSpec(), SampleStore(path, ("background", "error", "coverage"))
     forecaster = OnnxForecaster(model, mean, std)
     scale = torch.as_tensor(load_climatological_std(climatology, spec)).float()[:, None, None]
     before = forecaster.history
@@ -53,9 +51,9 @@ def main(
     rows = []
     for number in range(before, len(store), every):
         times = store.times[number - before : number + 1]
-        backgrounds, errors, coverage = data.normalise(
-            store.__getitems__(list(range(number - before, number + 1)))
-        )
+        stored = store.__getitems__(list(range(number - before, number + 1)))
+        backgrounds, errors = store.decode("background", stored[0]), store.decode("error", stored[1])
+        coverage = stored[2]
         # A cycle that restarted in between has no coverage at its beginning.
         if (np.diff(times) == step).all() and bool((coverage[1:].amax((1, 2, 3)) > 0).all()):
             rows.append(sizes(forecaster, backgrounds, backgrounds + errors, scale))

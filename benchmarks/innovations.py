@@ -18,7 +18,6 @@ import numpy as np
 import pandas as pd
 
 from vaevar.data.analysis_times import AnalysisTimes
-from vaevar.data.observations.operator import ObservationOperator
 from vaevar.data.observations.points import Observations
 from vaevar.data.weather.store import WeatherStore
 from vaevar.errors import UserError
@@ -57,7 +56,7 @@ def table(directory: Path, skip: int, lags: list[int]) -> str:
     observed = [data.analysis_time(index).observations for index in range(skip, len(data.times))]
     if any(not np.array_equal(positions(one), positions(observed[0])) for one in observed):
         raise UserError(f"{directory}: the innovations of a moving network cannot be compared")
-    operator = ObservationOperator(data.spec, data.store.grid, observed[0])
+    operator = observed[0].operator(data.spec, data.store.grid)
     rows = []
     for arm in arms:
         store = WeatherStore(arm / "background.zarr", data.spec, data.step_hours)

@@ -8,8 +8,8 @@ have another cache); a warm pass only decompresses and copies. The samples and t
 the number of workers. This makes a store at 0.25°:
 
     python main.py predict --config configs/background_errors.yaml --config configs/era5_errors.yaml \
-        --data.init_args.path data/background_errors_native.zarr --data.init_args.coarsen_to null \
-        --data.init_args.samples_per_file 4
+        --data.init_args.path data/background_errors_native.zarr \
+        --data.init_args.making '{init_args: {coarsen_to: null, samples_per_file: 4}}'
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DistributedSampler
 
-from vaevar.data.samples.background_errors import BackgroundErrorStore
 from vaevar.data.samples.loader import SampleLoader
+from vaevar.data.samples.store import SampleStore
 from vaevar.scripts import run
 
 
@@ -46,10 +46,10 @@ def main(
         passes: number of passes over the store, of each kind.
         json_path: of the results.
     """
-    store = BackgroundErrorStore(path)
-    files = sorted(file for file in (Path(path) / "background_error").rglob("*") if file.is_file())
+    store = SampleStore(path)
+    files = sorted(file for file in (Path(path) / "error").rglob("*") if file.is_file())
     size, samples = sum(file.stat().st_size for file in files), len(store)
-    sample_bytes = np.prod(store[0].shape) * 2
+    sample_bytes = np.prod(store[0][0].shape) * 2
     rows: list[dict] = []
     orders = set()
     for cold in (True, False):
@@ -108,7 +108,7 @@ def _plain(files: list[Path], cold: bool) -> float:
 
 
 def _streamed(
-    store: BackgroundErrorStore, files: list[Path], cold: bool, workers: int, batch_size: int
+    store: SampleStore, files: list[Path], cold: bool, workers: int, batch_size: int
 ) -> tuple[float, list[float]]:
     """Seconds of an epoch, and a number of each sample that identifies it."""
     sampler: DistributedSampler = DistributedSampler(store, 1, 0, seed=0)
@@ -116,12 +116,12 @@ def _streamed(
     if cold:
         _forget(files)
     began, order = time.perf_counter(), []
-    for batch in loader:
-        order += batch[:, 0, 0, 0].tolist()
+    for (errors,) in loader:
+        order += errors[:, 0, 0, 0].tolist()
     return time.perf_counter() - began, order
 
 
-def _decompression(store: BackgroundErrorStore, samples: int) -> float:
+def _decompression(store: SampleStore, samples: int) -> float:
     """Samples per second decompressed by one thread, with the files in the page cache."""
     began = time.perf_counter()
     for number in range(samples):

@@ -10,10 +10,10 @@ import yaml
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from vaevar.cli import LIGHTNINGS_OWN, check_checkpoint, main, mistake_of
+from vaevar.cli import LIGHTNINGS_OWN, check_checkpoint, main
 from vaevar.errors import UserError
 from vaevar.provenance import fingerprint, provenance, sha256
-from vaevar.scripts import read_contents
+from vaevar.scripts import mistake_of, read_contents
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -75,7 +75,7 @@ def test_what_is_no_config_is_refused(content: str | None, tmp_path: Path) -> No
     path = tmp_path / "cycle.yaml"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match=r"cycle\.yaml: (cannot be read as a config|is no config)"):
+    with pytest.raises(UserError, match=r"cycle\.yaml: (cannot be read as a config|not a config)"):
         read_contents([path])
 
 
@@ -94,7 +94,7 @@ def test_fingerprint_follows_settings_and_file_contents(tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_committed_configs_are_yaml_with_known_sections(config: Path) -> None:
     content = yaml.safe_load(config.read_text())
-    assert set(content) <= {"seed_everything", "return_predictions", "model", "data", "trainer"}
+    assert set(content) <= {"name", "seed_everything", "return_predictions", "model", "data", "trainer"}
 
 
 @pytest.mark.parametrize("command", ["fit", "predict"])

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from vaevar.assim.adaptive_lambda import LIMITS, innovation_lambda
+from vaevar.assim.adaptive_lambda import LIMITS, lambda_from_innovations
 from vaevar.assim.control.base import LinearControl
 from vaevar.assim.variational import VariationalAssimilator
 from vaevar.data.observations.errors import ObservationErrors
+from vaevar.data.observations.interpolation import PointInterpolation
 from vaevar.data.observations.networks import ColumnNetwork
-from vaevar.data.observations.operator import ObservationOperator
 from vaevar.data.observations.simulate import simulate
 from vaevar.errors import UserError
 from vaevar.experiments.single_observation.module import background_variance
@@ -35,10 +35,10 @@ def control() -> LinearControl:
     return LinearControl(matrix / math.sqrt(SIZE), SPEC, GRID)
 
 
-def innovations(d: LinearControl, lambda_: float) -> tuple[ObservationOperator, Tensor, Tensor]:
+def innovations(d: LinearControl, lambda_: float) -> tuple[PointInterpolation, Tensor, Tensor]:
     """H, innovations with background errors from B/λ and observation errors from R, and √R."""
     random = torch.Generator().manual_seed(2)
-    operator = ObservationOperator(SPEC, GRID, ColumnNetwork(1000, 0).points(SPEC, TIME))
+    operator = PointInterpolation(SPEC, GRID, ColumnNetwork(1000, 0).points(SPEC, TIME))
     error_std = torch.tensor([0.5, 80.0], dtype=torch.float64).repeat(1000)
     error = d(torch.randn(SIZE, generator=random, dtype=torch.float64)) / lambda_**0.5
     noise = error_std * torch.randn(2000, generator=random, dtype=torch.float64)
@@ -49,9 +49,9 @@ def innovations(d: LinearControl, lambda_: float) -> tuple[ObservationOperator, 
 def test_it_finds_the_lambda_that_errors_were_drawn_with(lambda_: float) -> None:
     d = control()
     operator, innovation, error_std = innovations(d, lambda_)
-    found = innovation_lambda(d, operator, innovation, error_std, d.shape)
+    found = lambda_from_innovations(d, operator, innovation, error_std, d.shape)
     assert found == pytest.approx(lambda_, rel=0.15)
-    assert innovation_lambda(d, operator, innovation, error_std, d.shape) == found
+    assert lambda_from_innovations(d, operator, innovation, error_std, d.shape) == found
 
 
 def test_a_saturating_decoder_is_asked_at_the_size_that_its_controls_have() -> None:
@@ -65,14 +65,14 @@ def test_a_saturating_decoder_is_asked_at_the_size_that_its_controls_have() -> N
     drawn = torch.randn(SIZE, generator=torch.Generator().manual_seed(3), dtype=torch.float64) / 10
     noise = torch.randn(2000, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     innovation = operator(saturating(drawn)) + 1e-3 * error_std * noise
-    found = innovation_lambda(saturating, operator, innovation, 1e-3 * error_std, d.shape)
+    found = lambda_from_innovations(saturating, operator, innovation, 1e-3 * error_std, d.shape)
     assert found == pytest.approx(100.0, rel=0.15)
 
 
 def test_innovations_smaller_than_their_noise_give_the_largest_lambda() -> None:
     d = control()
     operator, innovation, error_std = innovations(d, 1.0)
-    assert innovation_lambda(d, operator, innovation * 1e-3, error_std, d.shape) == LIMITS[1]
+    assert lambda_from_innovations(d, operator, innovation * 1e-3, error_std, d.shape) == LIMITS[1]
 
 
 def test_an_analysis_without_a_lambda_is_that_with_the_one_found() -> None:
@@ -82,9 +82,9 @@ def test_an_analysis_without_a_lambda_is_that_with_the_one_found() -> None:
     truth = State(values + 0.5 * d(torch.randn(SIZE, dtype=torch.float64)), SPEC, GRID)
     made = simulate(truth, ColumnNetwork(300, 1), ObservationErrors(), TIME, 5)
     found = VariationalAssimilator(d, None, dtype="float64")(background, made)
-    operator = ObservationOperator(SPEC, GRID, made)
+    operator = PointInterpolation(SPEC, GRID, made)
     departure, std = torch.tensor(made.value) - operator(values), torch.tensor(made.error_std)
-    expected = innovation_lambda(d, operator, departure, std, d.shape)
+    expected = lambda_from_innovations(d, operator, departure, std, d.shape)
     assert found.diagnostics["lambda"] == pytest.approx(expected, rel=1e-9)
     fixed = VariationalAssimilator(d, expected, dtype="float64")(background, made)
     torch.testing.assert_close(found.state.values, fixed.state.values)
@@ -92,5 +92,6 @@ def test_an_analysis_without_a_lambda_is_that_with_the_one_found() -> None:
 
 def test_one_observation_cannot_tell_a_variance() -> None:
     arm = VariationalAssimilator(control(), None)
+    values = torch.stack([torch.full(GRID.shape, 280.0), torch.full(GRID.shape, 1e5)])
     with pytest.raises(UserError, match="lambda_"):
-        background_variance(arm, ColumnNetwork(1, 0).points(SPEC, TIME))
+        background_variance(arm, State(values, SPEC, GRID), ColumnNetwork(1, 0).points(SPEC, TIME))

@@ -17,8 +17,8 @@ from vaevar.assim.cost import Cost
 from vaevar.assim.minimiser import minimise
 from vaevar.assim.variational import VariationalAssimilator
 from vaevar.data.observations.errors import ObservationErrors
+from vaevar.data.observations.interpolation import PointInterpolation
 from vaevar.data.observations.networks import ColumnNetwork
-from vaevar.data.observations.operator import ObservationOperator
 from vaevar.data.observations.points import Observations
 from vaevar.data.observations.simulate import simulate
 from vaevar.errors import UserError
@@ -77,7 +77,7 @@ def plus(state: State, increment: Tensor) -> State:
 def test_gradient_against_finite_differences() -> None:
     control, here = Bent(), background()
     made = observed(here)
-    operator = ObservationOperator(SPEC, GRID, made)
+    operator = PointInterpolation(SPEC, GRID, made)
     innovation = torch.tensor(made.value) - operator(here.values)
     cost = Cost(control, operator, innovation, torch.tensor(made.error_std), lambda_=4.0)
 
@@ -123,7 +123,7 @@ def test_linear_gaussian_analysis_is_the_blue(lambda_: float) -> None:
     )
     found = variational(here, made)
 
-    operator = ObservationOperator(SPEC, GRID, made)
+    operator = PointInterpolation(SPEC, GRID, made)
     h = operator(torch.eye(SIZE, dtype=torch.float64).reshape(SIZE, *here.values.shape)).T
     b = matrix @ matrix.T / lambda_
     r = torch.diag(torch.tensor(made.error_std) ** 2)
@@ -156,7 +156,7 @@ def test_nonlinear_analysis_recovers_the_truth() -> None:
     w_true = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4)
     truth = plus(here, control(w_true).detach())
     made = observed(truth, columns=60)
-    operator = ObservationOperator(SPEC, GRID, made)
+    operator = PointInterpolation(SPEC, GRID, made)
     made = dataclasses.replace(made, value=operator(truth.values).numpy(), error_std=np.full(len(made), 1e-3))
     variational = VariationalAssimilator(control, iterations=300, tolerance=1e-9, dtype="float64")
     found = variational(here, made)
@@ -220,7 +220,7 @@ def test_no_observations_leave_the_background() -> None:
 def test_perfect_background_stays() -> None:
     here = background()
     made = observed(here)
-    made = dataclasses.replace(made, value=ObservationOperator(SPEC, GRID, made)(here.values).numpy())
+    made = dataclasses.replace(made, value=PointInterpolation(SPEC, GRID, made)(here.values).numpy())
     found = VariationalAssimilator(Bent(), dtype="float64")(here, made)
     torch.testing.assert_close(found.state.values, here.values)
     assert found.diagnostics["iterations"] == 0
@@ -245,7 +245,7 @@ def test_bfloat16_autocast_keeps_the_sums_in_float32() -> None:
     made = observed(plus(here, torch.ones_like(here.values)), columns=40)
     control = Bent(dtype=torch.float32)
     expected = VariationalAssimilator(control)(here, made)
-    operator = ObservationOperator(SPEC, GRID, made).to(torch.float32)
+    operator = PointInterpolation(SPEC, GRID, made).to(torch.float32)
     innovation = torch.tensor(made.value).float() - operator(here.values)
     cost = Cost(control, operator, innovation, torch.tensor(made.error_std).float(), 1.0)
     w = torch.zeros(control.shape)
@@ -270,10 +270,10 @@ def test_increment_on_a_coarser_grid() -> None:
     assert found.state.grid == fine
 
     # H_D interpolates straight from D's grid, so the closed form is that of a state on D's grid.
-    coarse = ObservationOperator(SPEC, GRID, made)
+    coarse = PointInterpolation(SPEC, GRID, made)
     h = coarse(torch.eye(SIZE, dtype=torch.float64).reshape(SIZE, len(SPEC), *GRID.shape)).T
     b, r = square_root() @ square_root().T, torch.diag(torch.tensor(made.error_std) ** 2)
-    d = torch.tensor(made.value) - ObservationOperator(SPEC, fine, made)(here.values)
+    d = torch.tensor(made.value) - PointInterpolation(SPEC, fine, made)(here.values)
     best = (b @ h.T @ torch.linalg.solve(h @ b @ h.T + r, d)).reshape(len(SPEC), *GRID.shape)
     torch.testing.assert_close(increment, regrid(best, SPEC, GRID, fine), rtol=0, atol=1e-5)
 

@@ -54,7 +54,8 @@ def test_limits_are_of_the_right_size() -> None:
     assert 0.2 < bandwidth_gb_per_s("cpu") < 1e4
 
 
-def test_a_case_has_a_peak_of_its_own(tmp_path: Path) -> None:
+def test_a_case_has_a_peak_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(measuring.__file__).parent))
     kept = torch.ones(300_000_000)  # 1.2 GB here, which the other process does not have
     program = tmp_path / "program.py"
     program.write_text(

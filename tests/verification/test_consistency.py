@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaevar.data.observations.operator import ObservationOperator
+from vaevar.data.observations.interpolation import PointInterpolation
 from vaevar.data.observations.points import Observations
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
@@ -39,7 +39,7 @@ def test_departures_are_observed_minus_state() -> None:
     spec, grid = StateSpec(["t2m", "msl"], [], []), Grid.equiangular(3, 4)
     seen = observations(["t2m", "msl"], np.array([283.0, 100_500.0]), np.ones(2))
     values = torch.tensor([280.0, 101_000.0])[:, None, None].expand(2, 3, 4)
-    found = departures(ObservationOperator(spec, grid, seen), State(values, spec, grid), seen)
+    found = departures(PointInterpolation(spec, grid, seen), State(values, spec, grid), seen)
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, [3.0, -500.0], rtol=1e-12)
 

@@ -9,15 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.data.observations.points import Observations
 from vaevar.state import State
-
-
-def add_increment(background: State, increment: Tensor | np.ndarray) -> State:
-    """x_b + increment [C, H, W], in the background's precision and on its device."""
-    values = background.values
-    added = values.double() + torch.as_tensor(increment, dtype=torch.float64, device=values.device)
-    return State(added.to(values.dtype), background.spec, background.grid)
 
 
 @dataclass(frozen=True)
@@ -26,10 +20,10 @@ class Analysis:
 
     Attributes:
         state: x_a, on the background's grid.
-        diagnostics: of a variational analysis: ``j_b`` and ``j_o`` at the minimum,
-            ``j_o_initial`` at the background, ``grad_norm`` and ``initial_grad_norm`` (Euclidean),
-            ``iterations``, ``evaluations`` of J and its gradient, ``chi2`` = 2 J/P (near 1 where
-            B and R are right), ``lambda`` and ``seconds``. Empty for a free run.
+        diagnostics: numbers about the analysis by name. A variational analysis has ``j_b`` and ``j_o`` at
+            the minimum, ``j_o_initial`` at the background, ``grad_norm`` and ``initial_grad_norm``
+            (Euclidean), ``iterations``, ``evaluations`` of J and its gradient, ``chi2`` = 2 J/P (near 1
+            where B and R are right), ``lambda`` and ``seconds``. A free run has none.
     """
 
     state: State
@@ -37,26 +31,32 @@ class Analysis:
 
 
 class Assimilator(nn.Module, ABC):
-    """The base of every method: a background and observations in, an analysis out."""
-
-    def at(self, index: int) -> None:
-        """Told before each analysis of a cycle: its number, 0 for the first, also after a restart."""
-
-    def observed_before(self, coverage: Tensor) -> None:
-        """Told before each analysis of a cycle where earlier ones had observations.
-
-        Args:
-            coverage: [K, H, W], as :mod:`vaevar.data.observations.coverage` has it; all zero at the first
-            analysis.
-        """
+    """The base of every method."""
 
     @abstractmethod
-    def forward(self, background: State, observations: Observations) -> Analysis:
-        """``background.values`` is [C, H, W]; it is not changed."""
+    def forward(
+        self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
+    ) -> Analysis:
+        """Analyse one time.
+
+        Args:
+            background: x_b, [C, H, W]; it is not changed.
+            observations: y, P of them.
+            context: which analysis of a cycle this is.
+        """
 
 
 class FreeRun(Assimilator):
     """No assimilation: the forecast goes on from its own state."""
 
-    def forward(self, background: State, observations: Observations) -> Analysis:
+    def forward(
+        self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
+    ) -> Analysis:
         return Analysis(background, {})
+
+
+def add_increment(background: State, increment: Tensor | np.ndarray) -> State:
+    """x_b + increment [C, H, W], in the background's precision and on its device."""
+    values = background.values
+    added = values.double() + torch.as_tensor(increment, dtype=torch.float64, device=values.device)
+    return State(added.to(values.dtype), background.spec, background.grid)

@@ -1,38 +1,47 @@
-"""The variational cost function J(w)."""
+"""The cost function of every variational method here.
+
+    J(w) = λ/2 ‖w‖² + ½ (y − H(x_b + D(w)))ᵀ R⁻¹ (y − H(x_b + D(w)))
+
+with background x_b, observations y, observation operator H, observation-error covariance R and control
+transform D (Xiao et al., VAE-Var, ICLR 2025). It is computed from the innovation d = y − H(x_b) and the
+observed increment G(δ) = H(x_b + δ) − H(x_b), which is the same:
+
+    J(w) = λ/2 ‖w‖² + ½ (d − G(D(w)))ᵀ R⁻¹ (d − G(D(w))).
+
+Where H is linear, G(δ) = H δ is read straight from D's own grid: the incremental form (Courtier et al.,
+1994). See :meth:`vaevar.data.observations.operator.ObservationOperator.observed_increment`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True)
 class Cost:
-    """J(w) in incremental form.
+    """J(w).
 
-    Args:
-        control: D.
-        operator: H_D, on D's channels and grid.
-        innovation: [P], d = y − H(x_b).
+    Attributes:
+        control: D, from w to an increment δ.
+        observed_increment: G, from an increment to [P].
+        innovation: [P], d.
         error_std: [P], the square root of R's diagonal.
         lambda_: λ.
     """
 
-    def __init__(
-        self,
-        control: Callable[[Tensor], Tensor],
-        operator: Callable[[Tensor], Tensor],
-        innovation: Tensor,
-        error_std: Tensor,
-        lambda_: float,
-    ) -> None:
-        self.control, self.operator = control, operator
-        self.innovation, self.error_std, self.lambda_ = innovation, error_std, lambda_
+    control: Callable[[Tensor], Tensor]
+    observed_increment: Callable[[Tensor], Tensor]
+    innovation: Tensor
+    error_std: Tensor
+    lambda_: float
 
     def terms(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """J_b and J_o, scalars; under autocast only D is computed in reduced precision."""
         increment = self.control(w)
         with torch.autocast(w.device.type, enabled=False):
-            departure = (self.innovation - self.operator(increment)) / self.error_std
+            departure = (self.innovation - self.observed_increment(increment)) / self.error_std
             return 0.5 * self.lambda_ * w.square().sum(), 0.5 * departure.square().sum()

@@ -1,4 +1,4 @@
-"""L-BFGS for the variational cost."""
+"""The minimiser of the variational cost: L-BFGS with a strong-Wolfe line search."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def minimise(
     Args:
         cost: J.
         start: the first w.
-        iterations: at most so many.
+        iterations: the most iterations.
         history: pairs of updates that approximate the inverse Hessian.
         tolerance: stop when the gradient's norm has fallen to this fraction of its first value.
         on_iteration: called with the iterations done, J and its gradient's norm after each.
@@ -68,9 +68,9 @@ def minimise(
     def evaluate() -> Evaluation:
         # The optimiser asks again, at the start of a step, for the point its line search accepted.
         nonlocal evaluations
-        for known in reversed(evaluated):
-            if torch.equal(known.w, w):
-                return known
+        for earlier in reversed(evaluated):
+            if torch.equal(earlier.w, w):
+                return earlier
         evaluations += 1
         j_b, j_o = cost.terms(w)
         (gradient,) = torch.autograd.grad(j_b + j_o, w)
@@ -78,23 +78,23 @@ def minimise(
         return evaluated[-1]
 
     def closure() -> float:
-        here = evaluate()
-        if math.isfinite(here.value) and bool(here.gradient.isfinite().all()):
-            w.grad = here.gradient.clone()
-            return here.value
-        # A trial step too far: with no slope to go by, the line search bisects its bracket.
+        trial = evaluate()
+        if math.isfinite(trial.value) and bool(trial.gradient.isfinite().all()):
+            w.grad = trial.gradient.clone()
+            return trial.value
+        # The trial step was too long. Without a slope the line search bisects its bracket.
         w.grad = torch.full_like(w, math.nan)
         return math.inf
 
-    initial = here = evaluate()
+    initial = current = evaluate()
     if not (math.isfinite(initial.value) and bool(initial.gradient.isfinite().all())):
         raise FloatingPointError(
             f"the cost of the background is not finite (J_b {initial.j_b:g}, J_o {initial.j_o:g}, gradient "
             f"norm {initial.grad_norm:g}): look for NaN in the background and in the control transform"
         )
-    # A first step along the gradient that moves no control by more than its prior standard
-    # deviation and is not beyond 1/λ, where the background term alone would stop it. The
-    # optimiser scales its first step by 1/‖g‖₁, so that is taken out again.
+    # The first step, along the gradient, moves no control variable by more than its prior standard
+    # deviation, and goes no further than 1/λ, where the background term alone would stop it. The
+    # optimiser scales its first step by 1/‖g‖₁; the factor takes that out again.
     slope = float(initial.gradient.abs().max())
     scale = max(1.0, float(initial.gradient.abs().sum()))
     first_step = min(1 / cost.lambda_, 1 / slope) if slope > 0 else 1.0
@@ -109,16 +109,16 @@ def minimise(
         line_search_fn="strong_wolfe",
     )
     done = 0
-    while done < iterations and here.grad_norm > tolerance * initial.grad_norm:
+    while done < iterations and current.grad_norm > tolerance * initial.grad_norm:
         optimiser.step(closure)
-        previous, here = here, evaluate()
-        if not here.value < previous.value:
-            # The limit of the arithmetic: what is left of the descent is below its rounding.
-            here = previous
+        previous, current = current, evaluate()
+        if not current.value < previous.value:
+            # The limit of the arithmetic: the descent that is left is below its rounding.
+            current = previous
             break
         done += 1
-        evaluated[:] = [here]
+        evaluated[:] = [current]
         optimiser.param_groups[0]["lr"] = 1.0
         if on_iteration is not None:
-            on_iteration(done, here.value, here.grad_norm)
-    return Minimum(here, initial, done, evaluations)
+            on_iteration(done, current.value, current.grad_norm)
+    return Minimum(current, initial, done, evaluations)

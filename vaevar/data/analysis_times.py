@@ -24,12 +24,12 @@ HOUR = np.timedelta64(1, "h")
 
 @dataclass(frozen=True)
 class AnalysisTime:
-    """What an analysis is made and judged with.
+    """One analysis time: its observations, and the truth that the analysis is judged by.
 
     Attributes:
         index: 0 for the first analysis.
         time: valid time.
-        truth: the nature run or reanalysis; for scores only, no assimilator sees it.
+        truth: the nature run or reanalysis. For scores only: no assimilator sees it.
         observations: valid at ``time``.
     """
 
@@ -51,16 +51,16 @@ class AnalysisTimes(L.LightningDataModule):
 
     Args:
         source: the truth.
-        start: time of the first analysis; ``lead_hours`` and one more step before it must exist.
-        analyses: how many.
+        start: time of the first analysis. The truth must reach back ``lead_hours`` and one more step.
+        analyses: number of analyses.
         network: where observations are made.
         climatology: ``.npy`` file of the climatological std by channel; sets the humidity errors
             and divides the scores.
-        errors: the observation errors R; the noise has their size.
+        errors: the observation errors R, which are also the size of the noise.
         seed: of the observation noise.
         step_hours: between analyses.
         lead_hours: age of the first background.
-        spec: channels; default FengWu's 69.
+        spec: channels. None: FengWu's 69.
 
     Raises:
         UserError: for a count or an interval that is not positive, or a bad climatology file.
@@ -88,7 +88,7 @@ class AnalysisTimes(L.LightningDataModule):
         try:
             self.start = np.datetime64(start, "h")
         except ValueError:
-            raise UserError(f"data.start: {start!r} is no time; write 2022-01-03T06") from None
+            raise UserError(f"data.start: {start!r} is not a time; write 2022-01-03T06") from None
         self.source, self.network, self.seed = source, network, seed
         self.step_hours, self.lead_hours = step_hours, lead_hours
         self.spec = spec or StateSpec()
@@ -108,21 +108,22 @@ class AnalysisTimes(L.LightningDataModule):
         self.store = self.source.open(self.spec)
 
     def initial_states(self, history: int, index: int = 0) -> torch.Tensor:
-        """The true states that a forecast for analysis number ``index`` starts from, [history, C, H, W].
+        """The true states from which a forecast of ``lead_hours`` reaches analysis number ``index``.
 
-        It is ``lead_hours`` old then, as the first background is.
+        Returns:
+            [history, C, H, W], physical units.
         """
         latest = self.times[index] - self.lead_hours * HOUR
         times = latest - self.step_hours * HOUR * np.arange(history)[::-1]
         return torch.from_numpy(self.store.read(times))
 
     def predict_dataloader(self) -> DataLoader:
-        # An iterable dataset is left alone by Lightning's samplers: every rank sees every time,
-        # since ranks share out the arms, not the times.
+        # Lightning's samplers leave an iterable dataset alone: every rank sees every time, since ranks
+        # share the arms, not the times.
         return DataLoader(_AnalysisStream(self), batch_size=None)
 
     def analysis_time(self, index: int) -> AnalysisTime:
-        """Truth and observations of one analysis; the same whenever and by whomever it is asked."""
+        """Truth and observations of one analysis, the same on every call."""
         time = self.times[index]
         truth = self.store.state(time)
         observations = simulate(truth, self.network, self.errors, time, self.seed)

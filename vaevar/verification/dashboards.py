@@ -9,7 +9,6 @@ from torch.utils.tensorboard import SummaryWriter
 from vaevar.assim.cycle.callback import CycleCallback
 from vaevar.assim.cycle.module import ArmResult, AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
-from vaevar.data.observations.operator import ObservationOperator
 from vaevar.errors import UserError
 from vaevar.verification.consistency import departures, desroziers
 from vaevar.verification.hparams import final_scores, hyperparameters, write_hyperparameters
@@ -95,7 +94,7 @@ class Dashboards(CycleCallback):
             self._write_error_maps(list(module.arms), time, results)
 
     def _write_consistency(self, time: AnalysisTime, results: dict[str, ArmResult]) -> None:
-        operator = ObservationOperator(time.truth.spec, time.truth.grid, time.observations)
+        operator = time.observations.operator(time.truth.spec, time.truth.grid)
         for name, result in results.items():
             before = departures(operator, result.background, time.observations)
             after = departures(operator, result.analysis.state, time.observations)

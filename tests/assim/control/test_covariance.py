@@ -13,8 +13,8 @@ from vaevar.assim.control.base import ControlTransform
 from vaevar.assim.control.covariance import CovarianceControl
 from vaevar.assim.variational import VariationalAssimilator
 from vaevar.data.observations.errors import ObservationErrors
+from vaevar.data.observations.interpolation import PointInterpolation
 from vaevar.data.observations.networks import ColumnNetwork
-from vaevar.data.observations.operator import ObservationOperator
 from vaevar.data.observations.points import Observations
 from vaevar.data.observations.simulate import simulate
 from vaevar.errors import UserError
@@ -67,7 +67,7 @@ def test_analysis_is_the_best_linear_unbiased_estimate(
     size = int(np.prod(control.shape))
     u = control(torch.eye(size, dtype=torch.float64).unflatten(1, control.shape)).flatten(1).T
     b = u @ u.T / lambda_
-    operator = ObservationOperator(SPEC, GRID, made)
+    operator = PointInterpolation(SPEC, GRID, made)
     h = operator(torch.eye(len(b), dtype=torch.float64).unflatten(1, here.values.shape)).T
     r = torch.diag(torch.tensor(made.error_std) ** 2)
     d = torch.tensor(made.value) - operator(here.values)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from vaevar.assim.context import AnalysisContext
 from vaevar.assim.diffda.diffda import DiffDA
 from vaevar.assim.interpolation.linear import LinearInterpolation
 from vaevar.data.observations.errors import ObservationErrors
@@ -100,9 +101,8 @@ def test_the_same_seed_gives_the_same_analysis(denoiser: Denoiser) -> None:
     assert (DiffDA(denoiser, **settings)(background(), observed(background())).state.values == first).all()
     other = DiffDA(denoiser, **settings, seed=1)(background(), observed(background())).state.values
     assert (other != first).any()
-    later = DiffDA(denoiser, **settings)
-    later.at(1)
-    assert (later(background(), observed(background())).state.values != first).any()
+    later = DiffDA(denoiser, **settings)(background(), observed(background()), AnalysisContext(index=1))
+    assert (later.state.values != first).any()
 
 
 def test_the_first_analyses_use_the_48_h_denoiser(denoiser: Denoiser) -> None:
@@ -112,14 +112,14 @@ def test_the_first_analyses_use_the_48_h_denoiser(denoiser: Denoiser) -> None:
     arm = DiffDA(denoiser, second, first_analyses=2, steps=2, jump_length=1, members=1)
     leads = []
     for index in range(4):
-        arm.at(index)
-        leads.append(arm(background(), observed(background())).diagnostics["lead_hours"])
+        analysis = arm(background(), observed(background()), AnalysisContext(index))
+        leads.append(analysis.diagnostics["lead_hours"])
     assert leads == [48, 48, 6, 6]
 
 
 def test_unobserved_channels_have_no_mask_and_the_known_part_is_the_arms_choice(denoiser: Denoiser) -> None:
     columns = observed(background(), count=5)
-    arm = DiffDA(denoiser, known=LinearInterpolation(500.0))
+    arm = DiffDA(denoiser, interpolation=LinearInterpolation(500.0))
     mask = arm.mask(background(), columns.select(columns.variable == "z"))
     assert (mask[2:4].amax((1, 2)) > 0.8).all()
     assert not mask[[0, 1, 4, 5]].any()

@@ -8,7 +8,7 @@ import torch
 
 from vaevar.assim.interpolation.linear import LinearInterpolation
 from vaevar.assim.interpolation.optimal import OptimalInterpolation, fit_lengths_km
-from vaevar.assim.interpolation.places import same_places
+from vaevar.assim.interpolation.places import group_by_places
 from vaevar.constants import EARTH_RADIUS_KM
 from vaevar.data.observations.errors import ObservationErrors
 from vaevar.data.observations.networks import ColumnNetwork
@@ -95,7 +95,7 @@ def test_equal_places_are_one_group_and_repeats_are_averaged_by_precision() -> N
     truth = state()
     errors = ObservationErrors().with_climatology(SPEC, np.ones(len(SPEC)))
     observed = simulate(truth, ColumnNetwork(30), errors, TIME, 0)
-    (group,) = same_places(truth, observed)
+    (group,) = group_by_places(truth, observed)
     assert group.innovation.shape == (len(SPEC), 30)
     first = observed.variable == "u"
     only = group.innovation[4][np.lexsort((observed.longitude[:: len(SPEC)],))]
@@ -103,7 +103,7 @@ def test_equal_places_are_one_group_and_repeats_are_averaged_by_precision() -> N
     assert first.sum() == 60
     twice = t2m([0.0, 0.0], [0.0, 360.0], [281.0, 284.0])
     twice = Observations(**{**vars(twice), "error_std": np.array([1.0, 2.0])})
-    (group,) = same_places(truth, twice)
+    (group,) = group_by_places(truth, twice)
     assert group.innovation.item() == pytest.approx((1 * 1.0 + 0.25 * 4.0) / 1.25)
     assert group.error_std.item() == pytest.approx((1 / 1.25) ** 0.5)
 
@@ -156,7 +156,7 @@ def test_both_improve_on_a_smooth_background_error_and_the_length_is_found() -> 
     for arm in arms:
         after = (arm(state(), observed).state.values - truth.values).square().mean((1, 2))
         assert (after / before).max() < 0.5, arm
-    lengths = fit_lengths_km(same_places(state(), observed), SPEC)
+    lengths = fit_lengths_km(group_by_places(state(), observed), SPEC)
     assert all(200 < length < 2500 for length in lengths.values())
 
 
@@ -168,7 +168,7 @@ def test_a_known_length_is_fitted() -> None:
     covariance = (1 + r) * np.exp(-r) + 0.04 * np.eye(300)
     d = np.linalg.cholesky(covariance) @ random.normal(size=(300, 1))
     observed = t2m(list(latitude), list(longitude), list(280.0 + d[:, 0]), std=0.2)
-    assert fit_lengths_km(same_places(state(), observed), SPEC)["t2m"] == pytest.approx(700.0, rel=0.35)
+    assert fit_lengths_km(group_by_places(state(), observed), SPEC)["t2m"] == pytest.approx(700.0, rel=0.35)
 
 
 @pytest.mark.parametrize("arm", [LinearInterpolation(), OptimalInterpolation(), OptimalInterpolation(None)])

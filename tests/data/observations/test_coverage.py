@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaevar.data.observations.coverage import LENGTHS_KM, MAPS, MEMORIES, after, no_coverage
+from vaevar.data.observations.coverage import LENGTHS_KM, MAPS, MEMORIES, no_coverage, update_coverage
 from vaevar.data.observations.networks import ChangingColumns, ColumnNetwork
 from vaevar.data.observations.points import Points
 from vaevar.errors import UserError
@@ -25,7 +25,7 @@ def points(latitude: list[float], longitude: list[float]) -> Points:
 
 
 def test_maps_are_bumps_about_the_nearest_place() -> None:
-    maps = after(no_coverage(GRID), points([50.0, -80.0], [359.0, 10.0]), GRID)
+    maps = update_coverage(no_coverage(GRID), points([50.0, -80.0], [359.0, 10.0]), GRID)
     assert maps.shape == (MAPS, *GRID.shape)
     latitude, longitude = np.meshgrid(GRID.latitude, GRID.longitude, indexing="ij")
     nearest = np.minimum(
@@ -40,9 +40,9 @@ def test_maps_are_bumps_about_the_nearest_place() -> None:
 
 
 def test_what_is_no_longer_observed_fades() -> None:
-    maps = after(no_coverage(GRID), points([0.0], [0.0]), GRID)
+    maps = update_coverage(no_coverage(GRID), points([0.0], [0.0]), GRID)
     nothing = points([], [])
-    later = after(after(maps, nothing, GRID), nothing, GRID)
+    later = update_coverage(update_coverage(maps, nothing, GRID), nothing, GRID)
     factors = torch.tensor(MEMORIES).repeat(len(LENGTHS_KM))[:, None, None] ** 2
     torch.testing.assert_close(later, maps * factors)
 

@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vaevar.data.observations.errors import ObservationErrors
+from vaevar.data.observations.interpolation import interpolation_weights
 from vaevar.data.observations.networks import ColumnNetwork, SinglePoint
-from vaevar.data.observations.operator import interpolation, representable
+from vaevar.data.observations.operator import representable
 from vaevar.data.observations.points import Observations, Points
 from vaevar.data.observations.simulate import simulate
 from vaevar.errors import UserError
@@ -145,10 +146,10 @@ def test_representable_and_refusal() -> None:
     grid = Grid.gaussian(4)
     assert representable(SMALL, points).tolist() == [True, False, False, False, True, False]
     with pytest.raises(UserError, match=r"4 of 6 observations.*t at 499 hPa.*500 to 850"):
-        interpolation(SMALL, grid, points)
+        interpolation_weights(SMALL, grid, points)
     with pytest.raises(UserError, match="msl:"):
-        interpolation(SMALL, grid, points.select(np.array([5])))
-    interpolation(SMALL, grid, points.select(representable(SMALL, points)))
+        interpolation_weights(SMALL, grid, points.select(np.array([5])))
+    interpolation_weights(SMALL, grid, points.select(representable(SMALL, points)))
 
 
 def test_errors_by_hand() -> None:
@@ -188,7 +189,7 @@ def test_simulated_noise_has_the_size_that_r_says() -> None:
     errors = ObservationErrors(wind=3.0).with_climatology(SMALL, np.array([1, 1, 1, 1, 1e-3, 2e-3]))
     network = ColumnNetwork(4000, seed=1)
     made = simulate(truth, network, errors, NEW_YEAR, seed=2)
-    index, weight = interpolation(SMALL, grid, made)
+    index, weight = interpolation_weights(SMALL, grid, made)
     exact = (truth.values.flatten()[index] * weight).sum(-1).numpy()
     noise = ((made.value - exact) / made.error_std).reshape(4000, len(SMALL))
     # Standard normal, channel by channel and uncorrelated; four standard errors.
@@ -241,7 +242,7 @@ def test_interpolation_of_any_shape(
         longitude=random.uniform(-400, 400, count),
         pressure=np.where(variable == "msl", np.nan, aloft),
     )
-    index, weight = interpolation(spec, grid, points)
+    index, weight = interpolation_weights(spec, grid, points)
     assert index.shape == weight.shape
     assert index.shape[0] == count
     assert (index >= 0).all()

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from vaevar.data.observations.interpolation import PointInterpolation
 from vaevar.data.observations.networks import ColumnNetwork
-from vaevar.data.observations.operator import ObservationOperator
 from vaevar.data.observations.points import Points
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
@@ -26,7 +26,7 @@ def observe(spec: StateSpec, grid: Grid, x: Tensor, *points: tuple[str, float, f
         longitude=np.array(longitude),
         pressure=np.array(pressure),
     )
-    result: list[float] = ObservationOperator(spec, grid, where)(x).tolist()
+    result: list[float] = PointInterpolation(spec, grid, where)(x).tolist()
     return result
 
 
@@ -123,7 +123,7 @@ def test_a_log_pressure_profile_is_exact() -> None:
         longitude=np.linspace(0, 700, 40),
         pressure=pressure,
     )
-    found = ObservationOperator(spec, POLES, points)(x)
+    found = PointInterpolation(spec, POLES, points)(x)
     np.testing.assert_allclose(found.numpy(), np.log(pressure), rtol=1e-13)
 
 
@@ -141,15 +141,15 @@ def test_a_state_of_another_shape_is_refused() -> None:
 
 def test_precision_batches_and_empty() -> None:
     points = ColumnNetwork(6, seed=2).points(SURFACE, np.datetime64("2022-01-01"))
-    double = ObservationOperator(SURFACE, POLES, points)
-    single = ObservationOperator(SURFACE, POLES, points).to(torch.float32)
+    double = PointInterpolation(SURFACE, POLES, points)
+    single = PointInterpolation(SURFACE, POLES, points).to(torch.float32)
     x = torch.randn(2, 4, 3, *POLES.shape, dtype=torch.float64)
     assert double(x).shape == (2, 4, 18)
     torch.testing.assert_close(double(x)[1, 2], double(x[1, 2]), rtol=0, atol=0)
     assert double(x.float()).dtype == torch.float64
     assert single(x.float()).dtype == single(x.bfloat16()).dtype == torch.float32
     torch.testing.assert_close(single(x.float()).double(), double(x), rtol=1e-5, atol=1e-5)
-    nothing = ObservationOperator(SURFACE, POLES, points.select(np.zeros(18, dtype=bool)))
+    nothing = PointInterpolation(SURFACE, POLES, points.select(np.zeros(18, dtype=bool)))
     assert nothing(x).shape == (2, 4, 0)
     assert not double.state_dict()
 
@@ -167,7 +167,7 @@ def test_adjoint(rows: int, half: int, count: int, poles: bool, seed: int) -> No
     grid = Grid.equiangular(rows, 2 * half) if poles else Grid.gaussian(rows, 2 * half)
     spec = StateSpec(surface=["u10", "msl"], upper=["v", "q"], levels=[300, 850])
     points = ColumnNetwork(count, seed).points(spec, np.datetime64("2022-01-01"))
-    operator = ObservationOperator(spec, grid, points)
+    operator = PointInterpolation(spec, grid, points)
     random = torch.Generator().manual_seed(seed)
     x = torch.randn((len(spec), *grid.shape), generator=random, dtype=torch.float64, requires_grad=True)
     y = torch.randn(len(points), generator=random, dtype=torch.float64)
@@ -185,7 +185,7 @@ def test_regrid_is_the_operator_at_every_grid_point(source: Grid) -> None:
     latitude, longitude = (a.ravel() for a in np.meshgrid(target.latitude, target.longitude, indexing="ij"))
     expected = torch.stack(
         [
-            ObservationOperator(
+            PointInterpolation(
                 SURFACE,
                 source,
                 Points(

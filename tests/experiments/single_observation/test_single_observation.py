@@ -10,7 +10,7 @@ from torch import Tensor
 from vaevar.assim.assimilator import FreeRun
 from vaevar.assim.control.base import ControlTransform, LinearControl
 from vaevar.assim.variational import VariationalAssimilator
-from vaevar.data.observations.operator import interpolation
+from vaevar.data.observations.interpolation import interpolation_weights
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.experiments.single_observation.data import Place, SingleObservation, SingleObservations
@@ -58,7 +58,7 @@ def test_a_linear_arm_answers_with_a_column_of_the_covariance() -> None:
     module = SingleObservationModule({"linear": arm, "free": FreeRun()})
     responses = module.predict_step(case, 0)
 
-    index, weight = interpolation(SPEC, GRID, case.observations)
+    index, weight = interpolation_weights(SPEC, GRID, case.observations)
     operator = torch.zeros(root.shape[0], dtype=torch.float64).index_put((index[0],), weight[0])
     column = root @ (root.T @ operator) / lambda_
     variance = float(operator @ column)
@@ -121,7 +121,9 @@ def test_nonlinearity_and_dates() -> None:
     assert abs(ratio - 1) > 0.02
     assert date_table(bent)["depends on the background"][0] == "–"  # with one date nobody knows
     # Small departures see the slope at zero.
-    assert background_variance(VariationalAssimilator(Bent()), batch(1.0).observations) == pytest.approx(1e4)
+    case = batch(1.0)
+    bent_arm = VariationalAssimilator(Bent())
+    assert background_variance(bent_arm, case.background, case.observations) == pytest.approx(1e4)
 
 
 def test_nonlinearity_by_hand() -> None:
@@ -149,7 +151,7 @@ def test_slices_through_the_observation() -> None:
         ({"departures": [500.0, 0.0]}, "departures"),
         ({"departures": [500.0, 500.0]}, "repeats"),
         ({"error_std": 0.0}, "error_std"),
-        ({"variable": "w"}, "unknown variables"),
+        ({"variable": "w"}, "unknown variable .w."),
         ({"variable": "q"}, "no q500"),
         ({"pressure": 100.0}, "no z100"),
         ({"pressure": None}, "pressure"),

@@ -18,7 +18,7 @@ from vaevar.models.forecaster.export import export
 from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.training import ForecasterModule
-from vaevar.models.forecaster.training_cycle import CheapCycle
+from vaevar.models.forecaster.training_cycle import TrainingCycle
 from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
@@ -332,7 +332,7 @@ def test_a_cheap_cycle_needs_lanes_and_single_steps(world, tmp_path):
 
 def test_starts_with_errors_count_by_what_they_leave_possible():
     module = ForecasterModule(**SMALL, cycled=True)
-    module._cycle = CheapCycle(GRID, groups=1, clean=0.0)
+    module._cycle = TrainingCycle(GRID, groups=1, clean=0.0)
     batch = torch.randn(2, 3, 2, 8, 16)
     module._cycle.start(batch)
     module._cycle.proceed(batch, batch[:, 1], batch[:, 2] + 1.0)

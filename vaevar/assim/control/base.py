@@ -1,7 +1,7 @@
 """Control transforms D: from a control vector with unit covariance to an increment.
 
 A variational analysis is x = x_b + D(w). In 3DVar D is a square root of B, in VAE-Var the decoder
-of a VAE; swapping D is all that distinguishes them.
+of a VAE. The methods differ in D alone.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from vaevar.assim.context import AnalysisContext
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
 
 
 class ControlTransform(nn.Module, ABC):
-    """The base of every D. A module, so that devices follow; a class that configs can choose.
+    """The base of every D: a module, so that it moves to a device, and a class that configs can choose.
 
     Attributes:
         spec, grid: of the increments it makes. The grid may be coarser than the background's.
@@ -29,15 +30,14 @@ class ControlTransform(nn.Module, ABC):
     def shape(self) -> tuple[int, ...]:
         """Shape of w, which is standard normal a priori."""
 
-    def given(self, background: State, coverage: Tensor | None) -> None:
-        """Told before each analysis, for a D that depends on the day.
+    def for_analysis(self, background: State, context: AnalysisContext) -> ControlTransform:
+        """The transform of one analysis, for a D that depends on the day; by default D itself.
 
         Args:
             background: x_b.
-            coverage: [K, H, W], where earlier analyses had observations
-            (:mod:`vaevar.data.observations.coverage`); none
-                outside a cycle.
+            context: the analysis, and where earlier ones had observations.
         """
+        return self
 
     @abstractmethod
     def forward(self, w: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vaevar.assim.context import AnalysisContext
 from vaevar.assim.control.base import ControlTransform
 from vaevar.data.observations.coverage import no_coverage
 from vaevar.errors import UserError
@@ -16,12 +17,12 @@ from vaevar.state import State
 
 
 class ConditionalControl(ControlTransform):
-    """D(w; c) of :class:`vaevar.models.conditional.vae.ConditionalVAE`: linear in w, another one each day.
+    """D(w; c) of :class:`vaevar.models.conditional.vae.ConditionalVAE`: linear in w, different each day.
 
     Args:
         checkpoint: path of a checkpoint, or a model already in memory.
-        strength: s is multiplied by it: 1 believes all that the VAE says of the day, 0 is 3DVar with the B
-            it began as. What is learned of few samples wants shrinking, like λ tuned on the validation
+        strength: multiplies s: 1 trusts all that the VAE says of the day, 0 is 3DVar with the B it started
+            from. What is learned from few samples needs shrinking; like λ it is tuned on the validation
             period (docs/vaevar.md).
 
     Raises:
@@ -38,15 +39,14 @@ class ConditionalControl(ControlTransform):
         else:
             self.vae = ConditionalVAE.load(checkpoint).requires_grad_(False)
         self.spec, self.grid = self.vae.spec, self.vae.grid
-        self._scales: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self.vae.latent_shape)
 
     @torch.no_grad()
-    def given(self, background: State, coverage: Tensor | None) -> None:
-        """Compute what depends on the day: once per analysis.
+    def for_analysis(self, background: State, context: AnalysisContext) -> ControlTransform:
+        """D(·; c) of one day.
 
         Raises:
             UserError: for a background on another grid than the VAE's.
@@ -56,15 +56,27 @@ class ConditionalControl(ControlTransform):
                 f"the conditional VAE was trained on {self.grid}, the background is on {background.grid}"
             )
         values = background.values.float()
-        coverage = no_coverage(self.grid).to(values) if coverage is None else coverage.to(values)
-        self._scales = self.strength * self.vae.scales(values[None], coverage[None])
+        coverage = no_coverage(self.grid) if context.coverage is None else context.coverage
+        scales = self.vae.scales(values[None], coverage.to(values)[None])
+        return _ControlOfTheDay(self.vae, self.strength * scales)
 
     def forward(self, w: Tensor) -> Tensor:
-        """[n, (lmax + 1)²] -> [C, H, W] in physical units.
+        """D(w) of no particular day, U w of the VAE's first B: [n, (lmax + 1)²] -> [C, H, W]."""
+        return self.vae.transform(w)
 
-        Raises:
-            RuntimeError: before :meth:`given`.
-        """
-        if self._scales is None:
-            raise RuntimeError("call given() with the background first")
-        return self.vae.decode(w[None], self._scales)[0]
+
+class _ControlOfTheDay(ControlTransform):
+    """D(·; c) for given scales s(c), [1, b, n, H, W]."""
+
+    def __init__(self, vae: ConditionalVAE, scales: Tensor) -> None:
+        super().__init__()
+        self.vae, self.scales = vae, scales
+        self.spec, self.grid = vae.spec, vae.grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.vae.latent_shape)
+
+    def forward(self, w: Tensor) -> Tensor:
+        """[n, (lmax + 1)²] -> [C, H, W] in physical units."""
+        return self.vae.decode(w[None], self.scales)[0]

@@ -20,12 +20,12 @@ class CovarianceControl(ControlTransform):
 
     Args:
         statistics: path of the netCDF file, or statistics already in memory.
-        nlat, nlon: H and W of the increments' grid; by default the grid of the statistics.
+        nlat, nlon: H and W of the grid of the increments. None: the grid of the statistics.
         gaussian: Gaussian latitudes; otherwise equiangular with both poles.
         dtype: precision of U.
 
     Raises:
-        UserError: for a file that is missing, damaged or something else, or a grid that cannot
+        UserError: for a file that is missing, damaged or of another kind, or a grid that cannot
             carry the truncation.
     """
 

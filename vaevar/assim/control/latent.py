@@ -1,6 +1,6 @@
 """The latent control transform of VAE-Var: the decoder of a VAE of background errors.
 
-Three ways to make an increment of a decoder's output, since that is not zero at w = 0: the odd part of
+A decoder's output is not zero at w = 0. There are three ways to make an increment of it: the odd part of
 the decoder (the default), its departure from D(0), and the output itself, as published.
 """
 
@@ -19,7 +19,7 @@ from vaevar.state import StateSpec
 
 
 class Decoder(Protocol):
-    """What is asked of a VAE: :class:`vaevar.models.vae.vae.VAE` has it."""
+    """The part of a VAE that is used here (:class:`vaevar.models.vae.vae.VAE`)."""
 
     spec: StateSpec
     grid: Grid
@@ -36,10 +36,10 @@ class LatentControl(ControlTransform):
     """D(w) = σ_b · ½ (decoder(w) − decoder(−w)), σ_b the background-error std by channel and latitude.
 
     An error is as likely as its opposite, and a VAE trained on both (``flip_sign``) has opposite codes
-    for them; but its decoder has an even part all the same. That part is an increment which does not
-    depend on the sign of what is observed: it is added to every analysis, and a cycle drifts off.
-    Departures from decoder(0) do not take it out: w = 0 is a singular place for a decoder with
-    normalising layers, and the even part is nearly whole again a little way off.
+    for them, but its decoder still has an even part. That part is an increment whose sign does not
+    depend on the observations: it is added to every analysis, and a cycle drifts away. Departures from
+    decoder(0) do not remove it: w = 0 is a singular point of a decoder with normalising layers, and the
+    even part is nearly complete again a short distance away.
 
     Args:
         checkpoint: path of a VAE checkpoint, or a VAE already in memory.
@@ -53,7 +53,7 @@ class LatentControl(ControlTransform):
         if isinstance(checkpoint, nn.Module):
             self.decoder = checkpoint
         else:
-            # Its own copy, only ever applied: without gradients of its parameters memory is saved.
+            # Its own copy, for evaluation only: without gradients of its parameters it takes less memory.
             self.decoder = VAE.load(checkpoint).eval().requires_grad_(False)
         vae = self._vae
         self.spec, self.grid = vae.spec, vae.grid
@@ -87,7 +87,7 @@ class LatentControl(ControlTransform):
 class CentredLatentControl(LatentControl):
     """D(w) = σ_b · (decoder(w) − decoder(0)).
 
-    The output at zero is computed once: after a change of the decoder's weights make a new one.
+    The output at zero is computed once: make a new object after a change of the decoder's weights.
     """
 
     def __init__(self, checkpoint: str | Path | nn.Module) -> None:
@@ -100,8 +100,8 @@ class CentredLatentControl(LatentControl):
     def _decoded_origin(self, w: Tensor) -> Tensor:
         """decoder(0), computed once for each device and precision.
 
-        Precision matters: were it subtracted from an output of lower precision, the difference
-        between the two would be left behind as a spurious increment.
+        Precision matters: subtracted from an output of lower precision it would leave their difference
+        as a spurious increment.
         """
         kind = w.device.type
         reduced = torch.is_autocast_enabled(kind)

@@ -6,11 +6,9 @@ from typing import Any
 
 import lightning as L
 
-from vaevar.assim.cycle.cycle import parts_of
 from vaevar.assim.cycle.module import ArmResult, AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
-
-Results = dict[str, ArmResult]
+from vaevar.errors import UserError
 
 
 class CycleCallback(L.Callback):
@@ -77,3 +75,18 @@ class CycleCallback(L.Callback):
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.after_cycle(*parts_of(trainer, pl_module))
+
+
+def parts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[AssimilationModule, AnalysisTimes]:
+    """The module and the data of a cycling predict.
+
+    Raises:
+        UserError: when they are of other classes.
+    """
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(pl_module, AssimilationModule) or not isinstance(data, AnalysisTimes):
+        raise UserError(
+            "a cycle needs an AssimilationModule over AnalysisTimes, not "
+            f"{type(pl_module).__name__} over {type(data).__name__}"
+        )
+    return pl_module, data

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.assim.assimilator import Analysis, Assimilator
+from vaevar.assim.context import AnalysisContext
 from vaevar.data.analysis_times import AnalysisTime
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
@@ -27,15 +28,17 @@ class ArmResult:
 class AssimilationModule(L.LightningModule):
     """Experiment arms side by side: each a named assimilator with its own cycle.
 
-    ``trajectories`` holds what an arm of this rank knows: its last ``forecaster.history`` states,
-    the last of them the background of analysis number ``next_index``; ``coverage`` is where it was
-    observed before (:mod:`vaevar.data.observations.coverage`). :class:`vaevar.assim.cycle.cycle.Cycle` fills
-    and advances
-    them.
+    :class:`vaevar.assim.cycle.cycle.Cycle` fills the attributes below and advances them.
 
     Args:
         forecaster: makes the backgrounds.
         arms: assimilators by name; names become directories.
+
+    Attributes:
+        trajectories: for each arm of this rank its last ``forecaster.history`` states; the last of them is
+            the background of analysis number ``next_index``.
+        coverage: where each arm was observed before (:mod:`vaevar.data.observations.coverage`).
+        directory: of the run, such as ``runs/cycle_sparse``.
 
     Raises:
         UserError: for no arms, or a name that cannot be a directory.
@@ -53,7 +56,7 @@ class AssimilationModule(L.LightningModule):
         self.directory: Path
 
     def setup(self, stage: str) -> None:
-        """Find the run directory, such as ``runs/cycle_sparse``: the logger's.
+        """Take the logger's directory as the run directory.
 
         Raises:
             UserError: when the trainer has no logger to name it.
@@ -61,27 +64,36 @@ class AssimilationModule(L.LightningModule):
         self.directory = run_directory(self.trainer)
 
     def local_arms(self) -> list[str]:
-        """The arms of this rank; ranks share them out in turn."""
+        """The arms of this rank: ranks take turns."""
         return list(self.arms)[self.global_rank :: self.trainer.world_size]
 
     def on_predict_start(self) -> None:
+        """Callbacks have come first.
+
+        Raises:
+            UserError: when no ``Cycle`` among them has made the first backgrounds, or in inference mode.
+        """
+        if not all(name in self.trajectories for name in self.local_arms()):
+            raise UserError(
+                "no arm has a background: add vaevar.assim.cycle.cycle.Cycle to the callbacks of the trainer"
+            )
         require_gradients()
 
     def predict_step(self, batch: AnalysisTime, batch_idx: int) -> dict[str, ArmResult]:
-        """Analyse one time with every arm of this rank that has not done so in an earlier run."""
+        """Analyse one time with every arm of this rank, unless an earlier run has done so."""
         results = {}
         for name, trajectory in self.trajectories.items():
             if self.next_index[name] > batch.index:
                 continue
             background = State(trajectory[-1], batch.truth.spec, batch.truth.grid)
-            self.arms[name].at(batch.index)
-            self.arms[name].observed_before(self.coverage[name])
-            results[name] = ArmResult(background, self.arms[name](background, batch.observations))
+            context = AnalysisContext(batch.index, batch.time, self.coverage[name])
+            analysis = self.arms[name](background, batch.observations, context)
+            results[name] = ArmResult(background, analysis)
         return results
 
 
 def run_directory(trainer: L.Trainer) -> Path:
-    """The logger's directory; for ``setup``, where all ranks are: asking is a collective operation.
+    """The logger's directory. Call it in ``setup`` on all ranks: asking is a collective operation.
 
     Raises:
         UserError: when the trainer has no logger to name it.
@@ -93,7 +105,7 @@ def run_directory(trainer: L.Trainer) -> Path:
 
 
 def require_gradients() -> None:
-    """Check that a trainer lets analyses have gradients.
+    """Check that the trainer allows gradients.
 
     Raises:
         UserError: in inference mode.
@@ -103,7 +115,7 @@ def require_gradients() -> None:
 
 
 def check_arms(arms: dict[str, Assimilator]) -> None:
-    """Check the names of experiment arms, of which directories and files are named.
+    """Check the names of experiment arms: directories and files are named after them.
 
     Raises:
         UserError: for no arms, or a name that cannot be a directory.

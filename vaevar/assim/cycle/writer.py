@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import numpy as np
 
 from vaevar.assim.cycle.callback import CycleCallback
@@ -15,7 +18,15 @@ class StateWriter(CycleCallback):
 
     Both are forecast stores: ``time`` is the initial time and ``prediction_timedelta`` the lead. An
     analysis is a 0 h forecast; a background starts one step before its valid time.
+
+    Args:
+        states: which of the two; an empty list writes neither.
     """
+
+    def __init__(
+        self, states: Sequence[Literal["background", "analysis"]] = ("background", "analysis")
+    ) -> None:
+        self.states = tuple(states)
 
     def after_analysis(
         self,
@@ -27,7 +38,8 @@ class StateWriter(CycleCallback):
         leads = {"background": np.timedelta64(data.step_hours, "h"), "analysis": 0 * HOUR}
         for name, result in results.items():
             states = {"background": result.background, "analysis": result.analysis.state}
-            for kind, state in states.items():
+            for kind in self.states:
+                state = states[kind]
                 path = module.directory / name / f"{kind}.zarr"
                 if time.index == 0 or not path.is_dir():
                     attrs = {

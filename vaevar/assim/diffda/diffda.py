@@ -2,18 +2,17 @@
 
 Huang et al., "DiffDA: a Diffusion Model for Weather-scale Data Assimilation", ICML 2024:
 
-    x_a = x_b + std · r,   r ~ p(residual | x_b), known near the observations,
+    x_a = x_b + std · r,   r ~ p(residual | x_b), prescribed near the observations,
 
-where the denoiser p was trained on forecasts of one lead time and :mod:`vaevar.assim.diffda.repaint` draws
-from
+The denoiser p was trained on forecasts of one lead time, and :mod:`vaevar.assim.diffda.repaint` draws from
 it. The known part is an interpolation of the observations to the grid, minus the background. Published
 settings: 300 steps, jumps of 10, 10 resamples (2910 network evaluations), bumps 1.5 cells wide, and two
-denoisers: that of 48 h forecasts for the first two analyses of a cycle, that of 6 h forecasts from then on.
+denoisers: one of 48 h forecasts for the first two analyses of a cycle, then one of 6 h forecasts.
 
-What differs from the authors' code: the interpolation takes innovations, not values (they krige values
-with 9 neighbours, and subtract the forecast afterwards, so that between observations the known part
-holds the error of interpolating the weather itself); bumps are cyclic in longitude; several samples may
-be drawn at once, of which the mean is the analysis.
+Differences from the authors' code: the interpolation takes innovations, not values (they krige values with
+9 neighbours and subtract the forecast afterwards, so that between observations the known part has the error
+of interpolating the weather itself); bumps are cyclic in longitude; several samples may be drawn at once,
+and their mean is the analysis.
 """
 
 from __future__ import annotations
@@ -26,9 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.assim.assimilator import Analysis, Assimilator, add_increment
+from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.assim.diffda.repaint import repaint, soft_mask, walk
 from vaevar.assim.interpolation.linear import LinearInterpolation
-from vaevar.assim.interpolation.places import same_places
+from vaevar.assim.interpolation.places import group_by_places
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.models.diffusion.denoiser import Denoiser
@@ -40,17 +40,15 @@ class DiffDA(Assimilator):
 
     Args:
         checkpoint_48h: the denoiser of 48 h forecasts: a file, or a Denoiser in memory.
-        checkpoint_6h: that of 6 h forecasts; none to use the first one throughout.
-        first_analyses: how many analyses of a cycle use the 48 h denoiser; published 2.
+        checkpoint_6h: the denoiser of 6 h forecasts. None: use the first one throughout.
+        first_analyses: number of analyses of a cycle that use the 48 h denoiser; published 2.
         steps: DDIM steps; published 300.
         jump_length, resamples: of RePaint; published 10 and 10.
         members: samples drawn at once; the analysis is their mean. Published 1.
         mask_width: width of the bumps in grid cells; published 1.5.
-        known: makes the known part out of background and observations.
-        seed: of the noise, which depends on it, the analysis' number and the observations alone.
-
-    Attributes:
-        index: the number of the analysis in its cycle, as told by :meth:`at`.
+        interpolation: makes the known part, from the background and the observations. None:
+            ``LinearInterpolation(2000.0)``.
+        seed: of the noise, which depends on it, the number of the analysis and the observations alone.
 
     Raises:
         UserError: for a setting out of range, or a checkpoint that is missing or of another model.
@@ -66,7 +64,7 @@ class DiffDA(Assimilator):
         resamples: int = 2,
         members: int = 4,
         mask_width: float = 1.5,
-        known: Assimilator | None = None,
+        interpolation: Assimilator | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -82,18 +80,17 @@ class DiffDA(Assimilator):
                 raise UserError(f"DiffDA: steps {steps} are not within 1 to {denoiser.schedule.steps}")
         self.first_analyses, self.steps, self.members = first_analyses, steps, members
         self.jump_length, self.resamples, self.mask_width = jump_length, resamples, mask_width
-        self.known = LinearInterpolation(2000.0) if known is None else known
-        self.seed, self.index = seed, 0
+        self.interpolation = LinearInterpolation(2000.0) if interpolation is None else interpolation
+        self.seed = seed
 
     @property
     def evaluations(self) -> int:
         """Network evaluations of one analysis, each of ``members`` fields."""
-        return sum(there < here for here, there in walk(self.steps, self.jump_length, self.resamples))
+        return sum(target < place for place, target in walk(self.steps, self.jump_length, self.resamples))
 
-    def at(self, index: int) -> None:
-        self.index = index
-
-    def forward(self, background: State, observations: Observations) -> Analysis:
+    def forward(
+        self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
+    ) -> Analysis:
         """Sample; the same background, observations, number and seed give the same analysis.
 
         Diagnostics: ``evaluations`` of the network, ``lead_hours`` of the denoiser used, ``spread``, the
@@ -104,7 +101,7 @@ class DiffDA(Assimilator):
                 observation is of no channel of the state.
         """
         began = time.perf_counter()
-        samples, denoiser = self.samples(background, observations)
+        samples, denoiser = self.samples(background, observations, context)
         increment = samples.mean(0) * denoiser.residual_std
         variance = background.grid.area_mean(samples.var(0, unbiased=self.members > 1))
         diagnostics = {
@@ -115,9 +112,11 @@ class DiffDA(Assimilator):
         }
         return Analysis(add_increment(background, increment), diagnostics)
 
-    def samples(self, background: State, observations: Observations) -> tuple[Tensor, Denoiser]:
+    def samples(
+        self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
+    ) -> tuple[Tensor, Denoiser]:
         """The ensemble of residuals [members, C, H, W] in units of the residual's std, and its denoiser."""
-        denoiser = self.denoiser_48h if self.index < self.first_analyses else self.denoiser_6h
+        denoiser = self.denoiser_48h if context.index < self.first_analyses else self.denoiser_6h
         if background.spec != denoiser.spec or background.grid != denoiser.grid:
             raise UserError(
                 f"the denoiser was made for {denoiser.spec} on {denoiser.grid}, the background is "
@@ -127,10 +126,10 @@ class DiffDA(Assimilator):
         with torch.inference_mode(False), torch.no_grad():
             values = background.values.float()
             condition = denoiser.condition(values)[None]
-            interpolated = self.known(background, observations).state.values
+            interpolated = self.interpolation(background, observations, context).state.values
             known = ((interpolated.double() - background.values.double()) / denoiser.residual_std).float()
             # Drawn on the host, so that all devices see the same noise.
-            generator = torch.Generator().manual_seed(self._key(observations))
+            generator = torch.Generator().manual_seed(self._seed_of(context.index, observations))
             shape = (self.members, *values.shape)
             drawn = repaint(
                 lambda x, step: denoiser.clean(x, condition, step).float(),
@@ -145,19 +144,19 @@ class DiffDA(Assimilator):
         return drawn, denoiser
 
     def mask(self, background: State, observations: Observations) -> Tensor:
-        """m, [C, H, W]: each channel's own places, zero for a channel that is not observed."""
+        """m, [C, H, W]: bumps at the places of each channel, zero for a channel that is not observed."""
         grid = background.grid
         latitude, longitude = torch.tensor(grid.latitude.copy()), torch.tensor(grid.longitude.copy())
         mask = torch.zeros(len(background.spec), *grid.shape)
-        for group in same_places(background, observations):
+        for group in group_by_places(background, observations):
             places = torch.from_numpy(group.latitude), torch.from_numpy(group.longitude)
             bumps = soft_mask(*places, latitude, longitude, self.mask_width)
             mask[torch.from_numpy(group.channel)] = bumps.float()
         return mask
 
-    def _key(self, observations: Observations) -> int:
+    def _seed_of(self, index: int, observations: Observations) -> int:
         """The seed of one analysis' noise."""
-        digest = hashlib.sha256(f"{self.seed} {self.index}".encode())
+        digest = hashlib.sha256(f"{self.seed} {index}".encode())
         for array in (observations.value, observations.latitude, observations.longitude):
             digest.update(array.tobytes())
         return int.from_bytes(digest.digest()[:8], "little") >> 1

@@ -8,12 +8,12 @@ DiffDA's soft mask m in place of a hard one. At each step, from noise level ᾱ 
     unknown = √ᾱ' r̂ + √(1 − ᾱ') ε̂,   known = √ᾱ' k + √(1 − ᾱ') ε,
     x ← m · known + (1 − m) · unknown,
 
-and after every ``jump_length`` steps x is noised again by as many, and they are repeated, ``resamples``
-times in all: this harmonises what is known with what the network makes of it.
+After every ``jump_length`` steps x is noised again by as many steps and these are repeated, ``resamples``
+times in all. This harmonises the known part with the rest of the sample.
 
-Why this is not a library's: ``diffusers`` has a RePaint scheduler, but with a hard mask and clipping of
-images to [−1, 1], and brings a model hub's client along; ``azula`` needs torchvision, which the
-processors' builds of torch here do not have. It is a page of formulas.
+Why this is not taken from a library: ``diffusers`` has a RePaint scheduler, but with a hard mask and
+clipping of images to [−1, 1], and it brings a model hub's client along; ``azula`` needs torchvision, which
+has no build for the CPU version of torch used here.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from torch import Tensor
 def walk(steps: int, jump_length: int, resamples: int) -> Iterator[tuple[int, int]]:
     """Pairs (from, to) of places on the way from ``steps`` to 0: down by one, or up by a jump.
 
-    With 300 steps, jumps of 10 and 10 resamples, 2910 of the pairs lead down: the published schedule.
-    Like there, there is a jump from every multiple of ``jump_length`` but the last before ``steps``.
+    With 300 steps, jumps of 10 and 10 resamples, 2910 of the pairs lead down: the published schedule. As
+    published, there is a jump from every multiple of ``jump_length`` except the last before ``steps``.
     """
     left = dict.fromkeys(range(0, steps - jump_length, jump_length), resamples - 1)
     place = steps
@@ -59,7 +59,7 @@ def repaint(
         known: [C, H, W] or [B, C, H, W], k.
         mask: [C, H, W], m in [0, 1].
         noise: makes standard normal fields [B, C, H, W].
-        steps: those of the T that are taken, from T down, 0 last.
+        steps: the subset of the T steps that is taken, from T down to 0.
         jump_length, resamples: as in :func:`walk`; 1 resample is plain DDIM.
 
     Returns:
@@ -68,15 +68,15 @@ def repaint(
     levels = [float(signal[step]) for step in reversed(steps)]  # ᾱ by place, 1 at place 0
     numbers = list(reversed(steps))
     x = noise()
-    for here, there in walk(len(levels) - 1, jump_length, resamples):
-        now, then = levels[here], levels[there]
-        if there > here:
+    for place, target in walk(len(levels) - 1, jump_length, resamples):
+        now, then = levels[place], levels[target]
+        if target > place:
             x = (then / now) ** 0.5 * x + (1 - then / now) ** 0.5 * noise()
             continue
-        estimate = clean(x, numbers[here])
+        estimate = clean(x, numbers[place])
         remaining = (x - now**0.5 * estimate) / (1 - now) ** 0.5
         unknown = then**0.5 * estimate + (1 - then) ** 0.5 * remaining
-        observed = then**0.5 * known + (1 - then) ** 0.5 * noise() if there else known
+        observed = then**0.5 * known + (1 - then) ** 0.5 * noise() if target else known
         x = mask * observed + (1 - mask) * unknown
     return x
 
@@ -84,7 +84,7 @@ def repaint(
 def soft_mask(
     latitude: Tensor, longitude: Tensor, grid_latitude: Tensor, grid_longitude: Tensor, width: float
 ) -> Tensor:
-    """The largest of Gaussian bumps around observed places, on the grid: [H, W], 1 at a place.
+    """The largest of the Gaussian bumps around observed places, on the grid: [H, W], 1 at a place.
 
     m = max_i exp(−(Δrow² + (cos φ Δcolumn)²) / (2 width²)), distances in grid cells, cyclic in longitude,
     with φ the latitude of the grid point, so that bumps are round on the sphere.
@@ -95,7 +95,7 @@ def soft_mask(
         width: cells; published 1.5.
     """
     cells = len(grid_longitude) / 360.0
-    # Rows are not quite evenly spaced on a Gaussian grid: a cell is their mean distance.
+    # Rows are not quite evenly spaced on a Gaussian grid: a cell is their mean spacing.
     height = float((grid_latitude[0] - grid_latitude[-1]) / (len(grid_latitude) - 1))
     rows = (grid_latitude[:, None] - latitude) / height  # [H, N]
     apart = torch.remainder(grid_longitude[:, None] - longitude + 180.0, 360.0) - 180.0

@@ -1,9 +1,10 @@
-"""The simplest assimilator: innovations spread linearly between the places where they were found.
+"""The simplest assimilator: innovations interpolated linearly between the places of observation.
 
     x_a = x_b + τ(r) I(d),   d = y − H(x_b),
 
-where I interpolates on the sphere's triangulation, and τ, of the distance r to the nearest place, is
-1 up to half of the range, falls as cos² and is 0 from the range on. Winds are interpolated by component.
+where I interpolates on the sphere's triangulation. The taper τ depends on the distance r to the nearest
+place: 1 up to half of the range, then falling as cos² to 0 at the range. Winds are interpolated by
+component.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from vaevar.assim.assimilator import Analysis, Assimilator, add_increment
-from vaevar.assim.interpolation.places import Places, same_places
+from vaevar.assim.context import STANDALONE, AnalysisContext
+from vaevar.assim.interpolation.places import Places, group_by_places
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
@@ -23,8 +25,8 @@ from vaevar.sphere.interpolation import grid_vectors, nearest_km, unit_vectors
 from vaevar.sphere.triangulation import barycentric
 from vaevar.state import State
 
-# Where nothing is observed within the range, these places (± each axis) hold the increment at zero,
-# so that the triangles cover the sphere also for a handful of observations.
+# Where nothing is observed within the range, these places (± each axis) hold the increment at zero, so
+# that the triangles cover the sphere even for a handful of observations.
 _ANCHORS = np.concatenate([np.eye(3), -np.eye(3)])
 
 
@@ -38,10 +40,10 @@ def interpolate(places: Sequence[Places], channels: int, grid: Grid, range_km: f
     """τ I(d): groups of innovations -> [C, H, W] float64, zero for channels without any.
 
     Args:
-        places: as :func:`vaevar.assim.interpolation.places.same_places` makes them.
+        places: from :func:`vaevar.assim.interpolation.places.group_by_places`.
         channels: C.
         grid: of the result.
-        range_km: from where on the increment is zero.
+        range_km: distance from which the increment is zero.
     """
     increment = np.zeros((channels, grid.shape[0] * grid.shape[1]))
     targets = grid_vectors(grid)
@@ -59,7 +61,7 @@ class LinearInterpolation(Assimilator):
     """The background plus innovations interpolated linearly on the sphere's triangulation.
 
     Args:
-        range_km: where the nearest observation is farther than this the background is left alone.
+        range_km: beyond this distance from the nearest observation the background is not changed.
 
     Raises:
         UserError: for a range that is not positive.
@@ -71,13 +73,15 @@ class LinearInterpolation(Assimilator):
             raise UserError(f"LinearInterpolation: range_km is {range_km}, must be positive")
         self.range_km = range_km
 
-    def forward(self, background: State, observations: Observations) -> Analysis:
+    def forward(
+        self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
+    ) -> Analysis:
         """Interpolate; without observations the background is the analysis.
 
         Raises:
             UserError: for an observation that is of no channel of the state.
         """
         began = time.perf_counter()
-        groups = same_places(background, observations)
+        groups = group_by_places(background, observations)
         increment = interpolate(groups, len(background.spec), background.grid, self.range_km)
         return Analysis(add_increment(background, increment), {"seconds": time.perf_counter() - began})

@@ -2,14 +2,14 @@
 
     x_a = x_b + σ_b² C_go (σ_b² C_oo + R)⁻¹ d,   d = y − H(x_b),
 
-with correlations C between observed places (o) and from them to grid points (g) that fall with the
+with correlations C between observed places (o) and from these to grid points (g). They decrease with
 distance r over a length L: Gaussian, exp(−r²/2L²), or second-order autoregressive (SOAR),
-(1 + r/L) exp(−r/L). r is the chord, not the arc (2 % shorter at 4000 km): what is positive definite
-in space is so on the sphere, and with arcs neither function would be (Gneiting, 2013, Bernoulli 19).
+(1 + r/L) exp(−r/L). r is the chord, not the arc (2 % shorter at 4000 km): a function that is positive
+definite in space is so on the sphere, and with arcs neither would be (Gneiting, 2013, Bernoulli 19).
 
-What it needs to know of the background's error comes from the innovations, never from the truth:
-since E d² = σ_b² + σ_o², σ_b is estimated channel by channel at each analysis; and L is given, or
-fitted to the products of innovations at pairs of places, E d_i d_j = σ_b² C(r_ij) for i ≠ j.
+The statistics of background errors come from the innovations, never from the truth. Since
+E d² = σ_b² + σ_o², σ_b is estimated channel by channel at each analysis. L is given, or fitted to the
+products of innovations at pairs of places, E d_i d_j = σ_b² C(r_ij) for i ≠ j.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from vaevar.assim.assimilator import Analysis, Assimilator, add_increment
-from vaevar.assim.interpolation.places import Places, same_places
+from vaevar.assim.context import STANDALONE, AnalysisContext
+from vaevar.assim.interpolation.places import Places, group_by_places
 from vaevar.constants import EARTH_RADIUS_KM
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
@@ -46,7 +47,7 @@ def correlation(distance_km: Tensor, length_km: float, kind: Kind) -> Tensor:
 
 def chords_km(first: np.ndarray, second: np.ndarray) -> Tensor:
     """Straight-line distances between unit vectors [M, 3] and [N, 3], [M, N] float64."""
-    # As a difference of vectors: 2 − 2cos would lose all digits of small distances.
+    # As a difference of vectors: 2 − 2 cos would lose all digits of small distances.
     return EARTH_RADIUS_KM * torch.cdist(
         torch.from_numpy(first), torch.from_numpy(second), compute_mode="donot_use_mm_for_euclid_dist"
     )
@@ -69,16 +70,16 @@ def fit_lengths_km(
 ) -> dict[str, float]:
     """The correlation length of each variable's background errors, in km, from innovations.
 
-    Least squares of d_i d_j / σ_b² against C(r_ij) over all pairs of different places within 3000 km
-    and all levels of a variable: the noise of different observations is independent, so that it drops
-    out of the mean. ``default`` where fewer than 10 pairs are so near.
+    A least-squares fit of C(r_ij) to d_i d_j / σ_b² over all pairs of different places within 3000 km
+    and all levels of a variable. The noise of different observations is independent and averages out.
+    ``default`` where fewer than 10 pairs lie within 3000 km.
 
     Args:
-        places: innovations; those of several analyses may be put together.
+        places: innovations, of one or several analyses.
         spec: the channels.
         kind: which C.
         floor: as in :func:`background_error_std`.
-        default: km, where there are too few pairs.
+        default: km, used where there are too few pairs.
         bounds: km, of the result.
     """
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
@@ -90,20 +91,20 @@ def fit_lengths_km(
         scaled = group.innovation / background_error_std(group.innovation, group.error_std, floor)[:, None]
         names = np.array([spec.channels[number].variable for number in group.channel])
         for name in np.unique(names):
-            some = scaled[names == name]
-            product = np.einsum("kp,kp->p", some[:, i[near]], some[:, j[near]]) / len(some)
+            levels = scaled[names == name]
+            product = np.einsum("kp,kp->p", levels[:, i[near]], levels[:, j[near]]) / len(levels)
             pairs.setdefault(str(name), []).append((distance[near], product))
     lengths = {}
     for name in (*spec.surface, *spec.upper):
-        found = pairs.get(name, [])
-        distance = np.concatenate([pair[0] for pair in found]) if found else np.zeros(0)
-        product = np.concatenate([pair[1] for pair in found]) if found else np.zeros(0)
+        groups = pairs.get(name, [])
+        distance = np.concatenate([group[0] for group in groups]) if groups else np.zeros(0)
+        product = np.concatenate([group[1] for group in groups]) if groups else np.zeros(0)
         lengths[name] = _fit(distance, product, kind, bounds) if distance.size >= 10 else default
     return lengths
 
 
 def _fit(distance: np.ndarray, product: np.ndarray, kind: Kind, bounds: tuple[float, float]) -> float:
-    # Means over bins of 50 km, weighted by their pairs, hold all that the sum of squares depends on.
+    # The sum of squares depends on the means over bins of 50 km, weighted by their pairs.
     bin_of = (distance // 50.0).astype(int)
     count = np.bincount(bin_of)
     filled = count > 0
@@ -122,10 +123,10 @@ class OptimalInterpolation(Assimilator):
     """Each channel analysed by itself, exactly, with a homogeneous and isotropic background error.
 
     Args:
-        length_km: the correlation length L: one for all variables, one for each by name, or none to
-            fit one for each from every analysis' own innovations.
+        length_km: the correlation length L: one for all variables, or one for each by name. None: fit
+            one for each variable to the innovations of each analysis.
         correlation: "soar" or "gaussian".
-        floor: σ_b is taken no smaller than this fraction of σ_o.
+        floor: the least σ_b, as a fraction of σ_o.
 
     Raises:
         UserError: for a length or floor that is not positive.
@@ -163,7 +164,9 @@ class OptimalInterpolation(Assimilator):
             raise UserError(f"OptimalInterpolation: length_km names no length for {', '.join(missing)}")
         return self.length_km
 
-    def forward(self, background: State, observations: Observations) -> Analysis:
+    def forward(
+        self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
+    ) -> Analysis:
         """Solve for every channel; without observations the background is the analysis.
 
         Raises:
@@ -171,7 +174,7 @@ class OptimalInterpolation(Assimilator):
         """
         began = time.perf_counter()
         spec, grid = background.spec, background.grid
-        places = same_places(background, observations)
+        places = group_by_places(background, observations)
         lengths = self.lengths(spec, places)
         increment = torch.zeros(len(spec), grid.shape[0] * grid.shape[1], dtype=torch.float64)
         used: list[float] = []
@@ -183,14 +186,14 @@ class OptimalInterpolation(Assimilator):
             by_channel = np.array([lengths[spec.channels[number].variable] for number in group.channel])
             used.extend(by_channel)
             for length in np.unique(by_channel):
-                here = by_channel == length
+                alike = by_channel == length
                 weight = solve(
                     correlation(between, float(length), self.correlation),
-                    torch.from_numpy(ratio[here]),
-                    torch.from_numpy(group.innovation[here]),
+                    torch.from_numpy(ratio[alike]),
+                    torch.from_numpy(group.innovation[alike]),
                 )
                 spread = correlation(to_grid, float(length), self.correlation)
-                increment[torch.from_numpy(group.channel[here])] = weight @ spread
+                increment[torch.from_numpy(group.channel[alike])] = weight @ spread
         values = increment.reshape(len(spec), *grid.shape)
         diagnostics = {"seconds": time.perf_counter() - began}
         if used:
@@ -212,9 +215,9 @@ def solve(correlations: Tensor, ratio: Tensor, innovation: Tensor) -> Tensor:
     distinct, which = torch.unique(ratio, dim=0, return_inverse=True)
     out = torch.empty_like(innovation)
     for start in range(0, len(distinct), _TOGETHER):
-        some = distinct[start : start + _TOGETHER]
-        factor = torch.linalg.cholesky(correlations + torch.diag_embed(some))
-        for number in range(len(some)):
-            here = which == start + number
-            out[here] = torch.cholesky_solve(innovation[here].T, factor[number]).T
+        ratios = distinct[start : start + _TOGETHER]
+        factor = torch.linalg.cholesky(correlations + torch.diag_embed(ratios))
+        for number in range(len(ratios)):
+            channels = which == start + number
+            out[channels] = torch.cholesky_solve(innovation[channels].T, factor[number]).T
     return out

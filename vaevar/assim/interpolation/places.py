@@ -1,7 +1,7 @@
-"""Observations sorted into groups of channels that are observed at the same places.
+"""Innovations in groups of channels that are observed at the same places.
 
-A network of columns is one group of 69 channels: what depends on positions alone (triangles,
-distances, factorised correlations) is then computed once and not 69 times.
+A network of columns is one group of 69 channels, so that triangles, distances and factorised
+correlations, which depend on positions alone, are computed once and not 69 times.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vaevar.data.observations.operator import ObservationOperator
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.state import Channel, State, StateSpec
@@ -21,8 +20,8 @@ class Places:
     """K channels observed at the same N places.
 
     Attributes:
-        latitude, longitude: [N] degrees, no two places alike.
-        channel: [K] positions in the state.
+        latitude, longitude: [N] degrees, all places distinct.
+        channel: [K] numbers of the channels in the state.
         innovation: [K, N] d = y − H(x_b), in the channels' units.
         error_std: [K, N] of the observations.
     """
@@ -34,63 +33,64 @@ class Places:
     error_std: np.ndarray
 
 
-def channel_of(spec: StateSpec, observations: Observations) -> np.ndarray:
-    """[P] the channel that each observation is of.
+def channel_numbers(spec: StateSpec, observations: Observations) -> np.ndarray:
+    """[P] the number of the channel that each observation measures.
 
     Raises:
         UserError: for a variable that the state lacks, or a pressure that is not one of its levels.
     """
     position = {channel: number for number, channel in enumerate(spec.channels)}
-    found = np.full(len(observations), -1)
-    kinds, kind_of = np.unique(
+    channels = np.full(len(observations), -1)
+    kinds, kind_numbers = np.unique(
         np.stack([observations.variable, observations.pressure.astype(str)]), axis=1, return_inverse=True
     )
     for number, (name, pressure) in enumerate(kinds.T):
         hpa = float(pressure)
         if np.isnan(hpa) or hpa == int(hpa):
-            wanted = Channel(str(name), None if np.isnan(hpa) else int(hpa))
-            found[kind_of.reshape(-1) == number] = position.get(wanted, -1)
-    if (found < 0).any():
-        first = int(np.flatnonzero(found < 0)[0])
+            channel = Channel(str(name), None if np.isnan(hpa) else int(hpa))
+            channels[kind_numbers.reshape(-1) == number] = position.get(channel, -1)
+    foreign = channels < 0
+    if foreign.any():
+        first = int(np.flatnonzero(foreign)[0])
         pressure = observations.pressure[first]
         place = "" if np.isnan(pressure) else f" at {pressure:g} hPa"
         raise UserError(
-            f"{int((found < 0).sum())} of {len(found)} observations are of no channel of the state, such as "
+            f"{int(foreign.sum())} of {len(channels)} observations are of no channel of the state, such as "
             f"{observations.variable[first]}{place}: interpolation takes only its variables "
             f"({', '.join((*spec.surface, *spec.upper))}) on its levels ({', '.join(map(str, spec.levels))} "
             "hPa); drop the others or use a variational method"
         )
-    return found
+    return channels
 
 
-def same_places(background: State, observations: Observations) -> list[Places]:
+def group_by_places(background: State, observations: Observations) -> list[Places]:
     """Innovations of all observations, channels with equal positions together.
 
-    Observations of one channel at one place become one, weighted by their precision; that changes
-    nothing for optimal interpolation, and a triangulation needs it.
+    Several observations of one channel at one place are merged, weighted by their precision. Optimal
+    interpolation gives the same result either way, and a triangulation needs distinct places.
 
     Args:
         background: x_b, [C, H, W].
         observations: y, P of them.
 
     Raises:
-        UserError: as :func:`channel_of`.
+        UserError: as :func:`channel_numbers`.
     """
     if not len(observations):
         return []
-    channel = channel_of(background.spec, observations)
-    operator = ObservationOperator(background.spec, background.grid, observations)
+    channels = channel_numbers(background.spec, observations)
+    operator = observations.operator(background.spec, background.grid)
     departure = observations.value - operator(background.values.detach().cpu()).numpy()
     precision = 1 / observations.error_std**2
     gathered: dict[bytes, tuple[np.ndarray, list[tuple[int, np.ndarray, np.ndarray]]]] = {}
-    for number in np.unique(channel):
-        here = channel == number
-        place = np.stack([observations.latitude[here], observations.longitude[here]], axis=1)
+    for number in np.unique(channels):
+        rows = channels == number
+        place = np.stack([observations.latitude[rows], observations.longitude[rows]], axis=1)
         # At a pole all longitudes are one place.
         place[np.abs(place[:, 0]) == 90.0, 1] = 0.0
         place, which = np.unique(place, axis=0, return_inverse=True)
-        total = np.bincount(which.reshape(-1), precision[here], len(place))
-        mean = np.bincount(which.reshape(-1), precision[here] * departure[here], len(place)) / total
+        total = np.bincount(which.reshape(-1), precision[rows], len(place))
+        mean = np.bincount(which.reshape(-1), precision[rows] * departure[rows], len(place)) / total
         key = place.tobytes()
         gathered.setdefault(key, (place, []))[1].append((int(number), mean, total**-0.5))
     groups = []

@@ -1,9 +1,9 @@
 """Where a cycle has been observed before: maps that tell where its background can be trusted.
 
-A background is good downstream of what was observed and poor elsewhere. A Kalman filter carries that in its
-covariance; a static B cannot know it. These maps say it without any truth: how near the last observations
-were, and how near those of the last day or so, each on two scales. With r the distance of a grid point to
-the nearest place observed at an analysis,
+A background is good downstream of earlier observations and poor elsewhere. A Kalman filter carries this in
+its covariance; a static B cannot. These maps express it without the truth: how near the last observations
+were, and how near those of the last day or so, each on two scales. With r the distance from a grid point to
+the nearest observation of an analysis,
 
     m_L = exp(−r² / 2L²),   c ← ρ c + (1 − ρ) m_L   after each analysis, 0 before the first.
 """
@@ -24,16 +24,16 @@ MAPS = len(LENGTHS_KM) * len(MEMORIES)
 
 
 def no_coverage(grid: Grid) -> Tensor:
-    """[MAPS, H, W] zeros: nothing was observed yet."""
+    """[MAPS, H, W] zeros: nothing has been observed yet."""
     return torch.zeros(MAPS, *grid.shape)
 
 
-def after(coverage: Tensor, points: Points, grid: Grid) -> Tensor:
-    """The maps when one more analysis has been made.
+def update_coverage(coverage: Tensor, points: Points, grid: Grid) -> Tensor:
+    """The maps after one more analysis.
 
     Args:
-        coverage: [MAPS, H, W], those before it.
-        points: what it observed; of whatever variable.
+        coverage: [MAPS, H, W], the maps before it.
+        points: its observations, of any variable.
         grid: of the maps.
 
     Returns:

@@ -18,7 +18,7 @@ from vaevar.state import StateSpec
 class ObservationErrors:
     """The observation errors of the twin experiments: the square root of R's diagonal.
 
-    Geopotential has the hydrostatic counterpart of the errors of pressure and temperature. At
+    The error of geopotential follows from those of pressure and temperature by hydrostatic balance. At
     pressure p it is the geopotential error at the ground plus that of the thickness above it,
 
         σ_z² = (R_d T₀ δp/p₀)² + (R_d σ_T)² Δ ln(p₀/p),
@@ -36,6 +36,7 @@ class ObservationErrors:
         layer_depth: Δ above; 0.25 is about 1.9 km.
         humidity_std: climatological std of q in kg/kg by pressure level in hPa, linear in ln p
             between levels; usually set by :meth:`with_climatology`.
+        others: standard deviations of other quantities, in their own units, such as ``{ws10: 1.5}``.
 
     Raises:
         UserError: for an error that is not positive.
@@ -47,16 +48,18 @@ class ObservationErrors:
     humidity: float = 0.15
     layer_depth: float = 0.25
     humidity_std: Mapping[int, float] = field(default_factory=dict)
+    others: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("wind", "temperature", "pressure", "humidity", "layer_depth"):
             if not getattr(self, name) > 0:
                 raise UserError(f"ObservationErrors: {name} is {getattr(self, name)}, must be positive")
-        if not all(std > 0 for std in self.humidity_std.values()):
-            raise UserError("ObservationErrors: every value of humidity_std must be positive")
+        for name in ("humidity_std", "others"):
+            if not all(std > 0 for std in getattr(self, name).values()):
+                raise UserError(f"ObservationErrors: every value of {name} must be positive")
 
     def with_climatology(self, spec: StateSpec, std: np.ndarray | Tensor) -> ObservationErrors:
-        """The same errors, knowing the climatological std of each channel, [C] in physical units."""
+        """The same errors with the climatological std of each channel, [C] in physical units."""
         values = np.asarray(std, dtype=np.float64).reshape(-1)
         if values.size != len(spec):
             raise ValueError(f"{values.size} climatological stds for {len(spec)} channels")
@@ -75,13 +78,15 @@ class ObservationErrors:
         return np.asarray(np.sqrt(ground**2 + thickness))
 
     def error_std(self, points: Points) -> np.ndarray:
-        """[P] standard deviations in the units of the state.
+        """[P] standard deviations in the units of the observed quantities.
 
         Raises:
             ValueError: for humidity while its climatology is unknown.
+            UserError: for a quantity without an error.
         """
         by_variable = {"t": self.temperature, "t2m": self.temperature, "msl": 100.0 * self.pressure}
         by_variable |= dict.fromkeys(("u", "v", "u10", "v10"), self.wind)
+        by_variable |= self.others
         std = np.array([by_variable.get(str(name), np.nan) for name in points.variable])
         z, q = points.variable == "z", points.variable == "q"
         std[z] = self.geopotential(points.pressure[z])
@@ -91,4 +96,10 @@ class ObservationErrors:
             levels = sorted(self.humidity_std)
             climatology = [self.humidity_std[level] for level in levels]
             std[q] = self.humidity * np.interp(np.log(points.pressure[q]), np.log(levels), climatology)
+        lacking = np.unique(points.variable[np.isnan(std)]).tolist()
+        if lacking:
+            raise UserError(
+                f"ObservationErrors: no error is known for {', '.join(lacking)}; give it in `others`, in the "
+                f"units of the quantity, such as {{{lacking[0]}: 1.5}}"
+            )
         return std

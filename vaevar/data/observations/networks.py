@@ -1,4 +1,4 @@
-"""Networks: where simulated observations are made."""
+"""Observation networks: where simulated observations are made."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from vaevar.data.observations.operator import quantity
 from vaevar.data.observations.points import Points
 from vaevar.errors import UserError
 from vaevar.state import StateSpec
@@ -17,29 +18,36 @@ _EPOCH = np.datetime64("1959-01-01T00", "h")
 
 
 class Network(ABC):
-    """Where simulated observations are made; chosen by ``class_path`` in a config."""
+    """Where simulated observations are made."""
 
     @abstractmethod
     def points(self, spec: StateSpec, time: np.datetime64) -> Points:
-        """The points observed at a time: the same ones whenever and in whatever order it is asked."""
+        """The points observed at a time, the same on every call and in any order of calls."""
 
 
 class ColumnNetwork(Network):
-    """Whole columns, uniformly at random on the sphere: every channel of the state in each.
+    """Columns, uniformly at random on the sphere, each with the same quantities.
 
     Args:
         count: number of columns (the paper's networks have 1000 to 8000).
         seed: of the positions.
         moving: redraw the positions for each time, as aircraft and satellites would.
+        quantities: what each column observes: channels (``z500``), variables (``t``, on all levels of the
+            state), or any other quantity that an observation operator observes (``ws10``). None: every
+            channel of the state.
 
     Raises:
-        UserError: when ``count`` is not positive or ``seed`` is negative.
+        UserError: when ``count`` is not positive, ``seed`` is negative or ``quantities`` is empty.
     """
 
-    def __init__(self, count: int, seed: int = 0, moving: bool = False) -> None:
+    def __init__(
+        self, count: int, seed: int = 0, moving: bool = False, quantities: list[str] | None = None
+    ) -> None:
         if count < 1 or seed < 0:
             raise UserError(f"ColumnNetwork: count {count} must be positive and seed {seed} not negative")
-        self.count, self.seed, self.moving = count, seed, moving
+        if quantities is not None and not quantities:
+            raise UserError("ColumnNetwork: quantities is empty; name at least one, or leave it out")
+        self.count, self.seed, self.moving, self.quantities = count, seed, moving, quantities
 
     def positions(self, time: np.datetime64) -> tuple[np.ndarray, np.ndarray]:
         """Latitude and longitude of the columns at a time, each [count] in degrees."""
@@ -49,17 +57,34 @@ class ColumnNetwork(Network):
         return latitude, random.uniform(0.0, 360.0, self.count)
 
     def points(self, spec: StateSpec, time: np.datetime64) -> Points:
-        """``count · C`` points, column by column, each in the state's channel order."""
+        """Column by column, each in the state's channel order or in that of ``quantities``."""
         latitude, longitude = self.positions(time)
-        channels = len(spec)
-        levels = [np.nan if channel.level is None else channel.level for channel in spec.channels]
+        variables, pressures = zip(*self._column(spec), strict=True)
         return Points(
-            variable=np.tile([channel.variable for channel in spec.channels], self.count),
-            latitude=np.repeat(latitude, channels),
-            longitude=np.repeat(longitude, channels),
-            pressure=np.tile(np.array(levels, dtype=np.float64), self.count),
+            variable=np.tile(variables, self.count),
+            latitude=np.repeat(latitude, len(variables)),
+            longitude=np.repeat(longitude, len(variables)),
+            pressure=np.tile(np.array(pressures, dtype=np.float64), self.count),
             platform=np.array("column"),
         )
+
+    def _column(self, spec: StateSpec) -> list[tuple[str, float]]:
+        """Variable and pressure of everything that one column observes."""
+        channels = [(c.variable, np.nan if c.level is None else float(c.level)) for c in spec.channels]
+        if self.quantities is None:
+            return channels
+        column = []
+        for name in self.quantities:
+            if spec.has(name):
+                column.append(channels[spec.index(name)])
+                continue
+            try:
+                observed = quantity(name)
+            except ValueError as error:
+                raise UserError(f"ColumnNetwork.quantities: {error}; or a channel, such as z500") from None
+            levels = spec.levels if observed.upper else (np.nan,)
+            column += [(name, float(level)) for level in levels]
+        return column
 
 
 class SinglePoint(Network):
@@ -95,16 +120,14 @@ class SinglePoint(Network):
 
 
 class ChangingColumns(Network):
-    """Whole columns, as :class:`vaevar.data.observations.networks.ColumnNetwork`, of which a new network
-    takes over
-    every so often: their sizes go round in turn, and every second one of a size moves.
+    """A network of whole columns (:class:`ColumnNetwork`) that is replaced at regular intervals.
 
-    What a cycle's backgrounds get wrong depends on its network. The errors of a cycle over such networks
-    are samples for methods that are to serve any of them.
+    Sizes take turns, and every second network of a size moves. The errors of a cycle's backgrounds depend
+    on its network; those of a cycle over many networks are samples for methods that serve them all.
 
     Args:
         counts: numbers of columns, in turn.
-        hours: for which a network stays.
+        hours: how long a network stays.
         seed: of the positions.
 
     Raises:
@@ -118,26 +141,33 @@ class ChangingColumns(Network):
                 f"that is not negative (got {seed})"
             )
         for count in counts:
-            ColumnNetwork(count)  # refuses what is no number of columns
+            ColumnNetwork(count)  # refuses a count that is not positive
         self.counts, self.hours, self.seed = list(counts), hours, seed
 
     def at(self, time: np.datetime64) -> ColumnNetwork:
-        """The network in charge at a time."""
+        """The network that observes at a time."""
         turn = int((time - _EPOCH) / np.timedelta64(self.hours, "h"))
         size, pass_ = turn % len(self.counts), turn // len(self.counts)
-        # Seeds far from those that people give by hand: no experiment's network is among these.
+        # Seeds far from those that people choose: no experiment uses one of these networks.
         return ColumnNetwork(
             self.counts[size], seed=10_000 * (self.seed + 1) + turn % 10_000, moving=bool(pass_ % 2)
         )
 
     def points(self, spec: StateSpec, time: np.datetime64) -> Points:
-        """``count · C`` points of the network in charge."""
+        """``count · C`` points of the network that observes at that time."""
         return self.at(time).points(spec, time)
 
 
 def random_stream(stream: int, seed: int, time: np.datetime64 | None) -> np.random.Generator:
+    """Random numbers that depend on these three alone.
+
+    Args:
+        stream: tells apart what is drawn with one seed, such as ``POSITIONS`` and ``NOISE``.
+        seed: not negative.
+        time: None for the same numbers at all times.
+    """
     key = [stream, seed]
     if time is not None:
-        # Times before 1970 are negative, which a seed must not be.
+        # Times before 1970 are negative, and a seed must not be.
         key.append(int(time.astype("datetime64[ns]").astype(np.int64)) % 2**64)
     return np.random.default_rng(np.random.SeedSequence(key))

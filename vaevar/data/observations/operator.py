@@ -1,132 +1,262 @@
-"""The observation operator H: from a state on a grid to observed quantities at points."""
+"""The observation operator H: from a state on a grid to the observed quantities, [C, H, W] -> [P].
+
+Observations bring their operator. What an observation measures is named in ``Points.variable``, and each
+name belongs to the subclass of :class:`ObservationOperator` that lists it in ``observes``.
+:func:`observation_operator` is the one place where H is built.
+
+A new operator is one file in this folder, or a module of your own that is imported before it is needed.
+"""
 
 from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaevar.data.observations.points import Points
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
-from vaevar.sphere.interpolation import bilinear_weights
-from vaevar.state import SURFACE_VARIABLES, VARIABLES, StateSpec
+from vaevar.state import State, StateSpec, regrid
 
 
-class ObservationOperator(nn.Module):
-    """Linear interpolation to P observations: bilinear on the sphere, linear in ln p aloft.
+@dataclass(frozen=True)
+class Quantity:
+    """Something that can be observed.
 
-    H is linear, so it serves states and increments alike, from any grid: the variational cost
-    takes the background from its full grid once, and increments straight from the grid of the
-    control transform. Its transpose is what autograd gives.
-
-    Weights are float64 until the module is moved: ``.to(dtype)`` makes it as precise as the state
-    it will see. Whatever the state's precision, sums are made in the weights' or better.
-
-    Args:
-        spec, grid: of the [C, H, W] states it will see.
-        points: the observations, or only where they are.
-
-    Raises:
-        UserError: for a variable that the state lacks or a pressure outside its levels.
+    Attributes:
+        units: of its values, written as in a WeatherBench 2 store.
+        needs: the state variables that H reads, such as ``("u10", "v10")``.
+        upper: it is observed at a pressure level; otherwise at the surface.
     """
 
-    index: Tensor
-    weight: Tensor
+    units: str
+    needs: tuple[str, ...]
+    upper: bool = False
 
-    def __init__(self, spec: StateSpec, grid: Grid, points: Points) -> None:
+
+class Located(Protocol):
+    """What an operator asks of :class:`vaevar.data.observations.points.Points`."""
+
+    @property
+    def variable(self) -> np.ndarray: ...
+    @property
+    def latitude(self) -> np.ndarray: ...
+    @property
+    def longitude(self) -> np.ndarray: ...
+    @property
+    def pressure(self) -> np.ndarray: ...
+    def __len__(self) -> int: ...
+    def select(self, which: np.ndarray) -> Self: ...
+
+
+class ObservationOperator(nn.Module, ABC):
+    """H for P observations.
+
+    Args:
+        spec, grid: of the states [C, H, W] that it reads.
+        points: where and what is observed.
+
+    Attributes:
+        observes: the quantities that the class observes, by name.
+        linear: whether H is linear in the state.
+
+    Raises:
+        UserError: for a variable that the state lacks, or a pressure outside its levels.
+    """
+
+    observes: ClassVar[Mapping[str, Quantity]] = {}
+    linear: bool
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in cls.observes:
+            registered = _OPERATORS.get(name, cls)
+            if (registered.__module__, registered.__qualname__) != (cls.__module__, cls.__qualname__):
+                raise TypeError(
+                    f"{cls.__qualname__}: {name} is observed by {registered.__qualname__} already"
+                )
+            _OPERATORS[name] = cls
+
+    def __init__(self, spec: StateSpec, grid: Grid, points: Located) -> None:
         super().__init__()
-        self.spec, self.grid = spec, grid
-        index, weight = interpolation(spec, grid, points)
-        self.register_buffer("index", index, persistent=False)
-        self.register_buffer("weight", weight, persistent=False)
+        require_representable(spec, points)
+        self.spec, self.grid, self.points = spec, grid, points
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., C, H, W] -> [..., P].
+    @abstractmethod
+    def forward(self, state: Tensor) -> Tensor:
+        """H(x), [..., C, H, W] -> [..., P], differentiable by autograd."""
+
+    def tangent(self, state: Tensor, direction: Tensor) -> Tensor:
+        """The tangent linear H'(x) δ, by forward-mode autograd: two of [..., C, H, W] -> [..., P]."""
+        return torch.func.jvp(self.forward, (state,), (direction,))[1]
+
+    def observed_increment(
+        self, background: State, grid: Grid, dtype: torch.dtype
+    ) -> Callable[[Tensor], Tensor]:
+        """δ -> H(x_b + δ) − H(x_b), for the minimisation.
+
+        This is the full path, right for any H: the increment is put on the background's grid and added to
+        the background. A linear H overrides it with the incremental path.
+
+        Args:
+            background: x_b, on the operator's own grid.
+            grid: of the increments δ, [C, h, w].
+            dtype: precision of the result.
+
+        Returns:
+            A function from increments to [P].
+        """
+        state = background.values.to(dtype)
+        at_background = self(state)
+
+        def observe(increment: Tensor) -> Tensor:
+            added = regrid(increment.to(dtype), background.spec, grid, background.grid)
+            return (self(state + added) - at_background).to(dtype)
+
+        return observe
+
+    def check_shape(self, state: Tensor) -> None:
+        """Refuse states of other channels or another grid.
 
         Raises:
-            ValueError: when ``x`` is not of the operator's channels and grid.
+            ValueError: when ``state`` does not end in the operator's [C, H, W].
         """
         expected = (len(self.spec), *self.grid.shape)
-        if tuple(x.shape[-3:]) != expected:
-            raise ValueError(f"x ends in {tuple(x.shape[-3:])}, the operator expects {expected}")
-        if torch.finfo(x.dtype).bits < 32:
-            # Before the gather: its adjoint adds up the corners that observations share.
-            x = x.float()
-        corners = x.flatten(-3).index_select(-1, self.index.flatten())
-        return (corners.reshape(*x.shape[:-3], *self.index.shape) * self.weight).sum(-1)
+        if tuple(state.shape[-3:]) != expected:
+            raise ValueError(f"the state ends in {tuple(state.shape[-3:])}, the operator expects {expected}")
 
 
-def representable(spec: StateSpec, points: Points) -> np.ndarray:
-    """[P] bool: the state has the variable and, aloft, levels that enclose the pressure."""
-    surface = np.isin(points.variable, list(spec.surface))
-    upper = np.isin(points.variable, list(spec.upper))
-    if not spec.levels:
-        return surface
-    with np.errstate(invalid="ignore"):
-        inside = (points.pressure >= spec.levels[0]) & (points.pressure <= spec.levels[-1])
-    return surface | (upper & inside)
-
-
-def interpolation(spec: StateSpec, grid: Grid, points: Points) -> tuple[Tensor, Tensor]:
-    """Corners and weights that take a state to points: value = Σ_k weight · state.flatten()[index].
-
-    Bilinear on the sphere (a wind component continued across a pole changes sign) and linear in
-    the logarithm of pressure between the two levels around a point. K is 4 where every point lies
-    on a level or at the surface, and 8 otherwise.
+class CombinedOperator(ObservationOperator):
+    """Several operators side by side, each for some of the observations; linear if all of them are.
 
     Args:
-        spec, grid: of the [C, H, W] state.
-        points: P points.
+        spec, grid: of the states that it reads.
+        points: all P observations.
+        parts: for each operator the numbers of its observations in ``points``, and the operator.
+    """
 
-    Returns:
-        index: [P, K] int64 positions in the flattened [C·H·W] state.
-        weight: [P, K] float64; for a scalar they are non-negative and sum to 1.
+    order: Tensor
+
+    def __init__(
+        self,
+        spec: StateSpec,
+        grid: Grid,
+        points: Located,
+        parts: Sequence[tuple[np.ndarray, ObservationOperator]],
+    ) -> None:
+        super().__init__(spec, grid, points)
+        self.parts = nn.ModuleList(operator for _, operator in parts)
+        self.linear = all(operator.linear for _, operator in parts)
+        numbers = np.concatenate([rows for rows, _ in parts]) if parts else np.zeros(0, dtype=int)
+        self.register_buffer("order", torch.from_numpy(np.argsort(numbers)), persistent=False)
+
+    def forward(self, state: Tensor) -> Tensor:
+        self.check_shape(state)
+        return self._join([operator(state) for operator in self.parts], state)
+
+    def observed_increment(
+        self, background: State, grid: Grid, dtype: torch.dtype
+    ) -> Callable[[Tensor], Tensor]:
+        """Each part on its own path: only what is not linear takes the full one."""
+        observers = [
+            operator.observed_increment(background, grid, dtype)  # type: ignore[operator]
+            for operator in self.parts
+        ]
+        return lambda increment: self._join([observe(increment) for observe in observers], increment)
+
+    def _join(self, values: list[Tensor], like: Tensor) -> Tensor:
+        if not values:
+            return like.new_zeros(*like.shape[:-3], 0)
+        return torch.cat(values, -1).index_select(-1, self.order)
+
+
+_OPERATORS: dict[str, type[ObservationOperator]] = {}
+
+
+def observation_operator(spec: StateSpec, grid: Grid, points: Located) -> ObservationOperator:
+    """H for observations of any quantities.
+
+    Args:
+        spec, grid: of the states [C, H, W] that it reads.
+        points: P observations, or only where they are.
 
     Raises:
-        UserError: for a variable that the state lacks or a pressure outside its levels (nothing
-            is extrapolated; :func:`representable` tells which points can be kept).
+        UserError: for a variable that the state lacks, or a pressure outside its levels.
+    """
+    names = np.unique(points.variable)
+    kinds = dict.fromkeys(operator_class(str(name)) for name in names)
+    if len(kinds) == 1:
+        return next(iter(kinds))(spec, grid, points)
+    rows = {kind: np.flatnonzero(np.isin(points.variable, list(kind.observes))) for kind in kinds}
+    parts = [(numbers, kind(spec, grid, points.select(numbers))) for kind, numbers in rows.items()]
+    return CombinedOperator(spec, grid, points, parts)
+
+
+def operator_class(name: str) -> type[ObservationOperator]:
+    """The operator that observes a quantity.
+
+    Raises:
+        ValueError: for a quantity that no operator observes.
+    """
+    if name not in _OPERATORS:
+        import_operators()
+    if name not in _OPERATORS:
+        raise ValueError(f"unknown variable {name!r}; these can be observed: {', '.join(_OPERATORS)}")
+    return _OPERATORS[name]
+
+
+def quantity(name: str) -> Quantity:
+    """What an observed quantity is.
+
+    Raises:
+        ValueError: for a quantity that no operator observes.
+    """
+    return operator_class(name).observes[name]
+
+
+def import_operators() -> None:
+    """Import every module of this folder, so that each operator in it is registered."""
+    package = importlib.import_module(__package__ or "vaevar.data.observations")
+    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
+
+
+def representable(spec: StateSpec, points: Located) -> np.ndarray:
+    """[P] bool: the state has the variables that H reads and, aloft, levels that enclose the pressure."""
+    result = np.zeros(len(points), dtype=bool)
+    for name in np.unique(points.variable):
+        observed = quantity(str(name))
+        if not set(observed.needs) <= {*spec.surface, *spec.upper}:
+            continue
+        rows = points.variable == name
+        pressure = points.pressure[rows]
+        result[rows] = (
+            (pressure >= spec.levels[0]) & (pressure <= spec.levels[-1]) if observed.upper else True
+        )
+    return result
+
+
+def require_representable(spec: StateSpec, points: Located) -> None:
+    """Refuse observations that cannot be compared with a state: nothing is extrapolated.
+
+    Raises:
+        UserError: when :func:`representable` says so of one.
     """
     outside = ~representable(spec, points)
-    if outside.any():
-        first = int(np.flatnonzero(outside)[0])
-        name, pressure = points.variable[first], points.pressure[first]
-        place = "" if np.isnan(pressure) else f" at {pressure:g} hPa"
-        held = sorted(set(spec.surface) | set(spec.upper))
-        levels = f" from {spec.levels[0]} to {spec.levels[-1]} hPa" if spec.levels else ""
-        raise UserError(
-            f"{int(outside.sum())} of {len(points)} observations cannot be compared with the state, "
-            f"such as {name}{place}: it holds {', '.join(held)}{levels}; drop them first"
-        )
-    upper_channel = np.zeros(len(points), dtype=np.int64)
-    lower_channel = np.zeros(len(points), dtype=np.int64)
-    toward_lower = np.zeros(len(points))
-    log_levels = np.log(np.array(spec.levels, dtype=np.float64))
-    for name in np.unique(points.variable):
-        here = points.variable == name
-        first = spec.variable_slice(str(name)).start
-        if name in SURFACE_VARIABLES:
-            upper_channel[here] = lower_channel[here] = first
-            continue
-        log_pressure = np.log(points.pressure[here])
-        above = np.clip(np.searchsorted(log_levels, log_pressure, side="right") - 1, 0, None)
-        below = np.minimum(above + 1, len(spec.levels) - 1)
-        depth = log_levels[below] - log_levels[above]
-        # On the lowest level the two coincide and the whole weight stays above.
-        toward_lower[here] = (log_pressure - log_levels[above]) / np.where(depth > 0, depth, 1.0)
-        upper_channel[here], lower_channel[here] = first + above, first + below
-
-    horizontal = bilinear_weights(grid, points.latitude, points.longitude)
-    winds = [name for name, known in VARIABLES.items() if known.is_wind]
-    is_wind = torch.from_numpy(np.isin(points.variable, winds))[:, None]
-    weight = torch.where(horizontal.across_pole & is_wind, -horizontal.weight, horizontal.weight)
-    size = grid.shape[0] * grid.shape[1]
-    index = horizontal.index + torch.from_numpy(upper_channel * size)[:, None]
-    if not toward_lower.any():
-        return index, weight
-    fraction = torch.from_numpy(toward_lower)[:, None]
-    below_index = horizontal.index + torch.from_numpy(lower_channel * size)[:, None]
-    return (
-        torch.cat([index, below_index], dim=1),
-        torch.cat([weight * (1 - fraction), weight * fraction], dim=1),
+    if not outside.any():
+        return
+    first = int(np.flatnonzero(outside)[0])
+    name, pressure = points.variable[first], points.pressure[first]
+    place = "" if np.isnan(pressure) else f" at {pressure:g} hPa"
+    variables = sorted(set(spec.surface) | set(spec.upper))
+    levels = f" from {spec.levels[0]} to {spec.levels[-1]} hPa" if spec.levels else ""
+    raise UserError(
+        f"{int(outside.sum())} of {len(points)} observations cannot be compared with the state, "
+        f"such as {name}{place}: it holds {', '.join(variables)}{levels}; drop them first"
     )

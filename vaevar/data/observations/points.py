@@ -15,7 +15,9 @@ from typing import Any, Self
 
 import numpy as np
 
-from vaevar.state import UPPER_VARIABLES, VARIABLES
+from vaevar.data.observations.operator import ObservationOperator, observation_operator, quantity
+from vaevar.sphere.grid import Grid
+from vaevar.state import StateSpec
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -23,7 +25,8 @@ class Points:
     """What is observed, and where. A scalar given for a field is repeated for every point.
 
     Attributes:
-        variable: [P] short names: ``u10 v10 t2m msl z q u v t``.
+        variable: [P] the observed quantity: ``u10 v10 t2m msl z q u v t`` of the state, or another that an
+            observation operator observes, such as ``ws10`` (:mod:`vaevar.data.observations.operator`).
         latitude, longitude: [P] degrees; longitudes are wrapped to [0, 360).
         pressure: [P] hPa; NaN for surface variables.
         time_offset: [P] hours from the analysis time.
@@ -57,12 +60,10 @@ class Points:
         object.__setattr__(self, "longitude", np.mod(self.longitude, 360.0))
 
     def _validate(self) -> None:
-        unknown = sorted(set(self.variable.tolist()) - set(VARIABLES))
-        if unknown:
-            raise ValueError(f"unknown variables {unknown}; known here: {list(VARIABLES)}")
         if not np.all(np.abs(self.latitude) <= 90.0) or not np.all(np.isfinite(self.longitude)):
             raise ValueError("latitudes must lie in [-90, 90] and longitudes must be finite")
-        upper = np.isin(self.variable, list(UPPER_VARIABLES))
+        names = np.unique(self.variable).tolist()
+        upper = np.isin(self.variable, [name for name in names if quantity(name).upper])
         with np.errstate(invalid="ignore"):
             if not np.all(np.isfinite(self.pressure[upper]) & (self.pressure[upper] > 0)):
                 raise ValueError("upper-air observations need a positive pressure in hPa")
@@ -78,6 +79,14 @@ class Points:
         """The points that a boolean mask or an index array picks."""
         return replace(self, **{entry.name: getattr(self, entry.name)[which] for entry in fields(self)})
 
+    def operator(self, spec: StateSpec, grid: Grid) -> ObservationOperator:
+        """H: from states [..., C, H, W] of these channels and this grid to [..., P].
+
+        Raises:
+            UserError: for a variable that the state lacks, or a pressure outside its levels.
+        """
+        return observation_operator(spec, grid, self)
+
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """All points of ``parts``, in order; none at all for an empty sequence."""
@@ -85,6 +94,11 @@ class Points:
         if not parts:
             return cls(**{name: np.zeros(0) for name in names})
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+    def with_values(self, value: np.ndarray, error_std: np.ndarray) -> Observations:
+        """Observations at these points, [P] each."""
+        located = {entry.name: getattr(self, entry.name) for entry in fields(Points)}
+        return Observations(**located, value=value, error_std=error_std)
 
     def to(self, *_: object, **__: object) -> Self:
         """Itself: points stay on the host, and Lightning's batch transfer asks every batch to move."""

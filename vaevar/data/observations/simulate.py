@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 
 from vaevar.data.observations.errors import ObservationErrors
 from vaevar.data.observations.networks import NOISE, Network, random_stream
-from vaevar.data.observations.operator import interpolation
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.state import State
@@ -25,8 +22,8 @@ def simulate(
 
     Args:
         truth: [C, H, W].
-        network: where to observe.
-        errors: how well.
+        network: where the observations are made.
+        errors: how large their errors are.
         time: of the analysis.
         seed: of the noise, not negative.
 
@@ -39,9 +36,8 @@ def simulate(
     if seed < 0:
         raise UserError(f"the seed of the observation noise is {seed}, must not be negative")
     points = network.points(truth.spec, time)
-    index, weight = interpolation(truth.spec, truth.grid, points)
-    corners = truth.values.detach().flatten()[index.to(truth.values.device)].cpu().double()
+    operator = points.operator(truth.spec, truth.grid).to(truth.values.device)
+    exact = operator(truth.values.detach()).double().cpu().numpy()
     std = errors.error_std(points)
     noise = random_stream(NOISE, seed, time).standard_normal(len(points))
-    placed = {entry.name: getattr(points, entry.name) for entry in fields(points)}
-    return Observations(**placed, value=(corners * weight).sum(-1).numpy() + std * noise, error_std=std)
+    return points.with_values(exact + std * noise, std)

@@ -29,7 +29,7 @@ from vaevar.data.weather.sigma_levels import (
     mean_sea_level_pressure,
     to_pressure_levels,
 )
-from vaevar.data.weather.store import WeatherStore
+from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
 from vaevar.files import replacing
@@ -61,7 +61,7 @@ PERIODS = {
 }
 
 
-class SpeedyWorld:
+class SpeedyWorld(Source):
     """One period of the embedded world, generated as far as needed and cached.
 
     Args:

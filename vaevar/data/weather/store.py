@@ -168,7 +168,7 @@ class Source(Protocol):
         """Open the store for these channels."""
 
 
-class StoreSource:
+class StoreSource(Source):
     """An existing store, such as WeatherBench 2's ERA5.
 
     Args:

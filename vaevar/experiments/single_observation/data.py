@@ -7,7 +7,7 @@ covariance that an assimilation method implies.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import lightning as L
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from vaevar.data.observations.networks import SinglePoint
-from vaevar.data.observations.operator import interpolation, representable
+from vaevar.data.observations.operator import representable
 from vaevar.data.observations.points import Observations, Points
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
@@ -36,7 +36,7 @@ class Place:
 
     @property
     def label(self) -> str:
-        """Such as ``21N129E`` or ``45S90W``; fit for file names."""
+        """Such as ``21N129E`` or ``45S90W``, for file names too."""
         east = (self.longitude + 180.0) % 360.0 - 180.0
         north_south = f"{abs(self.latitude):g}{'S' if self.latitude < 0 else 'N'}"
         return f"{north_south}{abs(east):g}{'W' if east < 0 else 'E'}"
@@ -51,8 +51,7 @@ class SingleObservation:
         time: of the background.
         place: of the observation.
         departure: y − H(x_b), in the units of the variable.
-        background: [C, H, W] float64, so that the increment is not lost in rounding when the
-            background is taken from the analysis again.
+        background: [C, H, W] float64, so that analysis − background keeps the digits of the increment.
         observations: the one observation.
     """
 
@@ -73,10 +72,10 @@ class SingleObservations(L.LightningDataModule):
     """Every date with every place with every departure, in this order.
 
     The backgrounds are states of ``source`` themselves, not forecasts from them. The observation is
-    H(x_b) + departure, without noise, so that a background matters only to a control transform that
-    looks at it; for that question one weather situation is as good as another.
+    H(x_b) + departure, without noise. So the background matters only to a nonlinear H and to a control
+    transform that depends on the day.
 
-    The first of each list is the experiment's main one: its increments are mapped and tabled, the
+    The first of each list is the experiment's main case: its increments are mapped and tabled, and the
     others are compared with it.
 
     Args:
@@ -85,12 +84,12 @@ class SingleObservations(L.LightningDataModule):
         places: of the observation.
         departures: y − H(x_b), in the variable's units, not zero.
         error_std: standard deviation of the observation error, in the variable's units.
-        variable: observed, such as ``z``.
-        pressure: hPa; ``null`` for a surface variable.
-        spec: channels; default FengWu's 69.
+        variable: the observed quantity, such as ``z``.
+        pressure: hPa. None: a surface variable.
+        spec: channels. None: FengWu's 69.
 
     Raises:
-        UserError: for an empty or repeating list, a date that is none, a zero departure, an error
+        UserError: for an empty or repeating list, a malformed date, a zero departure, an error
             that is not positive, a place off the sphere, or a variable or pressure that the state
             lacks.
     """
@@ -167,13 +166,9 @@ class SingleObservations(L.LightningDataModule):
             background = replace(state, values=state.values.double())
             for place in self.places:
                 points = self._points[place]
-                corners, weight = interpolation(self.spec, background.grid, points)
-                predicted = (background.values.flatten()[corners] * weight).sum(-1).numpy()
-                placed = {entry.name: getattr(points, entry.name) for entry in fields(points)}
+                at_background = points.operator(self.spec, background.grid)(background.values).numpy()
                 for departure in self.departures:
-                    observations = Observations(
-                        **placed, value=predicted + departure, error_std=np.array([self.error_std])
-                    )
+                    observations = points.with_values(at_background + departure, np.array([self.error_std]))
                     yield SingleObservation(index, time, place, departure, background, observations)
                     index += 1
 
@@ -193,7 +188,7 @@ def _time(date: str) -> np.datetime64:
     try:
         time = np.datetime64(date, "h")
     except ValueError:
-        raise UserError(f"data.dates: {date!r} is no time; write 2022-01-05T00") from None
+        raise UserError(f"data.dates: {date!r} is not a time; write 2022-01-05T00") from None
     if np.isnat(time):
-        raise UserError(f"data.dates: {date!r} is no time; write 2022-01-05T00")
+        raise UserError(f"data.dates: {date!r} is not a time; write 2022-01-05T00")
     return time

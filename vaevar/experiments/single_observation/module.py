@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.assim.assimilator import Assimilator
+from vaevar.assim.context import STANDALONE
 from vaevar.assim.cycle.module import check_arms, require_gradients
 from vaevar.assim.variational import VariationalAssimilator
-from vaevar.data.observations.operator import ObservationOperator
 from vaevar.data.observations.points import Points
 from vaevar.errors import UserError
 from vaevar.experiments.single_observation.data import SingleObservation
+from vaevar.state import State
 
 
 @dataclass(frozen=True)
@@ -55,40 +56,46 @@ class SingleObservationModule(L.LightningModule):
     def predict_step(self, batch: SingleObservation, batch_idx: int) -> dict[str, Response]:
         """The response of every arm."""
         background, observations = batch.background, batch.observations
-        operator = ObservationOperator(background.spec, background.grid, observations).to(self.device)
+        operator = observations.operator(background.spec, background.grid).to(self.device)
+        at_background = operator(background.values)
         responses = {}
         for name, arm in self.arms.items():
-            increment = arm(background, observations).state.values - background.values
+            analysed = arm(background, observations).state.values
             variance = (
-                background_variance(arm, observations) if isinstance(arm, VariationalAssimilator) else None
+                background_variance(arm, background, observations)
+                if isinstance(arm, VariationalAssimilator)
+                else None
             )
-            responses[name] = Response(increment, float(operator(increment)), variance)
+            at_point = float(operator(analysed) - at_background)
+            responses[name] = Response(analysed - background.values, at_point, variance)
         return responses
 
 
-def background_variance(arm: VariationalAssimilator, point: Points) -> float:
+def background_variance(arm: VariationalAssimilator, background: State, point: Points) -> float:
     """HBHᵀ at one point, of the prior that the arm's cost function means.
 
-    With g the gradient of H(D(w)) at w = 0 it is g·g/λ. For a linear D = U that is H U Uᵀ Hᵀ/λ; for
+    With g the gradient of H(x_b + D(w)) at w = 0 it is g·g/λ. For a linear D = U that is H U Uᵀ Hᵀ/λ; for
     a decoder it is the variance of small increments. The scalar optimal analysis of a departure d
     is then d · HBHᵀ/(HBHᵀ + R), which a linear arm must reach.
 
     Args:
         arm: holds D and λ.
+        background: x_b.
         point: one point that D's state represents.
 
     Returns:
         The variance, in the square of the observed variable's units.
 
     Raises:
-        UserError: for an arm that takes λ from the innovations, of which one is not enough.
+        UserError: for an arm that estimates λ from the innovations: one is not enough.
     """
     if arm.lambda_ is None:
         raise UserError("one observation cannot tell λ: give the arm a number for `lambda_`")
-    control = arm.control
-    device = next((t.device for t in (*control.parameters(), *control.buffers())), torch.device("cpu"))
-    operator = ObservationOperator(control.spec, control.grid, point).to(device, arm.dtype)
+    device = background.values.device
+    control = arm.control.for_analysis(background, STANDALONE)
+    operator = point.operator(background.spec, background.grid).to(device)
+    observed_increment = operator.observed_increment(background, control.grid, arm.dtype)
     with torch.inference_mode(False), torch.enable_grad():
         w = torch.zeros(control.shape, device=device, dtype=arm.dtype, requires_grad=True)
-        (gradient,) = torch.autograd.grad(operator(control(w)).sum(), w)
+        (gradient,) = torch.autograd.grad(observed_increment(control(w)).sum(), w)
     return float(gradient.double().square().sum()) / arm.lambda_

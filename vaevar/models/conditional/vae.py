@@ -28,7 +28,6 @@ scales, which make most of an error, count for nothing, and come out wrong.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,13 +36,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaevar.data.observations.coverage import MAPS
 from vaevar.errors import UserError
 from vaevar.models.conditional.network import ContextNetwork, Modulation
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
-from vaevar.models.training.checkpoint import read_slim, save_slim
-from vaevar.models.training.optimisation import ClippedModule, adamw
+from vaevar.models.training.checkpoint import read_weights, write_weights
+from vaevar.models.training.optimisation import ClippedModule, WarmupCosine, adamw, total_steps
 from vaevar.sphere.harmonics import quadrature_weights
 
 WEIGHTS_FORMAT = "vaevar-conditional-vae-2"
@@ -59,7 +57,8 @@ class ConditionalVAE(ClippedModule):
         bands: of :class:`vaevar.models.conditional.network.Modulation`.
         sigma: σ, in units of the standardised variables.
         learning_rate, weight_decay: of AdamW.
-        warmup_steps: optimiser steps of a linear warm-up; a cosine to 0 follows.
+        warmup_steps: optimiser steps of the linear warm-up, which a cosine to 0 follows.
+        coverage_maps: number of coverage maps, K.
 
     Attributes:
         spec, grid: of backgrounds and errors.
@@ -90,6 +89,7 @@ class ConditionalVAE(ClippedModule):
         learning_rate: float = 1e-3,
         weight_decay: float = 0.05,
         warmup_steps: int = 100,
+        coverage_maps: int = 4,
     ) -> None:
         super().__init__()
         if not (sigma > 0 and learning_rate > 0 and 0 <= dropout < 1 and widths):
@@ -103,7 +103,7 @@ class ConditionalVAE(ClippedModule):
         self.spec, self.grid = statistics.spec, statistics.grid
         count = len(self.spec)
         self.context = ContextNetwork(
-            count + MAPS, self.grid, tuple(widths), depth, maps, min(12, statistics.lmax), dropout
+            count + coverage_maps, self.grid, tuple(widths), depth, maps, min(12, statistics.lmax), dropout
         )
         try:
             self.modulation = Modulation(self.transform.balance.inner, count, widths[0], bands)
@@ -186,11 +186,20 @@ class ConditionalVAE(ClippedModule):
         data = getattr(self.trainer, "datamodule", None)
         names = ("background_mean", "background_std")
         if data is None or not all(hasattr(data, name) for name in (*names, "spec", "grid")):
-            raise UserError("ConditionalVAE: fit on vaevar.data.samples.cycle_errors.CycleErrors")
+            raise UserError(
+                "ConditionalVAE: fit on vaevar.data.samples.background_errors.BackgroundErrorsWithCoverage"
+            )
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
                 f"ConditionalVAE: the errors are {data.spec} on {data.grid}, but the covariance is of "
                 f"{self.spec} on {self.grid}; calibrate it on the same samples"
+            )
+        expected = self.hparams["coverage_maps"]
+        coverage_maps = getattr(data, "coverage_maps", expected)
+        if coverage_maps != expected:
+            raise UserError(
+                f"ConditionalVAE: the samples have {coverage_maps} coverage maps, but the model expects "
+                f"{expected}; set coverage_maps to {coverage_maps}"
             )
         for name in names:
             getattr(self, name).copy_(getattr(data, name)[:, None, None])
@@ -223,19 +232,14 @@ class ConditionalVAE(ClippedModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then a cosine down to 0."""
         settings = self.hparams
-        total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / max(warmup, 1))
-            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
-
+        factor = WarmupCosine(total_steps(self), settings["warmup_steps"])
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor)
 
     # ---- files --------------------------------------------------------------------------------
 
     def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
         """Write a slim checkpoint: hyperparameters, weights, and where they come from."""
-        save_slim(path, self, WEIGHTS_FORMAT, provenance)
+        write_weights(path, self, WEIGHTS_FORMAT, provenance)
 
     @classmethod
     def load(cls, path: str | Path) -> ConditionalVAE:
@@ -245,7 +249,7 @@ class ConditionalVAE(ClippedModule):
             UserError: when the file is missing, damaged, or of another model, or the statistics it was
                 trained with are not there any more.
         """
-        content = read_slim(path, WEIGHTS_FORMAT, _HINT)
+        content = read_weights(path, WEIGHTS_FORMAT, _HINT)
         try:
             model = cls(**content["hyper_parameters"])
         except TypeError as error:

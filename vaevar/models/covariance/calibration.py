@@ -34,7 +34,7 @@ class CovarianceCalibration(L.LightningModule):
     Args:
         path: the file to write.
         residual_of: checkpoint of a VAE; calibrate on what its reconstructions leave of the errors,
-            for :class:`vaevar.assim.control.summed.SummedControl`.
+            for :class:`vaevar.assim.control.augmented.AugmentedControl`.
         lmax, smoothing_degrees, balance_degrees, eof_fraction, ridge, unbalanced, floor, band_centres,
             local_degrees, local_fraction: of
             :class:`vaevar.models.covariance.estimation.EstimationSettings`.

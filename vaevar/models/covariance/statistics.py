@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from vaevar.errors import UserError
+from vaevar.files import replacing
 from vaevar.models.covariance.balance import ControlVariables
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
@@ -152,10 +153,8 @@ class CovarianceStatistics:
                 "provenance": json.dumps(dict(self.provenance), default=str),
             },
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        dataset.to_netcdf(partial, engine="scipy", format="NETCDF3_64BIT")
-        partial.replace(path)
+        with replacing(path) as partial:
+            dataset.to_netcdf(partial, engine="scipy", format="NETCDF3_64BIT")
 
     @classmethod
     def load(cls, path: str | Path) -> CovarianceStatistics:

@@ -13,7 +13,6 @@ clipped: errors of a forecast reach many times their std.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ from vaevar.batch_random import generator_of, shared_randn, shared_spread
 from vaevar.errors import UserError
 from vaevar.models.diffusion.network import DenoiserNetwork
 from vaevar.models.diffusion.schedule import NoiseSchedule
-from vaevar.models.training.checkpoint import read_slim, save_slim
-from vaevar.models.training.optimisation import ClippedModule, adamw
+from vaevar.models.training.checkpoint import read_weights, write_weights
+from vaevar.models.training.optimisation import ClippedModule, WarmupCosine, adamw, total_steps
 from vaevar.sphere.grid import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
 
@@ -116,7 +115,7 @@ class Denoiser(ClippedModule):
         self.register_buffer("row_weights", self.grid.area_weights.float()[:, None], persistent=False)
         self.to(memory_format=torch.channels_last)
         if start_from is not None:
-            self._load(start_from, read_slim(start_from, WEIGHTS_FORMAT, _HINT))
+            self._load(start_from, read_weights(start_from, WEIGHTS_FORMAT, _HINT))
 
     def condition(self, forecast: Tensor) -> Tensor:
         """A forecast [..., C, H, W] in physical units -> normalised, as the network takes it."""
@@ -159,7 +158,7 @@ class Denoiser(ClippedModule):
         data = getattr(self.trainer, "datamodule", None)
         names = ("residual_std", "forecast_mean", "forecast_std", "lead_hours")
         if data is None or not all(hasattr(data, name) for name in (*names, "spec", "grid")):
-            raise UserError("Denoiser: fit on ForecastPairs or CycleErrorPairs of vaevar.data")
+            raise UserError("Denoiser: fit on vaevar.data.samples.background_errors.BackgroundErrorPairs")
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
                 f"Denoiser: the forecasts are {data.spec} on {data.grid}, but the model is {self.spec} on "
@@ -201,19 +200,14 @@ class Denoiser(ClippedModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then a cosine down to 0."""
         settings = self.hparams
-        total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / max(warmup, 1))
-            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
-
+        factor = WarmupCosine(total_steps(self), settings["warmup_steps"])
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor, betas=(0.9, 0.95))
 
     # ---- files --------------------------------------------------------------------------------
 
     def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
         """Write a slim checkpoint: hyperparameters, weights in float16, and where they come from."""
-        save_slim(path, self, WEIGHTS_FORMAT, provenance, stored=_slim)
+        write_weights(path, self, WEIGHTS_FORMAT, provenance, convert=_stored)
 
     @classmethod
     def load(cls, path: str | Path) -> Denoiser:
@@ -222,7 +216,7 @@ class Denoiser(ClippedModule):
         Raises:
             UserError: when the file is missing, damaged, or of another model.
         """
-        content = read_slim(path, WEIGHTS_FORMAT, _HINT)
+        content = read_weights(path, WEIGHTS_FORMAT, _HINT)
         try:
             model = cls(**content["hyper_parameters"])
         except TypeError as error:
@@ -238,6 +232,6 @@ class Denoiser(ClippedModule):
             raise UserError(f"{path}: not a checkpoint of this denoiser ({reason})") from None
 
 
-def _slim(name: str, values: Tensor) -> Tensor:
+def _stored(name: str, values: Tensor) -> Tensor:
     """The network in half precision; statistics of the data stay as they are."""
     return values.half() if name.startswith("network.") else values

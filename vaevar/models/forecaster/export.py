@@ -15,6 +15,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from vaevar.files import replacing
 from vaevar.models.forecaster.fengwu import METADATA_KEY
 from vaevar.models.forecaster.training import ForecasterModule
 from vaevar.sphere.grid import Grid
@@ -114,11 +115,9 @@ def export(
             f"the network makes {tuple(expected.shape)} (zeros appended) from {tuple(checked.shape)}; "
             "expected the same shape, or half the channels"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         with warnings.catch_warnings():
-            # The exporter that needs no further package announces its own old age and what it traces.
+            # The exporter that needs no further package warns that it is deprecated, and of what it traces.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 copied,
@@ -140,9 +139,6 @@ def export(
         difference = float((torch.from_numpy(made) - expected).abs().max())
         if not difference <= TOLERANCE:
             raise ValueError(f"ONNX Runtime and torch differ by {difference:.2g}, more than {TOLERANCE:g}")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -8,7 +8,6 @@ cycle is how errors grow.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from vaevar.errors import UserError
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.resolved_scales import ResolvedScales
-from vaevar.models.forecaster.training_cycle import CheapCycle
-from vaevar.models.training.optimisation import ClippedModule, adamw
+from vaevar.models.forecaster.training_cycle import TrainingCycle
+from vaevar.models.training.optimisation import ClippedModule, WarmupCosine, adamw, total_steps
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -164,7 +163,7 @@ class ForecasterModule(ClippedModule):
             if datamodule.lanes is None:
                 raise UserError("a forecaster trained with cycled needs data in lanes; set data's lanes")
             processes = datamodule.batch_size * self.trainer.world_size
-            self._cycle = CheapCycle(self.grid, datamodule.lanes // processes)
+            self._cycle = TrainingCycle(self.grid, datamodule.lanes // processes)
 
     def _cycled_errors(self, batch: Tensor) -> Tensor:
         """As ``errors`` of a step, from the states of the lanes' cycles, weighted by their starts."""
@@ -203,13 +202,8 @@ class ForecasterModule(ClippedModule):
                     self.log(f"val/rmse_{name}_{6 * (step + 1)}h", rmse, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        total = max(int(self.trainer.estimated_stepping_batches), 1)
-
-        def factor(step: int) -> float:
-            if step < self.warmup_steps:
-                return (step + 1) / self.warmup_steps
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
-
+        # The cosine counts from the first step, but takes effect after the warm-up.
+        factor = WarmupCosine(total_steps(self), self.warmup_steps, hold=self.warmup_steps)
         return adamw(
             self,
             self.learning_rate,

@@ -23,7 +23,7 @@ from vaevar.sphere.grid import Grid
 from vaevar.sphere.interpolation import grid_vectors
 
 
-class Corrections:
+class SuccessiveCorrections:
     """Successive corrections of B states, each with its own network, reach and trust in observations.
 
     Args:
@@ -70,7 +70,7 @@ class Corrections:
         return background + increment.reshape(background.shape)
 
 
-class CheapCycle:
+class TrainingCycle:
     """Keeps the lanes of a :class:`vaevar.data.sequences.LaneSampler` in a cycle.
 
     A lane that goes on is known by its truth: the first state of its window is the second of the one before.
@@ -83,12 +83,12 @@ class CheapCycle:
 
     def __init__(self, grid: Grid, groups: int, clean: float = 0.25) -> None:
         self.grid, self.groups, self.clean = grid, groups, clean
-        self.waiting: deque[tuple[Tensor, Tensor, Tensor, Corrections]] = deque()
+        self.waiting: deque[tuple[Tensor, Tensor, Tensor, SuccessiveCorrections]] = deque()
 
     @torch.no_grad()
     def start(self, batch: Tensor) -> Tensor:
         """Truth [B, T, C, H, W] -> the same, with the first two states those of the lanes' cycles."""
-        self._corrections = Corrections(self.grid, batch.shape[0])
+        self._corrections = SuccessiveCorrections(self.grid, batch.shape[0])
         self._clean = torch.rand(batch.shape[0], device=batch.device) < self.clean
         if len(self.waiting) < self.groups:
             return batch

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from vaevar.batch_random import generator_of, shared_randn
 from vaevar.errors import UserError
-from vaevar.models.training.checkpoint import read_slim, save_slim
-from vaevar.models.training.optimisation import adamw
+from vaevar.models.training.checkpoint import read_weights, write_weights
+from vaevar.models.training.optimisation import WarmupCosine, adamw, total_steps
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
 from vaevar.models.vae.prior import LatentPrior
 from vaevar.sphere.grid import Grid
@@ -199,6 +199,11 @@ class VAE(L.LightningModule):
         with torch.no_grad():
             self.prior.fit(codes())
 
+    def finish(self, data: Any) -> None:
+        """Fit the prior to the training samples of the data module, if it gives them in order."""
+        if hasattr(data, "training_in_order"):
+            self.fit_prior(data.training_in_order())
+
     def losses(self, x: Tensor, step: int = 0) -> dict[str, Tensor]:
         """The loss and its two terms, scalars, for normalised errors [B, C, H, W].
 
@@ -285,13 +290,10 @@ class VAE(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then constant or a cosine down to 0."""
         settings = self.hparams
-        total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / max(warmup, 1))
-            progress = min(1.0, max(0.0, (step - warmup) / max(total - warmup, 1)))
-            return rise * (0.5 * (1 + math.cos(math.pi * progress)) if settings["cosine"] else 1.0)
-
+        total, warmup = total_steps(self), settings["warmup_steps"]
+        # Without a cosine, hold the full rate to the end and beyond.
+        hold = 0 if settings["cosine"] else math.inf
+        factor = WarmupCosine(total, warmup, origin=warmup, hold=hold)
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor)
 
     # ---- files --------------------------------------------------------------------------------
@@ -303,7 +305,7 @@ class VAE(L.LightningModule):
             path: the file.
             provenance: plain values (command, data, scores) to keep with the weights.
         """
-        save_slim(path, self, WEIGHTS_FORMAT, provenance, stored=_slim)
+        write_weights(path, self, WEIGHTS_FORMAT, provenance, convert=_stored)
 
     @classmethod
     def load(cls, path: str | Path) -> VAE:
@@ -312,7 +314,7 @@ class VAE(L.LightningModule):
         Raises:
             UserError: when the file is missing, damaged, or of another model.
         """
-        content = read_slim(path, WEIGHTS_FORMAT, _HINT)
+        content = read_weights(path, WEIGHTS_FORMAT, _HINT)
         try:
             model = cls(**content["hyper_parameters"])
             model.load_state_dict(content["state_dict"])
@@ -321,6 +323,6 @@ class VAE(L.LightningModule):
         return model.eval()
 
 
-def _slim(name: str, values: Tensor) -> Tensor:
+def _stored(name: str, values: Tensor) -> Tensor:
     """Weights of the networks and patterns of the prior in half precision; the scale stays as it is."""
     return values if name == "error_std" else values.half()

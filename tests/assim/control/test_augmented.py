@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from vaevar.assim.control.augmented import AugmentedControl
 from vaevar.assim.control.base import ControlTransform, LinearControl
-from vaevar.assim.control.summed import SummedControl
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
@@ -19,7 +19,7 @@ def _linear(columns: int, grid: Grid = GRID) -> LinearControl:
 
 def test_covariances_add_up_with_their_weights() -> None:
     first, second = _linear(3), _linear(5)
-    control = SummedControl([first, second], weights=[1.0, 4.0])
+    control = AugmentedControl([first, second], weights=[1.0, 4.0])
     assert control.shape == (8,)
     u = torch.func.jacrev(lambda w: control(w).flatten())(torch.zeros(8, dtype=torch.float64))
     expected = first.matrix @ first.matrix.T + second.matrix @ second.matrix.T / 4.0
@@ -38,5 +38,5 @@ def test_covariances_add_up_with_their_weights() -> None:
 def test_parts_that_do_not_fit_are_refused(
     parts: list[ControlTransform], weights: list[float] | None
 ) -> None:
-    with pytest.raises(UserError, match="SummedControl"):
-        SummedControl(parts, weights)
+    with pytest.raises(UserError, match="AugmentedControl"):
+        AugmentedControl(parts, weights)
