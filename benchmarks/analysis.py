@@ -52,7 +52,7 @@ from vaevar.scripts import one_line_errors
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.wind import field_of
 from vaevar.standins.climate import typical_climate
-from vaevar.standins.weather import MadeUpWeather
+from vaevar.standins.weather import SyntheticWeather
 from vaevar.state import State, StateSpec, regrid
 
 TIME = np.datetime64("2020-01-01T00", "h")
@@ -122,7 +122,7 @@ def case(
         floating-point operations of one evaluation of J and its gradient.
     """
     spec, grid = StateSpec(), Grid.equiangular(rows)
-    background = State(torch.from_numpy(MadeUpWeather(spec, grid).state(TIME)), spec, grid)
+    background = State(torch.from_numpy(SyntheticWeather(spec, grid).state(TIME)), spec, grid)
     truth_control = CovarianceControl(statistics, 128, 256, gaussian=True)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -23,7 +23,7 @@ from torch import Tensor
 from vaevar.errors import UserError
 from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.scripts import run
-from vaevar.standins.weather import MadeUpWeather
+from vaevar.standins.weather import SyntheticWeather
 
 TIMES = np.datetime64("2020-01-01T00", "h") + np.timedelta64(6, "h") * np.arange(2)
 
@@ -71,7 +71,7 @@ def main(
         json_path: of the results.
     """
     ours = OnnxForecaster(model, mean, std, device=device)
-    weather = MadeUpWeather(ours.spec, ours.grid)
+    weather = SyntheticWeather(ours.spec, ours.grid)
     states = torch.from_numpy(np.stack([weather.state(time) for time in TIMES]))[None].to(device)
     forecast, bound = _timed(ours, states, steps, device)
     memory = {"peak_gb": peak_gb(), "torch_device_peak_gb": device_peak_gb(device)}

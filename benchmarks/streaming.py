@@ -57,8 +57,8 @@ def main(
         for _ in range(passes):
             seconds.setdefault("plain files", []).append(_plain(files, cold))
             for count in workers:
-                took, order = _streamed(store, files, cold, count, batch_size)
-                seconds.setdefault(f"{count} workers", []).append(took)
+                elapsed, order = _streamed(store, files, cold, count, batch_size)
+                seconds.setdefault(f"{count} workers", []).append(elapsed)
                 orders.add(tuple(order))
         rows += [
             {"reader": reader, "cold": cold, "seconds": float(np.median(times)), "all_seconds": times}
@@ -115,10 +115,10 @@ def _streamed(
     loader = SampleLoader(store, batch_size, sampler=sampler, threads=workers)
     if cold:
         _forget(files)
-    began, seen = time.perf_counter(), []
+    began, order = time.perf_counter(), []
     for (errors,) in loader:
-        seen += errors[:, 0, 0, 0].tolist()
-    return time.perf_counter() - began, seen
+        order += errors[:, 0, 0, 0].tolist()
+    return time.perf_counter() - began, order
 
 
 def _decompression(store: SampleStore, samples: int) -> float:

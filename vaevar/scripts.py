@@ -52,9 +52,12 @@ def instantiate(contents: Iterable[Mapping[str, Any]], **kinds: type) -> Namespa
     Args:
         contents: of config files, and settings in their form.
         kinds: the base class of each section, such as ``model=VAE``; other sections are left out.
+
+    Raises:
+        ArgumentError: for settings that do not fit the classes they name.
     """
     accept_short_names()
-    parser = ArgumentParser()
+    parser = ArgumentParser(exit_on_error=False)
     for name, kind in kinds.items():
         parser.add_subclass_arguments(kind, name)
     settings = parser.get_defaults()

@@ -173,7 +173,7 @@ class StateSpec:
 
 @dataclass(frozen=True)
 class State:
-    """Fields with their labels, checked so that channels in a wrong order are refused.
+    """Fields with their labels; refuses channels in a wrong order or in wrong units.
 
     Attributes:
         values: [..., C, H, W], physical units.

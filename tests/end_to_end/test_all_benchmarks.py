@@ -1,4 +1,4 @@
-"""``benchmarks/all.py``: what it makes, what it runs and what it tells, with programs that only pretend."""
+"""``benchmarks/all.py`` with fake programs: what it makes, runs and reports."""
 
 from __future__ import annotations
 

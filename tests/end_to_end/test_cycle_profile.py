@@ -1,4 +1,4 @@
-"""``CycleProfile`` in a cycle: what is made slow is what it says is slow, and nothing else changes."""
+"""``CycleProfile`` in a cycle: it reports the parts that were slowed down, and changes nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forecaster without skill, on a small grid: FengWu's contract, and a roll-out that stays bounded."""
+"""The forecaster without skill, on a small grid: FengWu's contract, and bounded roll-outs."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_it_is_cyclic(files, turn):
 
 @pytest.mark.parametrize(("columns", "degrees"), [(36, 2.5), (36, 10.0), (144, 2.5), (36, 25.0)])
 def test_a_step_by_hand(columns, degrees):
-    """One spike: smoothed by ¼, ½, ¼, carried by degrees · W/360 columns, faded to its mean."""
+    """One spike: smoothed by ¼, ½, ¼, shifted by degrees · W/360 columns, and damped towards its mean."""
     states = torch.zeros(1, 2, 3, columns)
     states[0, 1, 1, columns - 1] = 1.0
     expected = np.full(columns, 0.1 / columns)

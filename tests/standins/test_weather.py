@@ -1,4 +1,4 @@
-"""Made-up weather: WeatherBench 2 in layout, the atmosphere in its first two moments, never half there."""
+"""Synthetic weather: the layout of WeatherBench 2, the atmosphere's first two moments, no partial stores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vaevar.errors import UserError
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
 from vaevar.standins import weather as weather_module
-from vaevar.standins.weather import LEVELS, MadeUpWeather, write
+from vaevar.standins.weather import LEVELS, SyntheticWeather, write
 from vaevar.state import VARIABLES, State, StateSpec
 
 SMALL = {"start": "2020-02-28T18", "end": "2020-02-29T12", "rows": 9, "columns": 16}
@@ -29,8 +29,8 @@ GRID = Grid.equiangular(37)
 
 
 @pytest.fixture(scope="module")
-def weather() -> MadeUpWeather:
-    return MadeUpWeather(SPEC, GRID)
+def weather() -> SyntheticWeather:
+    return SyntheticWeather(SPEC, GRID)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_it_opens_as_states(store, tmp_path):
     opened = source.open(SPEC)
     assert opened.grid == Grid.equiangular(9)
     np.testing.assert_array_equal(opened.times, TIMES.astype("datetime64[ns]"))
-    made = MadeUpWeather(SPEC, opened.grid)
+    made = SyntheticWeather(SPEC, opened.grid)
     for time in TIMES:
         np.testing.assert_array_equal(opened.state(time).values.numpy(), made.state(time))
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["sample.zarr", "sample.zarr.lock"]
@@ -150,10 +150,10 @@ def test_weather_changes_slowly_and_travels_eastward(weather, year):
 
 
 def test_a_state_is_a_function_of_time_and_seed(weather):
-    again = MadeUpWeather(SPEC, GRID)
+    again = SyntheticWeather(SPEC, GRID)
     for time in TIMES[[2, 0]]:
         np.testing.assert_array_equal(again.state(time), weather.state(time))
-    other = MadeUpWeather(SPEC, GRID, seed=1).state(TIMES[0])
+    other = SyntheticWeather(SPEC, GRID, seed=1).state(TIMES[0])
     assert not np.allclose(other, weather.state(TIMES[0]), rtol=1e-3)
 
 
@@ -165,7 +165,7 @@ class Killed(Exception):
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, states: int) -> list[int]:
-    """Makes writing fail midway through a state, and returns the numbers of those that were written."""
+    """Makes writing fail in the middle of a state, and returns the numbers of the states written."""
     numbers: list[int] = []
     whole = weather_module.write_states
 
@@ -210,7 +210,7 @@ def test_a_store_that_is_there_is_left_alone(store, monkeypatch, capsys):
     numbers = kill_after(monkeypatch, 0)
     write(str(store), **SMALL)
     assert numbers == []
-    assert "is there already" in capsys.readouterr().out
+    assert "already exists" in capsys.readouterr().out
     for changed in ({"seed": 3}, {"levels": 37}, {"rows": 11}, {"end": "2020-02-29T18"}):
         with pytest.raises(UserError, match=r"is another store \(.* expected .*\); give another path"):
             write(str(store), **(SMALL | changed))
@@ -230,7 +230,7 @@ def test_somebody_elses_store_is_not_touched(store):
 
 def test_one_state_is_held_at_a_time(tmp_path, monkeypatch):
     made: list[weakref.ref] = []
-    state, synthesise = MadeUpWeather.state, weather_module.SphericalHarmonics.synthesise
+    state, synthesise = SyntheticWeather.state, weather_module.SphericalHarmonics.synthesise
 
     def watched_state(self, time):
         # zarr's own thread may let go of the last one a moment after its write has returned.
@@ -247,7 +247,7 @@ def test_one_state_is_held_at_a_time(tmp_path, monkeypatch):
         assert coefficients.shape[0] <= 13
         return synthesise(self, coefficients)
 
-    monkeypatch.setattr(MadeUpWeather, "state", watched_state)
+    monkeypatch.setattr(SyntheticWeather, "state", watched_state)
     monkeypatch.setattr(weather_module.SphericalHarmonics, "synthesise", watched_synthesis)
     write(str(tmp_path / "sample.zarr"), **SMALL)
     assert len(made) == 4

@@ -1,4 +1,4 @@
-"""The Markdown writer, on tables by hand and on those that are committed."""
+"""The Markdown writer, by hand and on the committed tables."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ class Coarsening(nn.Module):
     def __init__(self, source: Grid, target: Grid) -> None:
         super().__init__()
         if any(coarse > fine for fine, coarse in zip(source.shape, target.shape, strict=True)):
-            raise ValueError(f"{target} is finer than {source}: it cannot be coarsened to it")
+            raise ValueError(f"{target} is finer than {source}: coarsening is impossible")
         self.source, self.target = source, target
         for name, matrix in (
             ("rows", _overlaps(_sines(target), _sines(source))),

@@ -45,7 +45,7 @@ _EPOCH = np.datetime64("2020-01-01T00", "h")
 _ZONAL = {"t2m": 0.95, "t": 0.9, "z": 0.95, "q": 0.9, "u": 0.6, "msl": 0.3}
 
 
-class MadeUpWeather:
+class SyntheticWeather:
     """Synthetic states at any time.
 
     Args:
@@ -128,8 +128,8 @@ def _storminess(grid: Grid) -> Tensor:
 def _level_correlation(spec: StateSpec) -> Tensor:
     """[C, C], rows of norm 1: correlates neighbouring levels of a variable when applied to white channels."""
     level = torch.tensor([float(channel.level or 1013) for channel in spec.channels]).log()
-    same = torch.tensor([[a.variable == b.variable for b in spec.channels] for a in spec.channels])
-    near = (-0.5 * ((level[:, None] - level) / 0.5).square()).exp() * same
+    same_variable = torch.tensor([[a.variable == b.variable for b in spec.channels] for a in spec.channels])
+    near = (-0.5 * ((level[:, None] - level) / 0.5).square()).exp() * same_variable
     return near / near.norm(dim=1, keepdim=True)
 
 
@@ -163,11 +163,11 @@ def write(
         raise UserError(f"weather: {columns} columns are impossible: give an even number, such as 1440")
     try:
         grid = Grid.equiangular(rows, columns)
-        weather = MadeUpWeather(spec, grid, seed)
+        weather = SyntheticWeather(spec, grid, seed)
     except ValueError as error:
         raise UserError(f"weather: {rows} × {columns} points are impossible: {error}") from None
     recipe = {
-        "source": "made-up weather of vaevar",
+        "source": "made-up weather of vaevar",  # as existing stores have it
         "period": f"{times[0]} to {times[-1]}",
         "points": f"{rows} × {columns}",
         "levels": str(levels),
@@ -178,7 +178,7 @@ def write(
     with FileLock(target.with_name(target.name + ".lock")):
         if target.exists():
             _check_recipe(target, recipe)
-            print(f"{path} is there already")
+            print(f"{path} already exists")
         else:
             _fill(target, times, weather, recipe)
             print(f"wrote {path}")
@@ -194,7 +194,7 @@ def _check_recipe(path: Path, recipe: dict[str, str]) -> None:
             )
 
 
-def _fill(path: Path, times: np.ndarray, weather: MadeUpWeather, recipe: dict[str, str]) -> None:
+def _fill(path: Path, times: np.ndarray, weather: SyntheticWeather, recipe: dict[str, str]) -> None:
     """Write the states beside ``path``, and move the store there when it is complete."""
     partial = path.with_name(path.name + ".writing")
     progress_file = partial / "progress.json"
@@ -206,7 +206,7 @@ def _fill(path: Path, times: np.ndarray, weather: MadeUpWeather, recipe: dict[st
         create_store(partial, times, weather.spec, weather.grid, recipe)
     bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*bar) as progress:
-        task = progress.add_task("made-up weather", total=times.size, completed=done)
+        task = progress.add_task("synthetic weather", total=times.size, completed=done)
         for number in range(done, times.size):
             write_states(partial, number, weather.state(times[number])[None], weather.spec)
             # A kill before the next lines repeats this state, with the same result.

@@ -96,7 +96,7 @@ class Forecasts(CycleCallback):
         missing = [name for name in module.arms if not (module.directory / name / "forecasts.csv").is_file()]
         if missing:
             raise UserError(
-                f"{module.directory}: {', '.join(missing)} ran earlier without this callback; add `--restart`"
+                f"{module.directory}: {', '.join(missing)} ran earlier without Forecasts; add `--restart`"
             )
         table = gather_rows(module.directory, list(module.arms), "forecasts.csv")
         table.to_csv(module.directory / "forecasts.csv", index=False)

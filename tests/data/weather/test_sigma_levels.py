@@ -1,4 +1,4 @@
-"""Against atmospheres with a closed form: isothermal, and of constant lapse rate."""
+"""Atmospheres with a closed form: isothermal, and with a constant lapse rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded world: its bookkeeping on a toy model, and the model itself once (slow)."""
+"""The embedded world: its bookkeeping with a toy model, and the real model once (slow)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TOY = Period(np.datetime64("2022-01-01T00", "h"), 7)
 
 
 class ToyRun:
-    """Each state follows from the one before it alone, which is all that a restart file holds."""
+    """Each state follows from the previous one alone, which is the content of a restart file."""
 
     grid = Grid.gaussian(4)
     started: int = 0
@@ -63,7 +63,7 @@ def expected(count: int) -> np.ndarray:
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], SpeedyWorld]:
-    """A factory of worlds as fresh processes see them: 7 states, in chunks of 3."""
+    """Makes worlds as a new process would see them: 7 states, in chunks of 3."""
     monkeypatch.setattr(speedy, "NatureRun", ToyRun)
     monkeypatch.setattr(speedy, "CHUNK", 3)
     monkeypatch.setitem(PERIODS, "test", TOY)
@@ -150,11 +150,11 @@ def test_progress_is_shown(toy, capsys):
 
 
 class Killed(BaseException):
-    """As if the process had ended here."""
+    """The process ends here."""
 
 
 class Executioner:
-    """Kills at the n-th moment before or after something is written, or in the middle of it."""
+    """Kills at the n-th moment before, during or after a write."""
 
     def __init__(self, moment: int) -> None:
         self.moment, self.passed = moment, 0
@@ -201,7 +201,7 @@ class Executioner:
 
 
 def run_until_killed(world: SpeedyWorld, moment: int) -> bool:
-    """Generate everything; whether it ended before the moment of its death."""
+    """Generate everything; True when it finished before the kill."""
     executioner = Executioner(moment)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speedy, "create_store", executioner.watch(speedy.create_store))

@@ -13,7 +13,7 @@ from vaevar.experiments.single_observation.geostrophy import geostrophic_wind, n
 from vaevar.experiments.single_observation.module import Response
 from vaevar.sphere.grid import Grid
 
-SAME = 1e-5  # relative difference below which increments count as equal (float32 minimisation)
+EQUAL = 1e-5  # relative difference below which increments count as equal (float32 minimisation)
 
 
 @dataclass(frozen=True)
@@ -122,21 +122,21 @@ def date_table(cases: list[Case]) -> pd.DataFrame:
     for case in by_place([case for case in cases if case.departure == cases[0].departure]):
         if case.time != cases[0].time:
             continue
-        same = [
-            other
-            for other in cases
-            if (other.arm, other.place, other.departure) == (case.arm, case.place, case.departure)
+        by_date = [
+            candidate
+            for candidate in cases
+            if (candidate.arm, candidate.place, candidate.departure) == (case.arm, case.place, case.departure)
         ]
-        z = max(float(np.abs(other.z - case.z).max()) for other in same)
-        wind = max(float(np.hypot(other.u - case.u, other.v - case.v).max()) for other in same)
+        z = max(float(np.abs(dated.z - case.z).max()) for dated in by_date)
+        wind = max(float(np.hypot(dated.u - case.u, dated.v - case.v).max()) for dated in by_date)
         scales = ((z, float(np.abs(case.z).max())), (wind, float(case.speed.max())))
         relative = max(difference / scale if scale > 0 else difference for difference, scale in scales)
-        depends = "–" if len(same) < 2 else "yes" if relative > SAME else "no"
+        depends = "–" if len(by_date) < 2 else "yes" if relative > EQUAL else "no"
         rows.append(
             {
                 "arm": case.arm,
                 "place": case.place.label,
-                "dates": str(len(same)),
+                "dates": str(len(by_date)),
                 "z difference, m²/s²": z,
                 "wind difference, m/s": wind,
                 "relative": relative,
@@ -172,8 +172,8 @@ def departure_table(cases: list[Case], grid: Grid) -> pd.DataFrame:
 
 def smallest_departure(cases: list[Case], arm: str, place: Place) -> Case:
     """The case of an arm and place with the smallest departure; of two, the positive one."""
-    same = [case for case in cases if (case.arm, case.place, case.time) == (arm, place, cases[0].time)]
-    return min(same, key=lambda case: (abs(case.departure), case.departure < 0))
+    departures = [case for case in cases if (case.arm, case.place, case.time) == (arm, place, cases[0].time)]
+    return min(departures, key=lambda case: (abs(case.departure), case.departure < 0))
 
 
 def nonlinearity(
