@@ -62,7 +62,7 @@ def diffda(configs: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
             "class_path": "vaevar.assim.diffda.diffda.DiffDA",
             "init_args": {
                 "checkpoint_48h": "weights/48h.ckpt", "checkpoint_6h": "weights/6h.ckpt", **OBSERVED,
-                "known": {"class_path": optimal, "init_args": {"length_km": 900.0}},
+                "interpolation": {"class_path": optimal, "init_args": {"length_km": 900.0}},
             },
         },
     }  # fmt: skip
