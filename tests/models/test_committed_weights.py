@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
 from vaevar.models.diffusion.denoiser import Denoiser
 from vaevar.models.forecaster.fengwu import OnnxForecaster
+from vaevar.models.forecaster.training import ForecasterModule
 from vaevar.models.vae.vae import VAE
 
 REFERENCE = Path(__file__).with_name("committed_weights.json")
@@ -109,6 +111,18 @@ def test_a_committed_file_computes_what_it_did(name: str) -> None:
     for output, (rms, *values) in computed.items():
         assert rms == pytest.approx(expected[output][0], rel=TOLERANCE), output
         assert values == pytest.approx(expected[output][1:], abs=TOLERANCE), output
+
+
+def test_the_forecaster_file_names_its_weights_as_the_network_does() -> None:
+    """So weights can be taken out of the file; the exporter names all but what it transposes or folds."""
+    model = onnx.load(str(WEIGHTS / "forecaster.onnx"))
+    sizes = {node.name: tuple(node.dims) for node in model.graph.initializer}
+    network = ForecasterModule(widths=(192, 256), depths=(3, 4), resolved_lmax=31).network
+    expected = {f"network.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
+    named = {name: size for name, size in sizes.items() if name.startswith("network.")}
+    assert named.items() <= expected.items()
+    nameless = {".".join(name.split(".")[-2:]) for name in expected.keys() - named.keys()}
+    assert nameless == {"expand.weight", "reduce.weight", "resolved.mean"}
 
 
 if __name__ == "__main__":

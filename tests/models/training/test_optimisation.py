@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 
-from vaevar.models.training.optimisation import WarmupCosine
+from vaevar.models.training.optimisation import adamw, warmup_cosine
 
 
 def test_warm_up_and_cosine_from_the_first_step() -> None:
-    factor = WarmupCosine(total=10, warmup=4)
+    factor = warmup_cosine(total=10, warmup=4)
     assert [factor(step) for step in (0, 1)] == pytest.approx(
         [0.25, 0.5 * 0.5 * (1 + math.cos(0.1 * math.pi))]
     )
@@ -19,17 +20,26 @@ def test_warm_up_and_cosine_from_the_first_step() -> None:
 
 
 def test_cosine_that_begins_after_the_warm_up() -> None:
-    factor = WarmupCosine(total=10, warmup=4, origin=4)
+    factor = warmup_cosine(total=10, warmup=4, origin=4)
     assert [factor(step) for step in (0, 1, 3, 4)] == [0.25, 0.5, 1.0, 1.0]
     assert factor(7) == pytest.approx(0.5)
 
 
 def test_cosine_that_is_held_back_until_after_the_warm_up() -> None:
-    factor = WarmupCosine(total=10, warmup=4, hold=4)
+    factor = warmup_cosine(total=10, warmup=4, hold=4)
     assert [factor(step) for step in (0, 3)] == [0.25, 1.0]
     assert factor(4) == pytest.approx(0.5 * (1 + math.cos(0.4 * math.pi)))
 
 
 def test_no_cosine() -> None:
-    factor = WarmupCosine(total=10, warmup=0, hold=math.inf)
+    factor = warmup_cosine(total=10, warmup=0, hold=math.inf)
     assert [factor(step) for step in (0, 5, 20)] == [1.0, 1.0, 1.0]
+
+
+def test_a_resumed_fit_has_the_length_of_its_own_settings() -> None:
+    schedules = []
+    for total in (10, 20):
+        optimisation = adamw(torch.nn.Linear(2, 2), 1.0, 0.0, warmup_cosine(total, warmup=0))
+        schedules.append(optimisation["lr_scheduler"]["scheduler"])
+    schedules[1].load_state_dict(schedules[0].state_dict())
+    assert schedules[1].lr_lambdas[0](10) == pytest.approx(0.5)

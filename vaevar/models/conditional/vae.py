@@ -40,7 +40,7 @@ from vaevar.models.conditional.network import ContextNetwork, Modulation
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
 from vaevar.models.training.checkpoint import read_weights, write_weights
-from vaevar.models.training.optimisation import ClippedModule, WarmupCosine, adamw, total_steps
+from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
 from vaevar.sphere.harmonics import quadrature_weights
 
 WEIGHTS_FORMAT = "vaevar-conditional-vae-2"
@@ -235,7 +235,7 @@ class ConditionalVAE(ClippedModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then a cosine down to 0."""
         settings = self.hparams
-        factor = WarmupCosine(total_steps(self), settings["warmup_steps"])
+        factor = warmup_cosine(total_steps(self), settings["warmup_steps"])
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor)
 
     # ---- files --------------------------------------------------------------------------------

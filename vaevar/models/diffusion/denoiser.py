@@ -25,7 +25,7 @@ from vaevar.errors import UserError
 from vaevar.models.diffusion.network import DenoiserNetwork
 from vaevar.models.diffusion.schedule import NoiseSchedule
 from vaevar.models.training.checkpoint import read_weights, write_weights
-from vaevar.models.training.optimisation import ClippedModule, WarmupCosine, adamw, total_steps
+from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
 from vaevar.sphere.grid import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
 
@@ -200,7 +200,7 @@ class Denoiser(ClippedModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then a cosine down to 0."""
         settings = self.hparams
-        factor = WarmupCosine(total_steps(self), settings["warmup_steps"])
+        factor = warmup_cosine(total_steps(self), settings["warmup_steps"])
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor, betas=(0.9, 0.95))
 
     # ---- files --------------------------------------------------------------------------------

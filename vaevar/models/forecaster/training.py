@@ -19,7 +19,7 @@ from vaevar.errors import UserError
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.resolved_scales import ResolvedScales
 from vaevar.models.forecaster.training_cycle import TrainingCycle
-from vaevar.models.training.optimisation import ClippedModule, WarmupCosine, adamw, total_steps
+from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -206,7 +206,7 @@ class ForecasterModule(ClippedModule):
 
     def configure_optimizers(self) -> Any:
         # The cosine counts from the first step, but takes effect after the warm-up.
-        factor = WarmupCosine(total_steps(self), self.warmup_steps, hold=self.warmup_steps)
+        factor = warmup_cosine(total_steps(self), self.warmup_steps, hold=self.warmup_steps)
         return adamw(
             self,
             self.learning_rate,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
@@ -12,30 +11,28 @@ import torch
 from torch import Tensor, nn
 
 
-@dataclass(frozen=True)
-class WarmupCosine:
+def warmup_cosine(total: int, warmup: int, origin: int = 0, hold: float = 0) -> Callable[[int], float]:
     """A linear warm-up, then a cosine down to 0: the factor of the learning rate after each number of steps.
 
         min(1, (step + 1)/warmup) · ½ (1 + cos π p),   p = (step − origin)/(total − origin), within [0, 1]
 
-    Attributes:
+    Args:
         total: optimiser steps of the fit.
         warmup: steps of the warm-up.
         origin: the step at which the cosine begins.
         hold: the cosine has no effect before this step.
     """
 
-    total: int
-    warmup: int
-    origin: int = 0
-    hold: float = 0
-
-    def __call__(self, step: int) -> float:
-        rise = min(1.0, (step + 1) / max(self.warmup, 1))
-        if step < self.hold:
+    # A function, not an object: torch would store an object's attributes in checkpoints, and a resumed fit
+    # would keep the old total.
+    def factor(step: int) -> float:
+        rise = min(1.0, (step + 1) / max(warmup, 1))
+        if step < hold:
             return rise
-        progress = min(1.0, max(0.0, (step - self.origin) / max(self.total - self.origin, 1)))
+        progress = min(1.0, max(0.0, (step - origin) / max(total - origin, 1)))
         return rise * 0.5 * (1 + math.cos(math.pi * progress))
+
+    return factor
 
 
 def total_steps(module: L.LightningModule) -> int:

@@ -26,7 +26,7 @@ from torch import Tensor
 from vaevar.batch_random import generator_of, shared_randn
 from vaevar.errors import UserError
 from vaevar.models.training.checkpoint import read_weights, write_weights
-from vaevar.models.training.optimisation import WarmupCosine, adamw, total_steps
+from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosine
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
 from vaevar.models.vae.prior import LatentPrior
 from vaevar.sphere.grid import Grid
@@ -294,7 +294,7 @@ class VAE(L.LightningModule):
         total, warmup = total_steps(self), settings["warmup_steps"]
         # Without a cosine, hold the full rate to the end and beyond.
         hold = 0 if settings["cosine"] else math.inf
-        factor = WarmupCosine(total, warmup, origin=warmup, hold=hold)
+        factor = warmup_cosine(total, warmup, origin=warmup, hold=hold)
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor)
 
     # ---- files --------------------------------------------------------------------------------
