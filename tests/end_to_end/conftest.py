@@ -88,8 +88,14 @@ def configs(
         "data": {
             "class_path": "vaevar.data.samples.background_errors.BackgroundErrors",
             "init_args": {
-                "source": source, "forecaster": forecaster, "path": "data/errors.zarr",
-                "start": "2021-01-01T00", "end": "2021-01-15T00", "every_hours": 6,
+                "path": "data/errors.zarr",
+                "making": {
+                    "class_path": "vaevar.data.samples.nmc.NMCDifferences",
+                    "init_args": {
+                        "source": source, "forecaster": forecaster, "start": "2021-01-01T00",
+                        "end": "2021-01-15T00", "every_hours": 6,
+                    },
+                },
                 "validation_fraction": 0.2, "gap_hours": 24, "batch_size": 4,
             },
         },

@@ -1,4 +1,4 @@
-"""The very commands users type, on a world small enough for seconds."""
+"""The commands that users type, on a world small enough for seconds."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_finished_run_is_not_repeated_and_another_experiment_is_refused(
 
 
 def refused(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line that a command which must fail prints, after checking that it is one."""
+    """The error of a command that must fail, checked to be one line."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         main(["predict", "--config", str(config), *arguments])

@@ -41,9 +41,9 @@ def recording(configs: dict[str, Path], analyses: int = 24) -> str:
         content["data"]["init_args"] |= {"start": "2021-01-02T00", "analyses": analyses}
         content["trainer"]["logger"]["init_args"]["name"] = "recording"
         content["trainer"]["callbacks"] = [
-            {"class_path": "vaevar.assim.cycle.cycle.Cycle", "init_args": {"afresh_every": 8}},
+            {"class_path": "vaevar.assim.cycle.cycle.Cycle", "init_args": {"new_cycle_every": 8}},
             {
-                "class_path": "vaevar.assim.cycle.error_recorder.PairRecorder",
+                "class_path": "vaevar.assim.cycle.error_recorder.CycleErrorRecorder",
                 "init_args": {"path": "data/cycle.zarr", "arm": "oi"},
             },
             content["trainer"]["callbacks"][3],
@@ -56,9 +56,11 @@ def fit_config(configs: dict[str, Path], model: dict[str, Any], data: str, epoch
     def edit(content: dict[str, Any]) -> None:
         content["model"] = model
         content["data"] = {
-            "class_path": f"vaevar.data.samples.cycle_errors.{data}",
-            "init_args": {"path": "data/cycle.zarr", "spec": SPEC, "gap_hours": 6, "batch_size": 4},
+            "class_path": f"vaevar.data.samples.background_errors.{data}",
+            "init_args": {"path": "data/cycle.zarr", "gap_hours": 6, "batch_size": 4},
         }
+        if data == "BackgroundErrors":
+            content["data"]["init_args"]["flip_sign"] = False
         content["trainer"] |= {"max_epochs": epochs, "callbacks": [], "num_sanity_val_steps": 0}
         content["trainer"]["logger"]["init_args"]["name"] = name
         if name == "conditional":
@@ -77,34 +79,35 @@ def test_from_a_recorded_cycle_to_an_arm(
     killed_in_the_third_analysis(lambda: main(["predict", "--config", record]))
     assert not Path("data/cycle.zarr").exists()
     main(["predict", "--config", record])
-    pairs = xr.open_zarr("data/cycle.zarr", chunks=None)
-    assert pairs.sizes["time"] == 24
-    # Background + residual is the truth.
+    samples = xr.open_zarr("data/cycle.zarr", chunks=None)
+    assert samples.sizes["time"] == 24
+    # Background + error is the truth.
     spec = StateSpec(**SPEC)
     truth = xr.open_zarr(world / "truth.zarr", chunks=None)["2m_temperature"]
     number, k = 13, spec.index("t2m")
-    forecast = pairs["forecast"][number, 0, k].astype(float) * pairs["scale"][k] + pairs["offset"][k]
-    residual = pairs["residual"][number, 0, k].astype(float) * pairs["residual_scale"][0, k]
+    background = samples["background"][number, 0, k].astype(float) * samples["background_scale"][k]
+    background = background + samples["background_offset"][k]
+    error = samples["error"][number, 0, k].astype(float) * samples["error_scale"][0, k]
     valid = np.datetime64("2021-01-02T00", "ns") + np.timedelta64(6 * number, "h")
-    np.testing.assert_allclose(forecast + residual, truth.sel(time=valid).values, atol=0.1)
+    np.testing.assert_allclose(background + error, truth.sel(time=valid).values, atol=0.1)
     # Coverage: begun anew every 8 analyses, and one more network in it after each.
-    assert float(np.abs(pairs["coverage"].values[[0, 8, 16]]).max()) == 0
+    assert float(np.abs(samples["coverage"].values[[0, 8, 16]]).max()) == 0
     time = np.datetime64("2021-01-02T00", "h")
     maps = update_coverage(no_coverage(GRID), ColumnNetwork(20).points(spec, time), GRID)
-    np.testing.assert_allclose(pairs["coverage"].values[1], maps.numpy(), atol=2e-3)
+    np.testing.assert_allclose(samples["coverage"].values[1], maps.numpy(), atol=2e-3)
 
     calibration = {
         "class_path": "vaevar.models.covariance.calibration.CovarianceCalibration",
         "init_args": {"path": "weights/cycle.nc", "lmax": 6},
     }
-    main(["fit", "--config", fit_config(configs, calibration, "CycleErrorFields", 2, "calibration")])
+    main(["fit", "--config", fit_config(configs, calibration, "BackgroundErrors", 2, "calibration")])
     model = {
         "class_path": "vaevar.models.conditional.vae.ConditionalVAE",
         "init_args": {
             "covariance": "weights/cycle.nc", "widths": [8, 8], "maps": 2, "warmup_steps": 2
         },
     }  # fmt: skip
-    main(["fit", "--config", fit_config(configs, model, "CycleErrors", 2, "conditional")])
+    main(["fit", "--config", fit_config(configs, model, "BackgroundErrorsWithCoverage", 2, "conditional")])
     assert Path("weights/vae.ckpt").is_file()
 
     def arms(content: dict[str, Any]) -> None:
@@ -120,4 +123,4 @@ def test_from_a_recorded_cycle_to_an_arm(
     # Recording again, or going on unrecorded, is refused in a line.
     with pytest.raises(SystemExit):
         main(["predict", "--config", record, "--restart"])
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err

@@ -21,7 +21,7 @@ OBSERVED = {"steps": 4, "jump_length": 2, "members": 2, "first_analyses": 2}
 def diffda(configs: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
     """Configs of the two fits, and of a cycle with DiffDA and both interpolations as arms."""
     fit = yaml.safe_load(configs["fit"].read_text())
-    known = fit["data"]["init_args"]
+    nmc = fit["data"]["init_args"]["making"]["init_args"]
     channels = {name: fit["model"]["init_args"][name] for name in ("surface", "upper", "levels")}
     fit["model"] = {
         "class_path": "vaevar.models.diffusion.denoiser.Denoiser",
@@ -31,11 +31,14 @@ def diffda(configs: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
         },
     }  # fmt: skip
     fit["data"] = {
-        "class_path": "vaevar.data.samples.forecast_errors.ForecastPairs",
+        "class_path": "vaevar.data.samples.background_errors.BackgroundErrorPairs",
         "init_args": {
-            "source": known["source"], "forecaster": known["forecaster"], "path": "data/pairs.zarr",
-            "start": "2021-01-01T00", "end": "2021-01-15T00", "every_hours": 6, "lead_hours": 48,
-            "validation_fraction": 0.2, "batch_size": 4,
+            "path": "data/forecasts.zarr",
+            "making": {
+                "class_path": "vaevar.data.samples.forecast_errors.ForecastErrors",
+                "init_args": {**nmc, "leads": [6, 48]},
+            },
+            "lead_hours": 48, "validation_fraction": 0.2, "batch_size": 4,
         },
     }  # fmt: skip
     fit["trainer"]["callbacks"] = callbacks("48h")

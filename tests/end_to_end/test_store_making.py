@@ -11,6 +11,8 @@ import yaml
 from tests.end_to_end.test_two_processes import run
 from vaevar.cli import main
 
+MAKING = "--data.init_args.making.init_args"
+
 
 @pytest.fixture
 def making(configs: dict[str, Path]) -> Path:
@@ -18,7 +20,8 @@ def making(configs: dict[str, Path]) -> Path:
     content = yaml.safe_load(configs["fit"].read_text())
     content["model"] = {"class_path": "vaevar.data.samples.predict_loop.StoreMaking"}
     content["return_predictions"] = False
-    content["data"]["init_args"] |= {"samples_per_file": 4, "rollout_batch_size": 3, "workers": 2}
+    content["data"]["init_args"]["workers"] = 2
+    content["data"]["init_args"]["making"]["init_args"] |= {"samples_per_file": 4, "rollout_batch_size": 3}
     content["trainer"] = {
         "accelerator": "cpu", "devices": 1, "enable_progress_bar": False,
         "logger": {
@@ -43,7 +46,7 @@ def test_one_process_two_processes_and_a_fit_make_the_same_store(
     main(predict)
     assert "samples to make, at most" in capsys.readouterr().out
     alone = content("data/errors.zarr")
-    assert sum(name.startswith("background_error/c/") for name in alone) == 13
+    assert sum(name.startswith("error/c/") for name in alone) == 13
 
     # One that stops after three batches; then two that go on to the end.
     path = "--data.init_args.path"
@@ -56,7 +59,7 @@ def test_one_process_two_processes_and_a_fit_make_the_same_store(
 
     # The fit finds it, or makes the same.
     fit = ["fit", "--config", str(configs["fit"]), "--trainer.max_epochs", "1"]
-    fit += ["--data.init_args.rollout_batch_size", "3", "--data.init_args.samples_per_file", "4"]
+    fit += [f"{MAKING}.rollout_batch_size", "3", f"{MAKING}.samples_per_file", "4"]
     before = Path("data/errors.zarr").stat().st_mtime_ns
     main(fit)
     assert Path("data/errors.zarr").stat().st_mtime_ns == before
@@ -73,7 +76,7 @@ def test_a_store_that_is_there_is_left_alone(making: Path, capsys: pytest.Captur
     assert "is there already" in capsys.readouterr().out
     assert content("data/errors.zarr") == before
     with pytest.raises(SystemExit):
-        main(["predict", "--config", str(making), "--data.init_args.every_hours", "12"])
+        main(["predict", "--config", str(making), f"{MAKING}.every_hours", "12"])
     assert "every_hours = 6, but the config now says 12" in capsys.readouterr().err
     # Neither keeps the lock: the same process may go on.
     main(["predict", "--config", str(making), "--data.init_args.path", "data/other.zarr"])
@@ -81,6 +84,6 @@ def test_a_store_that_is_there_is_left_alone(making: Path, capsys: pytest.Captur
 
 @pytest.mark.slow
 def test_more_processes_than_there_is_left_to_make(making: Path) -> None:
-    predict = ["predict", "--config", str(making), "--data.init_args.samples_per_file", "100"]
+    predict = ["predict", "--config", str(making), f"{MAKING}.samples_per_file", "100"]
     run(*predict)
-    assert Path("data/errors.zarr/background_error/c/0/0/0/0").is_file()
+    assert Path("data/errors.zarr/error/c/0/0/0/0/0").is_file()

@@ -27,10 +27,11 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.control.base import ControlTransform
-from vaevar.data.samples.background_errors import BackgroundErrorStore
+from vaevar.constants import EARTH_RADIUS_KM
+from vaevar.data.samples.store import SampleStore
 from vaevar.errors import UserError
 from vaevar.models.covariance.balance import ControlVariables
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.sphere.wind import VectorHarmonics
 from vaevar.state import StateSpec
@@ -207,10 +208,10 @@ class GenBeControl(ControlTransform):
 
 
 def _from_store(path: str | Path, lmax: int, samples: int) -> GenBeStatistics:
-    store, spec = BackgroundErrorStore(path), StateSpec()
-    if store.names != spec.names:
-        raise UserError(f"{path}: holds the channels {', '.join(store.names)}; expected {spec}")
+    store, spec = SampleStore(path), StateSpec()
+    if store.spec != spec:
+        raise UserError(f"{path}: holds the channels {', '.join(store.spec.names)}; expected {spec}")
     last = len(store) - round(0.1 * len(store)) - 2  # as configs/covariance.yaml holds out
     chosen = np.unique(np.linspace(0, last - 1, min(samples, last)).astype(int))
-    batches = (store[int(i)].float()[None] * store.scale[:, None, None] for i in chosen)
+    batches = (store.decode("error", store[int(i)][0])[None] for i in chosen)
     return GenBeStatistics.from_errors(batches, spec, store.grid, lmax)

@@ -11,16 +11,18 @@ import torch
 import xarray as xr
 
 from tests.data.samples.toys import ADDED, GAINED, GRID, START, ToyForecaster, ToySource, ToyStore
-from vaevar.data.samples.forecast_errors import ForecastPairs, ForecastPairStore
-from vaevar.data.samples.layout import ForecastPairMaking
+from vaevar.data.samples.background_errors import BackgroundErrorPairs
+from vaevar.data.samples.forecast_errors import ForecastErrors
+from vaevar.data.samples.making import StoreBuilder
+from vaevar.data.samples.store import SampleStore
 from vaevar.errors import UserError
 
 END = np.datetime64("2020-01-06T18", "h")
 
 
 def build(path: Path, forecaster: ToyForecaster | None = None, **changes: Any) -> None:
-    settings = {"start": START, "end": END, "every_hours": 6, "batch_size": 3} | changes
-    ForecastPairMaking(path, ToySource(END), forecaster or ToyForecaster(), **settings).make()
+    settings = {"start": str(START), "end": str(END), "every_hours": 6, "rollout_batch_size": 3} | changes
+    StoreBuilder(path, ForecastErrors(ToySource(END), forecaster or ToyForecaster(), **settings)).make()
 
 
 def test_both_leads_come_from_one_rollout(tmp_path: Path) -> None:
@@ -30,13 +32,14 @@ def test_both_leads_come_from_one_rollout(tmp_path: Path) -> None:
     assert dataset["lead"].values.tolist() == [6, 48]
     assert dataset["time"].values[0] == START + np.timedelta64(6, "h")
     assert dataset["time"].values[-1] + np.timedelta64(48, "h") <= END.astype("datetime64[ns]")
-    forecast = dataset["forecast"].astype(np.float64) * dataset["scale"] + dataset["offset"]
-    residual = dataset["residual"].astype(np.float64) * dataset["residual_scale"]
+    forecast = dataset["background"].astype(np.float64) * dataset["background_scale"]
+    forecast = forecast + dataset["background_offset"]
+    residual = dataset["error"].astype(np.float64) * dataset["error_scale"]
     initial = ToyStore(END).read(dataset["time"].values.astype("datetime64[h]")).astype(np.float64)
     for number, steps in enumerate((1, 8)):
-        made = forecast.isel(lead=number).transpose("time", "channel", "latitude", "longitude").values
-        scale = dataset["scale"].values[:, None, None]
-        np.testing.assert_allclose(made / scale, (initial + steps * ADDED.numpy()) / scale, atol=2e-2)
+        values = forecast.isel(lead=number).transpose("time", "channel", "latitude", "longitude").values
+        scale = dataset["background_scale"].values[:, None, None]
+        np.testing.assert_allclose(values / scale, (initial + steps * ADDED.numpy()) / scale, atol=2e-2)
         missed = residual.isel(lead=number).transpose("time", "channel", "latitude", "longitude").values
         expected = steps * (GAINED - ADDED).double().numpy()
         np.testing.assert_allclose(missed, np.broadcast_to(expected, missed.shape), rtol=2e-3)
@@ -44,8 +47,8 @@ def test_both_leads_come_from_one_rollout(tmp_path: Path) -> None:
     values = forecast.isel(lead=1).transpose("time", "channel", "latitude", "longitude").values
     mean = (values * weights).mean((0, 2, 3))
     std = np.sqrt((np.square(values - mean[:, None, None]) * weights).mean((0, 2, 3)))
-    np.testing.assert_allclose(dataset["forecast_mean"].values[1], mean, rtol=1e-6)
-    np.testing.assert_allclose(dataset["forecast_std"].values[1], std, rtol=1e-6)
+    np.testing.assert_allclose(dataset["background_mean"].values[1], mean, rtol=1e-6)
+    np.testing.assert_allclose(dataset["background_std"].values[1], std, rtol=1e-6)
 
 
 def test_a_killed_build_goes_on_to_the_same_store(tmp_path: Path) -> None:
@@ -67,8 +70,8 @@ def test_a_killed_build_goes_on_to_the_same_store(tmp_path: Path) -> None:
     [
         ({"leads": (5,)}, "multiples"),
         ({"leads": (48, 6)}, "ascend"),
-        ({"batch_size": 0}, "positive"),
-        ({"end": START}, "too short"),
+        ({"rollout_batch_size": 0}, "positive"),
+        ({"end": str(START)}, "too short"),
         ({"forecaster": ToyForecaster(factor=np.inf)}, "u10, q500, z500"),
     ],
 )
@@ -77,12 +80,12 @@ def test_settings_that_cannot_work_are_named(tmp_path: Path, changes: dict, mess
         build(tmp_path / "pairs.zarr", **changes)
 
 
-def module(path: Path, **changes: Any) -> ForecastPairs:
-    settings = {"every_hours": 6, "rollout_batch_size": 3, "validation_fraction": 0.25, "gap_hours": 12,
-                "batch_size": 2} | changes  # fmt: skip
-    return ForecastPairs(
-        ToySource(END), ToyForecaster(), str(path), "2020-01-01T00", "2020-01-06T18", **settings
+def module(path: Path, **changes: Any) -> BackgroundErrorPairs:
+    settings = {"lead_hours": 48, "validation_fraction": 0.25, "gap_hours": 12, "batch_size": 2} | changes
+    making = ForecastErrors(
+        ToySource(END), ToyForecaster(), "2020-01-01T00", "2020-01-06T18", every_hours=6, rollout_batch_size=3
     )
+    return BackgroundErrorPairs(str(path), making, **settings)
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -108,10 +111,10 @@ def test_mistakes(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lead_hours 12"):
         module(tmp_path / "pairs.zarr", lead_hours=12)
     with pytest.raises(UserError, match="no such store"):
-        ForecastPairStore(tmp_path / "nowhere.zarr", 6)
+        SampleStore(tmp_path / "nowhere.zarr", lead_hours=6)
     build(tmp_path / "pairs.zarr", leads=(6,))
     with pytest.raises(UserError, match=r"\[6\] h, not 48 h"):
-        ForecastPairStore(tmp_path / "pairs.zarr", 48)
+        SampleStore(tmp_path / "pairs.zarr", lead_hours=48)
     xr.Dataset({"x": 1}).to_zarr(tmp_path / "other.zarr", zarr_format=2)
-    with pytest.raises(UserError, match="lacks forecast"):
-        ForecastPairStore(tmp_path / "other.zarr", 48)
+    with pytest.raises(UserError, match="its format is None"):
+        SampleStore(tmp_path / "other.zarr")

@@ -12,10 +12,10 @@ import xarray as xr
 import zarr
 
 from tests.data.samples.toys import START, ToyForecaster, ToySource
-from vaevar.data.samples.background_errors import BackgroundErrorStore
-from vaevar.data.samples.layout import ForecastPairMaking
-from vaevar.data.samples.making import ResumableStore
-from vaevar.data.samples.nmc import BackgroundErrorMaking
+from vaevar.data.samples.forecast_errors import ForecastErrors
+from vaevar.data.samples.making import StoreBuilder
+from vaevar.data.samples.nmc import NMCDifferences
+from vaevar.data.samples.store import SampleStore
 from vaevar.errors import UserError
 from vaevar.files import size_text
 
@@ -23,18 +23,19 @@ END = np.datetime64("2020-01-05T18", "h")
 SAMPLES, LAG = 15, 4
 
 
-def errors(path: Path, steps: int | None = None, **changes: Any) -> BackgroundErrorMaking:
+def errors(path: Path, steps: int | None = None, **changes: Any) -> StoreBuilder:
     """15 samples; every roll-out differs from the others."""
-    settings = {"start": START, "end": END, "every_hours": 6, "batch_size": 3} | changes
-    return BackgroundErrorMaking(path, ToySource(END), ToyForecaster(noise=0.3, stop_after=steps), **settings)
+    settings = {"start": START, "end": END, "every_hours": 6, "rollout_batch_size": 3} | changes
+    making = NMCDifferences(ToySource(END), ToyForecaster(noise=0.3, stop_after=steps), **settings)
+    return StoreBuilder(path, making)
 
 
-def make(store: ResumableStore, processes: int, batches: int | None = None) -> None:
-    """What so many processes do, each killed after so many batches of its own."""
+def make(store: StoreBuilder, processes: int, batches: int | None = None) -> None:
+    """What this many processes do, each killed after this many batches of its own."""
     assert store.begin()
     for share in [store.share(rank, processes) for rank in range(processes)]:
         for batch in itertools.islice(share.rollouts(), batches):
-            share.take(batch, store.forecasts(batch))
+            share.take(batch, store.errors.forecasts(batch.states, batch.hours))
     if not store.missing():
         store.complete()
     store.lock.release()
@@ -49,7 +50,7 @@ def content(path: Path) -> dict[str, bytes]:
 def test_any_number_of_processes_makes_the_same_store(
     tmp_path: Path, samples_per_file: int, batch_size: int
 ) -> None:
-    settings = {"samples_per_file": samples_per_file, "batch_size": batch_size}
+    settings = {"samples_per_file": samples_per_file, "rollout_batch_size": batch_size}
     errors(tmp_path / "alone.zarr", **settings).make()
     expected = content(tmp_path / "alone.zarr")
     for processes in (2, 3, 5):
@@ -60,7 +61,7 @@ def test_any_number_of_processes_makes_the_same_store(
 
 @pytest.mark.parametrize("samples_per_file", [1, 2])
 @pytest.mark.parametrize(("before", "after"), [(2, 3), (3, 1), (1, 2)])
-def test_what_killed_processes_left_is_gone_on_with_by_any_number(
+def test_any_number_of_processes_resumes_what_killed_ones_left(
     tmp_path: Path, samples_per_file: int, before: int, after: int
 ) -> None:
     path = tmp_path / "killed.zarr"
@@ -77,10 +78,10 @@ def test_a_block_is_done_when_its_summary_is_there(tmp_path: Path, monkeypatch: 
     path = tmp_path / "killed.zarr"
     errors(tmp_path / "whole.zarr", samples_per_file=4).make()
     with monkeypatch.context() as patch:
-        patch.setattr("vaevar.data.samples.nmc.zonal_sums", _killed)
+        patch.setattr("vaevar.data.samples.making.zonal_sums", _killed)
         with pytest.raises(KeyboardInterrupt):
             errors(path, samples_per_file=4).make()
-    written = zarr.open_array(path.with_name("killed.zarr.partial") / "background_error", mode="r")
+    written = zarr.open_array(path.with_name("killed.zarr.partial") / "error", mode="r")
     assert np.isfinite(written[:4]).all()  # the fields are there, but they do not count
     assert len(errors(path, samples_per_file=4).missing()) == 4
     errors(path, samples_per_file=4).make()
@@ -105,12 +106,12 @@ def _killed(*arguments: Any) -> None:
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_no_more_is_rolled_out_than_samples_need(tmp_path: Path, processes: int) -> None:
-    store = errors(tmp_path / "errors.zarr", steps=10_000, batch_size=1)
+    store = errors(tmp_path / "errors.zarr", steps=10_000, rollout_batch_size=1)
     make(store, processes)
     # A sample's own roll-out is 8 steps. Each share's last samples pair with as many as the lag that are not
     # its own, of which 24 h are enough, and so does the one that gave the scale.
     scale, shares = 8 + 4, 8 * SAMPLES + 4 * LAG * processes
-    assert 10_000 - store.forecaster.left == scale + shares  # type: ignore[attr-defined]
+    assert 10_000 - store.errors.forecaster.left == scale + shares  # type: ignore[attr-defined]
 
 
 def test_shares_are_runs_of_equal_length(tmp_path: Path) -> None:
@@ -130,24 +131,24 @@ def test_files_of_several_samples_hold_what_files_of_one_do(tmp_path: Path, samp
     errors(plain).make()
     errors(sharded, samples_per_file=samples_per_file).make()
     assert zarr.open_group(sharded).metadata.zarr_format == 3
-    array = zarr.open_array(sharded / "background_error", mode="r")
+    array = zarr.open_array(sharded / "error", mode="r")
     assert (array.chunks[0], array.shards[0]) == (1, samples_per_file)
     assert "lz4" in str(array.compressors)
-    files = [p for p in (sharded / "background_error").rglob("*") if p.is_file() and p.name != "zarr.json"]
+    files = [p for p in (sharded / "error").rglob("*") if p.is_file() and p.name != "zarr.json"]
     assert len(files) == -(-SAMPLES // samples_per_file)
     a, b = (xr.open_zarr(path, chunks=None).load() for path in (plain, sharded))
     for name in ("error_mean", "error_std", "zonal_error_std"):  # sums in another order
         np.testing.assert_allclose(b[name], a[name], rtol=1e-12, atol=1e-12 * float(abs(a[name]).max()))
-    np.testing.assert_array_equal(b["background_error"], a["background_error"])
-    for name in ("scale", "channel", "units", "time", "latitude", "longitude"):
+    np.testing.assert_array_equal(b["error"], a["error"])
+    for name in ("error_scale", "channel", "units", "time", "lead", "latitude", "longitude"):
         np.testing.assert_array_equal(b[name].astype(a[name].dtype), a[name])
     for in_memory in (False, True):
-        one, other = (BackgroundErrorStore(path, in_memory) for path in (plain, sharded))
-        assert one.names == other.names
-        assert all(bool((one[n] == other[n]).all()) for n in range(SAMPLES))
+        one, other = (SampleStore(path, in_memory=in_memory) for path in (plain, sharded))
+        assert one.spec == other.spec
+        assert all(bool((one[n][0] == other[n][0]).all()) for n in range(SAMPLES))
 
 
-def test_a_half_made_store_of_other_files_is_not_gone_on_with(tmp_path: Path) -> None:
+def test_a_half_made_store_of_other_files_is_not_resumed(tmp_path: Path) -> None:
     path = tmp_path / "errors.zarr"
     make(errors(path, samples_per_file=2), 1, batches=3)
     with pytest.raises(UserError, match="samples_per_file = 2, but the config now says 4"):
@@ -156,14 +157,18 @@ def test_a_half_made_store_of_other_files_is_not_gone_on_with(tmp_path: Path) ->
     errors(path, steps=0, samples_per_file=4).make()  # a complete one is what it is
 
 
-def test_forecast_pairs_are_shared_out_too(tmp_path: Path) -> None:
-    def pairs(name: str) -> ForecastPairMaking:
-        arguments = (ToySource(END), ToyForecaster(noise=0.3), START, END)
-        return ForecastPairMaking(tmp_path / name, *arguments, every_hours=6, batch_size=3)
+@pytest.mark.parametrize("samples_per_file", [1, 4])
+def test_forecast_errors_are_shared_out_too(tmp_path: Path, samples_per_file: int) -> None:
+    def forecasts(name: str) -> StoreBuilder:
+        making = ForecastErrors(
+            ToySource(END), ToyForecaster(noise=0.3), str(START), str(END), every_hours=6,
+            rollout_batch_size=3, samples_per_file=samples_per_file,
+        )  # fmt: skip
+        return StoreBuilder(tmp_path / name, making)
 
-    pairs("alone.zarr").make()
-    make(pairs("several.zarr"), 3, batches=1)
-    make(pairs("several.zarr"), 2)
+    forecasts("alone.zarr").make()
+    make(forecasts("several.zarr"), 3, batches=1)
+    make(forecasts("several.zarr"), 2)
     assert content(tmp_path / "several.zarr") == content(tmp_path / "alone.zarr")
 
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
+from vaevar.data.observations.coverage import MAPS
+from vaevar.data.samples.layout import SampleWriter, lay_out
+from vaevar.data.samples.making import StoreBuilder
+from vaevar.data.samples.nmc import NMCDifferences
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
 SPEC = StateSpec(surface=("u10",), upper=("q", "z"), levels=(500,))
 GRID = Grid.gaussian(8)
 START = np.datetime64("2020-01-01T00", "h")
+END = np.datetime64("2020-01-05T18", "h")
 # Per step of 6 h: what the forecaster adds, and what the truth gains, by channel.
 ADDED = torch.tensor([0.5, 1e-6, 300.0])[:, None, None]
 GAINED = torch.tensor([0.25, 3e-7, 70.0])[:, None, None]
@@ -72,3 +79,37 @@ class ToyForecaster:
             self.left -= 1
         now = states[:, -1]
         return (now + ADDED + self.noise * torch.sin(now / GAINED) * ADDED) * self.factor
+
+
+def build_nmc(path: Path, forecaster: ToyForecaster, **changes: Any) -> None:
+    """Make a store of NMC differences."""
+    settings = {"start": START, "end": END, "every_hours": 6, "rollout_batch_size": 3} | changes
+    StoreBuilder(path, NMCDifferences(ToySource(END), forecaster, **settings)).make()
+
+
+def physical_errors(path: Path) -> np.ndarray:
+    """The errors of a store at its first lead, [N, C, H, W]."""
+    dataset = xr.open_zarr(path, chunks=None)
+    return (dataset["error"].astype(np.float64) * dataset["error_scale"]).isel(lead=0).values
+
+
+def build_cycle(path: Path, count: int = 40) -> None:
+    """Write a store as recorded from a cycle; its errors grow from north to south."""
+    size = np.array([0.5, 1e-5, 300.0])[:, None, None]
+    level = np.array([1.0, 1e-3, 5e4])[:, None, None]
+    growth = np.linspace(0.5, 2.0, GRID.shape[0])[:, None]
+    times = START + 6 * np.arange(count)
+    lay_out(path, ("error", "background", "coverage"), times, [6], SPEC, GRID, {"scheme": "a toy"})
+    writer, random = SampleWriter(path, SPEC, GRID), np.random.default_rng(0)
+    for number, time in enumerate(times):
+        noise = random.normal(size=(2, 3, *GRID.shape))
+        fields = {
+            "background": (level + size * noise[0])[None],
+            "error": (size * growth * noise[1])[None],
+            "coverage": random.uniform(size=(MAPS, *GRID.shape)),
+        }
+        if not writer.scaled:
+            writer.set_scales(fields)
+        stored = writer.encode(fields, time)
+        writer.write(range(number, number + 1), {name: values[None] for name, values in stored.items()})
+    writer.finish(writer.sums())

@@ -1,106 +1,55 @@
-"""A zarr store made from roll-outs of a forecaster, once, by any number of processes, whatever interrupts it.
+"""Makes a store from roll-outs, once, with any number of processes, whatever interrupts it.
 
-It is built beside its place and moved there when complete. The samples of one file, a *block*, are written
-together; when they are on the disk, a summary of them is put beside, which says that the block is done. So
-a killed run goes on with the blocks that lack one. Statistics of all samples are made of the summaries, in
-their order, and are the same whatever the number of processes. A store that is there already is left alone if
-it was made the same way, which its attributes say.
+The store is built beside its final place and moved there when complete. The samples of one file, a *block*,
+are written together; once they are on the disk, a summary beside them marks the block as done, so a killed
+run resumes with the blocks that have none. The statistics are computed from the summaries in their order and
+are the same for any number of processes. A complete store is left alone if its attributes say that it was
+made the same way.
 
-:meth:`ResumableStore.make` makes it in this process; :mod:`vaevar.data.samples.predict_loop` in the predict
-loop of a
-trainer, in as many processes as that has.
+:meth:`StoreBuilder.make` works in this process; :mod:`vaevar.data.samples.predict_loop` in the predict loop
+of a trainer, in all its processes.
 """
 
 from __future__ import annotations
 
 import shutil
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 import zarr
 from filelock import FileLock, Timeout
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
 
-from vaevar.data.samples.rollouts import Rollouts, Share
-from vaevar.data.weather.store import Source, WeatherStore
+from vaevar.data.samples.layout import SampleWriter, check_format, lay_out, zonal_sums
+from vaevar.data.samples.rollout_errors import HOUR, RolloutErrors
+from vaevar.data.samples.rollouts import RolloutShare
 from vaevar.errors import UserError
 from vaevar.files import check_disk
-from vaevar.forecast import Forecaster, rollout
 
 
-class ResumableStore(ABC):
-    """One store in the making; subclasses say what a sample is.
+class StoreBuilder:
+    """One store and how far it is made.
 
     Args:
-        path: the zarr store to be.
-        source: states that forecasts start from, prepared for ``start`` to ``end``.
-        forecaster: rolled out.
-        start, end: first and last state to be read.
-        batch_size: initial times rolled out together.
-        samples_per_file: in a block; from 2 on the store is of zarr v3, and a file a shard.
+        path: where the finished store goes.
+        errors: what its samples are made of.
 
     Attributes:
-        title: what is made, for the progress bar.
-        initial: [N] datetime64[h], initial times of the roll-outs.
-        times: [N] datetime64[h], of the samples.
-        recipe: what the store is made of; kept among its attributes.
-        reduce: made of each forecast, on its device, before it is kept.
         lock: held by the process that leads the making.
-
-    Raises:
-        UserError: for a setting out of range.
     """
 
-    title: str
-    initial: np.ndarray
-    times: np.ndarray
-    recipe: dict[str, str | int]
-
-    def __init__(
-        self,
-        path: Path,
-        source: Source,
-        forecaster: Forecaster,
-        start: np.datetime64,
-        end: np.datetime64,
-        batch_size: int,
-        samples_per_file: int = 1,
-    ) -> None:
-        if batch_size < 1 or samples_per_file < 1:
-            raise UserError(
-                "batch_size of the roll-outs and samples_per_file must be positive, got "
-                f"{batch_size} and {samples_per_file}"
-            )
-        self.path, self.source, self.forecaster = path, source, forecaster
-        self.start, self.end, self.batch_size = start, end, batch_size
-        self.samples_per_file = samples_per_file
-        self.spec, self.grid = forecaster.spec, forecaster.grid
-        self.reduce: nn.Module = nn.Identity()
+    def __init__(self, path: Path, errors: RolloutErrors) -> None:
+        self.path, self.errors = path, errors
         self.partial = path.with_name(path.name + ".partial")
         self.progress = path.with_name(path.name + ".progress")
         self.lock = FileLock(path.with_name(path.name + ".lock"))
-
-    def recipe_with(self, **settings: str | int) -> dict[str, str | int]:
-        """The recipe: what every store is made of, with ``settings`` of its own."""
-        forecaster = str(getattr(self.forecaster, "description", type(self.forecaster).__name__))
-        return {
-            "source": self.source.description,
-            "forecaster": forecaster,
-            "start": str(self.start),
-            "end": str(self.end),
-            **settings,
-            "channels": ", ".join(self.spec.names),
-        }
+        self._writer = SampleWriter(self.partial, errors.spec, errors.grid)
 
     def make(self) -> None:
-        """Make the store in this process, or check the one that is there.
+        """Make the store in this process, or check the one that exists.
 
         Raises:
-            UserError: when the store there was made otherwise, or the disk is too full.
+            UserError: when the existing store was made another way, or the disk is too full.
         """
         if not self.begin():
             return
@@ -112,21 +61,22 @@ class ResumableStore(ABC):
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
             )
+            title = f"{self.path.name} ({self.errors.leads[-1]} h roll-outs)"
             with Progress(*columns) as progress:
-                for batch in progress.track(share.rollouts(), total=len(share), description=self.title):
-                    share.take(batch, self.forecasts(batch))
+                for batch in progress.track(share.rollouts(), total=len(share), description=title):
+                    share.take(batch, self.errors.forecasts(batch.states, batch.hours))
             self.complete()
         finally:
             self.lock.release()
 
     def begin(self) -> bool:
-        """Lay the store out, or find what a killed run left; or check the one that is there.
+        """Lay the store out, or resume what a killed run left, or check the store that exists.
 
         Returns:
-            whether there is something to be made. Then the lock is held.
+            whether samples are missing. If so, the lock is held.
 
         Raises:
-            UserError: as :meth:`make`.
+            UserError: when the existing store was made another way, or the disk is too full.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -137,7 +87,7 @@ class ResumableStore(ABC):
         begun = False
         try:
             if self.path.is_dir():
-                self._check(self.path, self.recipe)
+                self._check(self.path, self.errors.recipe)
                 shutil.rmtree(self.progress, ignore_errors=True)
             else:
                 self._lay_out_or_resume()
@@ -151,63 +101,55 @@ class ResumableStore(ABC):
         return begun
 
     def _lay_out_or_resume(self) -> None:
-        recipe = self.recipe | {"samples_per_file": self.samples_per_file}
+        errors = self.errors
+        recipe = errors.recipe | {"samples_per_file": errors.samples_per_file}
         resumed = self.progress.is_dir() and self.partial.is_dir()
         if resumed:
             self._check(self.partial, recipe)
         else:
             shutil.rmtree(self.progress, ignore_errors=True)
             shutil.rmtree(self.partial, ignore_errors=True)
-            self.lay_out(recipe)
-        left = sum(map(len, self.missing().values()))
+            lay_out(
+                self.partial, errors.fields, errors.times, errors.leads, errors.spec, errors.grid, recipe,
+                errors.samples_per_file,
+            )  # fmt: skip
+        left, total = sum(map(len, self.missing().values())), len(errors.times)
         size = sum(array.nbytes for _, array in zarr.open_group(self.partial, mode="r").arrays())
         try:
-            check_disk(self.path, size * left // self.samples, f"{left} of {self.samples} samples to make")
+            check_disk(self.path, size * left // total, f"{left} of {total} samples to make")
         except UserError:
             if not resumed:
                 shutil.rmtree(self.partial)
             raise
-        self.source.prepare(self.start, self.end)
+        errors.source.prepare(errors.start, errors.end)
         if not resumed:
-            # One scale for all: set before processes share the samples out.
-            share = Share(self, {0: range(1)})
+            # One scale for all samples: set before processes share them out.
+            share = RolloutShare(self, {0: range(1)})
             for batch in share.rollouts():
-                for _, fields in share.samples(batch, self.forecasts(batch)):
-                    self.set_scales(fields)
+                for _, fields in share.samples(batch, errors.forecasts(batch.states, batch.hours)):
+                    self._writer.set_scales(fields)
             self.progress.mkdir()
 
     def _check(self, path: Path, recipe: dict[str, str | int]) -> None:
-        """Refuse a store made in another way, rather than train on it unawares."""
-        found = dict(zarr.open_group(path, mode="r").attrs)
-        for key, wanted in recipe.items():
-            if found.get(key) != wanted:
+        """Refuse a store made another way rather than train on it unawares."""
+        attributes = check_format(path)
+        for key, value in recipe.items():
+            if attributes.get(key) != value:
                 raise UserError(
-                    f"{path}: was made with {key} = {found.get(key)!r}, but the config now says "
-                    f"{wanted!r}; delete it to make it anew, or give another path"
+                    f"{path}: was made with {key} = {attributes.get(key)!r}, but the config now says "
+                    f"{value!r}; delete it to make it again, or give another path"
                 )
 
     def complete(self) -> None:
-        """Write what is known when all samples are there, and move the store to its place."""
-        self.finish(np.load(self._summary(number)) for number in sorted(self._blocks()))
+        """Write the statistics when all samples are there, and move the store to its place."""
+        self._writer.finish(np.load(self._summary(number)) for number in sorted(self._blocks()))
         self.partial.rename(self.path)
         shutil.rmtree(self.progress)
 
-    @property
-    def samples(self) -> int:
-        """How many there will be."""
-        return len(self.times)
-
-    def array(self, name: str) -> zarr.Array:
-        """An array of the store in the making."""
-        return zarr.open_array(self.partial / name, mode="r+")
-
-    # --- blocks ------------------------------------------------------------------------------------
-
     def _blocks(self) -> dict[int, range]:
         """The samples of each block."""
-        size = self.samples_per_file
-        starts = range(0, self.samples, size)
-        return {start // size: range(start, min(start + size, self.samples)) for start in starts}
+        size, total = self.errors.samples_per_file, len(self.errors.times)
+        return {start // size: range(start, min(start + size, total)) for start in range(0, total, size)}
 
     def _summary(self, block: int) -> Path:
         return self.progress / f"{block}.npy"
@@ -219,77 +161,24 @@ class ResumableStore(ABC):
         done = {path.stem for path in self.progress.glob("*.npy")}
         return {number: samples for number, samples in self._blocks().items() if str(number) not in done}
 
-    def share(self, rank: int = 0, count: int = 1) -> Share:
-        """What process ``rank`` of ``count`` is to make of what is missing: blocks in a row."""
+    def share(self, rank: int = 0, count: int = 1) -> RolloutShare:
+        """The missing blocks that process ``rank`` of ``count`` is to make, consecutive ones."""
         missing = self.missing()
         own = np.array_split(np.array(list(missing), dtype=int), count)[rank]
-        return Share(self, {int(number): missing[int(number)] for number in own})
+        return RolloutShare(self, {int(number): missing[int(number)] for number in own})
 
-    def write_block(self, number: int, samples: range, fields: dict[str, np.ndarray]) -> None:
-        """Write all samples of a block, [N, ...] by array, and then that it is done."""
-        for name, values in fields.items():
-            self.array(name)[samples.start : samples.stop] = values
+    def encode(self, sample: int, fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A sample's fields [lead, C, H, W], physical units -> float16 as stored.
+
+        Raises:
+            UserError: when a value is not finite or out of all proportion.
+        """
+        return self._writer.encode(fields, self.errors.times[sample] + self.errors.leads[0] * HOUR)
+
+    def write_block(self, number: int, samples: range, stored: dict[str, np.ndarray]) -> None:
+        """Write all samples of a block, [N, lead, C, H, W] of each field, and then mark it as done."""
+        self._writer.write(samples, stored)
         beside = self.progress / f"{number}.new"
         with beside.open("wb") as file:
-            np.save(file, self.summary(fields))
+            np.save(file, zonal_sums(stored))
         beside.replace(self._summary(number))
-
-    # --- roll-outs ---------------------------------------------------------------------------------
-
-    def open_source(self) -> WeatherStore:
-        """The states.
-
-        Raises:
-            UserError: when they are on another grid than the forecaster.
-        """
-        store = self.source.open(self.spec)
-        if store.grid != self.grid:
-            raise UserError(f"the forecaster runs on {self.grid}, but {store.path} is on {store.grid}")
-        return store
-
-    def forecasts(self, batch: Rollouts) -> dict[int, Tensor]:
-        """Forecasts [B, C, H', W'] of the ages that are wanted, in hours."""
-        step, kept = self.forecaster.step_hours, {}
-        with torch.no_grad():
-            for number, forecast in enumerate(
-                rollout(self.forecaster, batch.states, max(batch.hours) // step), 1
-            ):
-                if number * step in batch.hours:
-                    kept[number * step] = self.reduce(forecast)
-                # Not held during the next step.
-                del forecast
-        return kept
-
-    # --- what subclasses say -------------------------------------------------------------------------
-
-    @abstractmethod
-    def lay_out(self, recipe: dict[str, str | int]) -> None:
-        """Write the empty store at ``partial``, with the recipe among its attributes."""
-
-    @abstractmethod
-    def parts(self, sample: int) -> list[tuple[int, int]]:
-        """The forecasts that a sample is made of: number of the initial time, age in hours."""
-
-    @abstractmethod
-    def combine(self, sample: int, forecasts: list[Tensor]) -> dict[str, np.ndarray]:
-        """The fields of a sample by array, in physical units, from forecasts [C, H', W'] as in ``parts``."""
-
-    @abstractmethod
-    def set_scales(self, fields: dict[str, np.ndarray]) -> None:
-        """Write what all samples are scaled by, given the fields of the first."""
-
-    @abstractmethod
-    def encode(self, sample: int, fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Fields as they are stored.
-
-        Raises:
-            UserError: when they cannot be.
-        """
-
-    @abstractmethod
-    def summary(self, fields: dict[str, np.ndarray]) -> np.ndarray:
-        """What statistics need to know of the samples of a block, as stored, [N, ...] by array."""
-
-    @abstractmethod
-    def finish(self, summaries: Iterator[np.ndarray]) -> None:
-        """Write the statistics, from the summaries of all blocks in order."""

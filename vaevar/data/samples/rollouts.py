@@ -1,18 +1,17 @@
-"""What one process makes of a store: the roll-outs it takes, and samples on their way to the disk."""
+"""A process's share of a store's roll-outs, and the samples that come of them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-if TYPE_CHECKING:
-    from vaevar.data.samples.making import ResumableStore
+from vaevar.data.samples.rollout_errors import HOUR, RolloutErrors
 
 
 class Rollouts(NamedTuple):
@@ -21,7 +20,7 @@ class Rollouts(NamedTuple):
     Attributes:
         first: number of the first of them.
         states: [B, history, C, H, W], physical units.
-        hours: ages at which their forecasts are wanted.
+        hours: ages at which their forecasts are kept.
     """
 
     first: int
@@ -29,25 +28,39 @@ class Rollouts(NamedTuple):
     hours: list[int]
 
 
-class Share:
-    """Some blocks of a store in the making.
+class BlockStore(Protocol):
+    """What a share needs of the store that it fills."""
+
+    @property
+    def errors(self) -> RolloutErrors:
+        """What samples are made of."""
+
+    def encode(self, sample: int, fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """A sample in physical units -> as it is stored."""
+
+    def write_block(self, number: int, samples: range, stored: dict[str, np.ndarray]) -> None:
+        """Write all samples of a block, [N, ...] of each field."""
+
+
+class RolloutShare:
+    """Some blocks of a store, and the roll-outs that they need.
 
     Roll-outs come in ascending order, in batches that begin at multiples of the batch size, whatever the
     share: a network's last bits may depend on what else is in its batch. Where shares meet, a batch may be
     rolled out for both.
 
     Args:
-        store: in the making.
+        store: takes the samples.
         blocks: the samples of each block.
     """
 
-    def __init__(self, store: ResumableStore, blocks: Mapping[int, range]) -> None:
-        self.store, self.blocks = store, dict(blocks)
+    def __init__(self, store: BlockStore, blocks: Mapping[int, range]) -> None:
+        self.store, self.errors, self.blocks = store, store.errors, dict(blocks)
         self._block_of = {sample: block for block, samples in blocks.items() for sample in samples}
-        self._sample_of = {part: sample for sample in self._block_of for part in store.parts(sample)}
+        self._sample_of = {part: sample for sample in self._block_of for part in self.errors.parts(sample)}
         hours: defaultdict[int, set[int]] = defaultdict(set)
         for number, age in self._sample_of:
-            hours[number // store.batch_size].add(age)
+            hours[number // self.errors.rollout_batch_size].add(age)
         self._hours = {batch: sorted(ages) for batch, ages in sorted(hours.items())}
         self._parts: defaultdict[int, dict[tuple[int, int], Tensor]] = defaultdict(dict)
         self._fields: defaultdict[int, dict[str, np.ndarray]] = defaultdict(dict)
@@ -59,42 +72,41 @@ class Share:
 
     @property
     def written(self) -> bool:
-        """Whether all of it is on the disk."""
+        """Whether all blocks are on the disk."""
         return not self._left
 
     def rollouts(self) -> Iterator[Rollouts]:
-        """What is to be rolled out, in batches."""
-        store = self.store
-        source = store.open_source()
-        history, step, size = store.forecaster.history, store.forecaster.step_hours, store.batch_size
-        before = np.arange(history - 1, -1, -1) * np.timedelta64(step, "h")
+        """The initial states, in batches."""
+        errors, source = self.errors, self.errors.open_source()
+        history, size = errors.forecaster.history, errors.rollout_batch_size
+        before = np.arange(history - 1, -1, -1) * errors.forecaster.step_hours * HOUR
         for batch, hours in self._hours.items():
-            initial = store.initial[batch * size : (batch + 1) * size]
+            initial = errors.initial[batch * size : (batch + 1) * size]
             states = torch.from_numpy(source.read((initial[:, None] - before).reshape(-1)))
             yield Rollouts(batch * size, states.reshape(initial.size, history, *states.shape[1:]), hours)
 
     def samples(
         self, batch: Rollouts, forecasts: Mapping[int, Tensor]
     ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """The samples that a batch completes: number, and fields in physical units by array.
+        """The samples that a batch completes: number, and fields in physical units.
 
         Args:
-            batch: of :meth:`rollouts`.
-            forecasts: [B, C, H', W'] of each age.
+            batch: from :meth:`rollouts`.
+            forecasts: [B, C, H', W'] for each age.
         """
         for age, fields in forecasts.items():
             for number, field in enumerate(fields.cpu(), batch.first):
                 sample = self._sample_of.get((number, age))
                 if sample is None:
                     continue
-                parts, wanted = self._parts[sample], self.store.parts(sample)
-                parts[number, age] = field
-                if len(parts) == len(wanted):
+                collected, needed = self._parts[sample], self.errors.parts(sample)
+                collected[number, age] = field
+                if len(collected) == len(needed):
                     del self._parts[sample]
-                    yield sample, self.store.combine(sample, [parts[part] for part in wanted])
+                    yield sample, self.errors.combine(sample, [collected[part] for part in needed])
 
     def take(self, batch: Rollouts, forecasts: Mapping[int, Tensor]) -> None:
-        """Make samples of a batch's forecasts, and write the blocks that are complete with them."""
+        """Make samples from a batch's forecasts, and write the blocks that they complete."""
         for sample, physical in self.samples(batch, forecasts):
             block = self._block_of[sample]
             samples, fields = self.blocks[block], self._fields[block]
@@ -109,9 +121,9 @@ class Share:
 
 
 class RolloutStream(IterableDataset[Rollouts]):
-    """The roll-outs of a share, for a loader. As an iterable, it is left alone by a trainer's samplers."""
+    """The roll-outs of a share, for a loader. A trainer's samplers leave an iterable alone."""
 
-    def __init__(self, share: Share) -> None:
+    def __init__(self, share: RolloutShare) -> None:
         self.share = share
 
     def __len__(self) -> int:

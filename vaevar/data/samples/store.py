@@ -1,0 +1,207 @@
+"""Samples to learn from, opened for reading: the one reader of every store, however it was made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vaevar.data.observations.coverage import MAPS
+from vaevar.data.samples.layout import RECORD_A_CYCLE, SCALED, STATISTICS, check_format
+from vaevar.data.samples.reader import HeldItems, ItemReader
+from vaevar.errors import UserError
+from vaevar.sphere.grid import Grid
+from vaevar.state import SURFACE_VARIABLES, StateSpec
+
+
+class SampleStore(Dataset[tuple[Tensor, ...]]):
+    """A store of :mod:`vaevar.data.samples.layout` at one lead time: a dataset in the order of time.
+
+    Args:
+        path: the zarr store.
+        fields: what a sample has, in this order: ``error``, ``background``, ``coverage``.
+        lead_hours: age of the backgrounds. None: the store's only one.
+        in_memory: read everything now. False: read each sample when it is asked for.
+
+    Attributes:
+        attributes: how the samples were made.
+        spec, grid: the C channels and the H × W points.
+        times: [N] datetime64[ns], valid times.
+        lead_hours: age of the backgrounds.
+        statistics: float32 tensors, physical units: ``error_mean``, ``error_std``, ``error_rms`` [C] and
+            ``zonal_error_std`` [C, H]; with backgrounds also ``background_mean``, ``background_std`` [C].
+
+    Raises:
+        UserError: when the store is missing, unreadable, damaged, incomplete or in another format, or lacks a
+            field or the lead.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        fields: Sequence[str] = ("error",),
+        lead_hours: int | None = None,
+        in_memory: bool = False,
+    ) -> None:
+        self.path, self.fields = Path(path), tuple(fields)
+        if not self.path.is_dir():
+            raise UserError(
+                f"{path}: no such store of samples; make one with `making` in the config, or record a cycle: "
+                f"{RECORD_A_CYCLE}"
+            )
+        self.attributes = check_format(self.path)
+        dataset = xr.open_zarr(path, chunks=None)
+        missing = [name for name in fields if name not in dataset]
+        if missing:
+            scheme = self.attributes.get("scheme")
+            raise UserError(f"{path}: has no {' and no '.join(missing)} ({scheme}); use other samples")
+        self.spec = _spec(path, dataset)
+        self.grid = Grid(dataset["latitude"].values, dataset["longitude"].values)
+        leads = dataset["lead"].values.tolist()
+        if lead_hours is None and len(leads) > 1:
+            raise UserError(f"{path}: holds leads of {leads} h; choose one with lead_hours")
+        self.lead_hours = leads[0] if lead_hours is None else lead_hours
+        if self.lead_hours not in leads:
+            raise UserError(f"{path}: holds leads of {leads} h, not {lead_hours} h")
+        lead = leads.index(self.lead_hours)
+        initial = dataset["time"].values.astype("datetime64[ns]")
+        self.times = initial + np.timedelta64(self.lead_hours, "h")
+        values = _statistics(path, dataset, lead)
+        self._scales = {
+            name: (values[f"{name}_scale"], values.get(f"{name}_offset", torch.zeros(())))
+            for name in SCALED
+            if name in dataset
+        }
+        self.statistics = {
+            name: value.float() for name, value in values.items() if name.endswith(("mean", "std", "rms"))
+        }
+        self._readers = [self._open(name, lead, in_memory) for name in fields]
+
+    def _open(self, name: str, lead: int, in_memory: bool) -> ItemReader | HeldItems:
+        reader = ItemReader(self.path / name, (lead,) if name in SCALED else ())
+        maps = len(self.spec) if name in SCALED else MAPS
+        shape = (len(reader), *reader.shape)
+        if shape != (len(self.times), maps, *self.grid.shape):
+            raise UserError(
+                f"{self.path}: {name} is {shape}, expected {(len(self.times), maps, *self.grid.shape)}; "
+                "delete the store and make it again"
+            )
+        return HeldItems(reader) if in_memory else reader
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        """One sample: each field as stored, float16."""
+        return tuple(field[0] for field in self.__getitems__([index]))
+
+    def __getitems__(self, indexes: list[int]) -> tuple[Tensor, ...]:
+        """Samples at once: each field as stored, [B, ...] float16. Threads may call this."""
+        return tuple(reader.read(indexes) for reader in self._readers)
+
+    def decode(
+        self,
+        name: str,
+        stored: Tensor,
+        mean: Tensor | float = 0.0,
+        std: Tensor | float = 1.0,
+    ) -> Tensor:
+        """Stored values to (physical value − mean) / std, on their device.
+
+        Args:
+            name: the field, ``error`` or ``background``.
+            stored: [..., C, H, W] float16.
+            mean, std: physical units; broadcast against [C, H, W]. By default the result is physical.
+
+        Returns:
+            [..., C, H, W] float32.
+        """
+        scale, offset = (value.float().reshape(-1, 1, 1) for value in self._scales[name])
+        factor, shift = torch.as_tensor(scale / std), torch.as_tensor((offset - mean) / std)
+        return stored.float() * factor.to(stored.device) + shift.to(stored.device)
+
+    def error_std_by_latitude(self, floor: float) -> Tensor:
+        """The errors' standard deviation at each latitude.
+
+        Args:
+            floor: the least value, as a fraction of the standard deviation over the sphere; from 1 on, the
+                latter at all latitudes.
+
+        Returns:
+            [C, H, 1], physical units.
+
+        Raises:
+            UserError: when a channel's standard deviation is zero.
+        """
+        overall, zonal = self.statistics["error_std"], self.statistics["zonal_error_std"]
+        _require_positive(self.path, "error_std", overall, self.spec)
+        everywhere = overall[:, None].expand_as(zonal)
+        return (everywhere if floor >= 1 else torch.maximum(zonal, floor * everywhere))[..., None]
+
+    def split_in_time(self, validation_fraction: float, gap_hours: int) -> tuple[range, range]:
+        """Numbers of the training and of the validation samples, a gap apart.
+
+        Args:
+            validation_fraction: of the samples, at the end.
+            gap_hours: between the last training and the first validation sample.
+
+        Raises:
+            UserError: when a part would be empty.
+        """
+        count = len(self)
+        first = count - round(validation_fraction * count)
+        before_gap = self.times[min(first, count - 1)] - np.timedelta64(gap_hours, "h")
+        last = min(int(np.searchsorted(self.times, before_gap, "right")), first)
+        if last < 1 or first >= count:
+            raise UserError(
+                f"{self.path}: {count} samples leave {max(last, 0)} for training and {count - first} for "
+                "validation; lengthen the period or change validation_fraction"
+            )
+        return range(last), range(first, count)
+
+
+def _statistics(path: str | Path, dataset: xr.Dataset, lead: int) -> dict[str, Tensor]:
+    """Scales and statistics of one lead, float64, checked."""
+    expected = [n for n in STATISTICS if "background" in dataset or not n.startswith("background")]
+    missing = [name for name in expected if name not in dataset]
+    if missing:
+        raise UserError(f"{path}: lacks {', '.join(missing)}; delete the store and make it again")
+    values = {}
+    for name in expected:
+        value = dataset[name].values
+        values[name] = torch.from_numpy(value[lead] if STATISTICS[name][0] == "lead" else value)
+        if not bool(values[name].isfinite().all()):
+            raise UserError(f"{path}: {name} is not finite: the store is incomplete; make it again")
+    values["error_rms"] = (values["error_mean"].square() + values["error_std"].square()).sqrt()
+    spec = _spec(path, dataset)
+    for name in ("error_scale", "error_rms", "background_scale", "background_std"):
+        if name in values:
+            _require_positive(path, name, values[name], spec)
+    return values
+
+
+def _spec(path: str | Path, dataset: xr.Dataset) -> StateSpec:
+    """The channels, from their names."""
+    names = tuple(str(name) for name in dataset["channel"].values)
+    surface = [name for name in names if name in SURFACE_VARIABLES]
+    upper = [match for name in names[len(surface) :] if (match := re.fullmatch(r"([a-z]+)(\d+)", name))]
+    try:
+        variables, levels = (dict.fromkeys(match[group] for match in upper) for group in (1, 2))
+        spec = StateSpec(surface, tuple(variables), [int(level) for level in levels])
+    except ValueError as error:
+        raise UserError(f"{path}: its channels are {', '.join(names)} ({error})") from None
+    if spec.names != names:
+        raise UserError(f"{path}: its channels are {', '.join(names)}, which no state has in this order")
+    return spec
+
+
+def _require_positive(path: str | Path, name: str, values: Tensor, spec: StateSpec) -> None:
+    wrong = [label for label, value in zip(spec.names, values, strict=True) if not bool((value > 0).all())]
+    if wrong:
+        raise UserError(f"{path}: {name} is not positive for {', '.join(wrong)}; make the store again")
