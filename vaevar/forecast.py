@@ -15,25 +15,19 @@ from vaevar.state import StateSpec
 class Forecaster(Protocol):
     """A model that steps from the last states to the next.
 
-    Physical units in and out: a forecaster normalises for itself. ``history`` is 1 for a model of one initial
-    state and 2 for FengWu (t − 6 h and t).
+    Physical units in and out: a forecaster normalises for itself.
+
+    Attributes:
+        history: number of past states that a step needs: 1, or 2 for FengWu (t − 6 h and t).
+        step_hours: hours between those states, and from the last one to the forecast.
+        spec: the C channels.
+        grid: the H × W points.
     """
 
-    @property
-    def history(self) -> int:
-        """Number of past states that a step needs."""
-
-    @property
-    def step_hours(self) -> int:
-        """Hours between those states, and from the last one to the forecast."""
-
-    @property
-    def spec(self) -> StateSpec:
-        """The C channels."""
-
-    @property
-    def grid(self) -> Grid:
-        """The H × W points."""
+    history: int
+    step_hours: int
+    spec: StateSpec
+    grid: Grid
 
     def step(self, states: Tensor) -> Tensor:
         """One step forward.

@@ -73,6 +73,7 @@ def test_the_examples_run(package: Path, configs: dict[str, Path], tmp_path: Pat
         "class_path": "Persistence", "init_args": {"rows": 16, "columns": 32, "spec": SPEC}
     }  # fmt: skip
     model["arms"] = {"free": {"class_path": "FreeRun"}, "nudging": {"class_path": "Nudging"}}
+    data["network"]["init_args"]["count"] = 200
     (tmp_path / "nudging.yaml").write_text(yaml.safe_dump(content))
     run(package, "predict", "--config", "nudging.yaml", where=tmp_path)
     scores = pd.read_csv(Path("runs/cycle/scores.csv")).query("quantity == 'analysis'")

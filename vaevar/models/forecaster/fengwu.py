@@ -74,26 +74,14 @@ class OnnxForecaster(Forecaster):
         threads: int | None = None,
     ) -> None:
         self.model = Path(model)
-        self._spec = StateSpec() if spec is None else spec
-        self._step_hours = step_hours
+        self.spec = StateSpec() if spec is None else spec
+        self.step_hours = step_hours
         self._session = OnnxSession(self.model, device, threads)
         self._normalizer = Normalizer.load(mean, std, self.spec)
         self._files, self._range_checked = f"{self.model}: {mean} and {std}", False
         self._check_contract(self._session.inputs, self._session.outputs)
         metadata = self._read_metadata()
-        self._grid = self._choose_grid(grid, shape, self._session.inputs[0].shape[2:], metadata)
-
-    @property
-    def spec(self) -> StateSpec:
-        return self._spec
-
-    @property
-    def grid(self) -> Grid:
-        return self._grid
-
-    @property
-    def step_hours(self) -> int:
-        return self._step_hours
+        self.grid = self._choose_grid(grid, shape, self._session.inputs[0].shape[2:], metadata)
 
     @property
     def description(self) -> str:
