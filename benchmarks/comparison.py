@@ -69,7 +69,7 @@ def write_report(sweep: Sweep) -> None:
     Raises:
         UserError: when there are no records with these settings.
     """
-    fingerprints = sweep.wanted()
+    fingerprints = sweep.fingerprints()
     recorded, valid = [], []
     for case in sweep.cases:
         rows = read(sweep.path(case))

@@ -209,7 +209,8 @@ def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[N
         # Lightning allows one progress bar.
         kind = ProgressBar if issubclass(cls, ProgressBar) else cls
         if not any(issubclass(other, kind) for other in listed):
-            added.append(Namespace(class_path=path, init_args=Namespace()))
+            defaults = {name: value.default for name, value in inspect.signature(cls).parameters.items()}
+            added.append(Namespace(class_path=path, init_args=Namespace(defaults)))
     # The others look at the arms that Cycle has prepared.
     return sorted([*added, *callbacks], key=lambda callback: not issubclass(_class(callback), Cycle))
 

@@ -31,7 +31,7 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read as a config ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: not a config: it has no sections such as model: and data:")
+        raise UserError(f"{path}: not a config: it has no sections such as model and data")
     return _with_absolute_parts(content, path.parent)
 
 

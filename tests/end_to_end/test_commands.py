@@ -217,8 +217,10 @@ def test_a_config_in_short_names_with_an_overlay_of_callbacks(
     arm = written["model"]["init_args"]["arms"]["vaevar"]
     assert arm["class_path"] == "vaevar.assim.methods.VAEVar"
     assert arm["init_args"]["iterations"] == 4
-    listed = [callback["class_path"].rpartition(".")[2] for callback in written["trainer"]["callbacks"]]
-    assert listed == ["Cycle", "StateWriter", "CycleProgress", "Scores", "DeviceStatsMonitor"]
+    callbacks = {entry["class_path"].rpartition(".")[2]: entry for entry in written["trainer"]["callbacks"]}
+    assert list(callbacks) == ["Cycle", "StateWriter", "CycleProgress", "Scores", "DeviceStatsMonitor"]
+    assert callbacks["Cycle"]["init_args"] == {"resume": True, "afresh_every": None}
+    assert callbacks["StateWriter"]["init_args"] == {"states": ["background", "analysis"]}
 
     # The written config does the same again, in a run of another name.
     main(["predict", "--config", str(run / "config.yaml"), "--name", "again"])

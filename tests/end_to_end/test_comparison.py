@@ -98,7 +98,8 @@ def test_runs_what_is_missing_or_stale(
     assert chosen["forecast_72h", "z500"] == pytest.approx(forecasts["rmse"].iloc[1], rel=1e-5)
     assert chosen["seconds", ""] > 0
     written = yaml.safe_load(run.with_name("config.yaml").read_text())["data"]["init_args"]
-    assert written["network"]["init_args"] == {"count": 20, "seed": 0, "moving": True}
+    case = {"count": 20, "seed": 0, "moving": True}
+    assert written["network"]["init_args"] == case | {"quantities": None}
 
     text = RESULTS.with_suffix(".md").read_text()
     assert "--columns 20" in text

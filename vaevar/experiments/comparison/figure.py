@@ -1,4 +1,4 @@
-"""The figure of a comparison: error against the size of the network, and against the forecast's lead."""
+"""The figure of a comparison: error against the size of the network, and against the lead of forecasts."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _forecasts(axis: Axes, table: pd.DataFrame, arms: Sequence[str]) -> None:
 
 
 def _line(axis: Axes, groups: pd.api.typing.SeriesGroupBy, number: int, arm: str) -> None:
-    """Mean over seeds of one arm, with bars where there are several seeds."""
+    """The mean over seeds of one arm, with error bars where there are several seeds."""
     mean, std = groups.mean(), groups.std(ddof=1)
     if arm not in mean.index.get_level_values("arm"):
         return

@@ -1,9 +1,9 @@
-"""The record of a comparison: a small CSV for each case, from which any clone goes on.
+"""The record of a comparison: a small CSV for each case, from which any clone continues.
 
-A case is one network with one seed; each of its arms is a cycle over the same truth, observations and
-forecaster. A row of the CSV is one number, and says by a fingerprint which settings and weights it is
-of: when an arm's config, a file it names, or what all arms share has changed since, its rows are stale
-and count as missing. Changes of the code are not seen; the rows say of which commit they are.
+A case is one network with one seed. Each of its arms is a cycle over the same truth, observations and
+forecaster. A row of the CSV is one number, with a fingerprint of the settings and weights that gave it. When
+an arm's config, a file that it names, or what all arms share changes, the rows of the arm are stale and count
+as missing. A change of the code makes no row stale; the rows give the commit that made them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NETWORKS = ("fixed", "moving")
 
 @dataclass(frozen=True)
 class Case:
-    """One network of columns; ``seed`` is that of its positions and of the observation noise."""
+    """One network of columns. ``seed`` determines its positions and the observation noise."""
 
     network: str
     columns: int
@@ -44,7 +44,7 @@ class Case:
         return f"{self.network}_{self.columns}_seed{self.seed}"
 
     def config(self, config: dict[str, Any], arm: str) -> dict[str, Any]:
-        """A resolved config of a cycle, made one of this case with a single arm."""
+        """The resolved config of a cycle, changed to this case and a single arm."""
         changed = copy.deepcopy(config)
         data, model = changed["data"]["init_args"], changed["model"]["init_args"]
         data["network"]["init_args"] |= {
@@ -56,7 +56,7 @@ class Case:
 
 
 def fingerprints(config: dict[str, Any]) -> dict[str, str]:
-    """What each arm's numbers depend on besides the case, as 12 hexadecimal digits.
+    """A digest of what each arm's numbers depend on besides the case, in 12 hexadecimal digits.
 
     Args:
         config: the resolved config of the comparison.
@@ -91,7 +91,7 @@ def _without_modules(config: Any) -> Any:
 
 
 def callback_settings(config: dict[str, Any], name: str) -> dict[str, Any]:
-    """``init_args`` of the trainer's callback of class ``name``; all its defaults stand in a resolved config.
+    """``init_args`` of the trainer's callback of class ``name``, complete in a resolved config.
 
     Raises:
         UserError: when the config has no such callback.
@@ -99,21 +99,21 @@ def callback_settings(config: dict[str, Any], name: str) -> dict[str, Any]:
     for callback in config["trainer"]["callbacks"] or []:
         if callback["class_path"].rpartition(".")[2] == name:
             return callback.get("init_args", {})
-    raise UserError(f"the config of a comparison needs {name} among its trainer.callbacks")
+    raise UserError(f"the config of a comparison must list {name} in trainer.callbacks")
 
 
 def measure(directory: Path, arm: str, data: AnalysisTimes, skip: int) -> pd.DataFrame:
     """The numbers of one arm's finished run: ``quantity``, ``channel``, ``value``.
 
-    RMSE in physical units of the headline channels and its mean over all channels after division by
-    climatological std, of ``analysis``, ``background`` and ``forecast_24h``, ...; and, without a
-    channel, ``improved``, ``drift %/day``, ``2J/p``, ``iterations``, ``evaluations`` and ``seconds``
-    per analysis, where the arm has them, and the CPU ``threads`` of this process.
+    Of ``analysis``, ``background``, ``forecast_24h``, ...: the RMSE of the headline channels in physical
+    units, and the mean over all channels of RMSE / climatological std. Without a channel: ``improved``,
+    ``drift %/day``, ``2J/p``, ``iterations``, ``evaluations`` and ``seconds`` per analysis, where the arm has
+    them, and the CPU ``threads`` of this process.
 
     Args:
-        directory: of the run.
-        arm: its one arm.
-        data: of the run.
+        directory: the run directory.
+        arm: the one arm of the run.
+        data: the data module of the run.
         skip: analyses left out at the beginning, as in :class:`vaevar.verification.scores.Scores`.
     """
     scores = gather_rows(directory, [arm], "scores.csv")
@@ -126,31 +126,33 @@ def measure(directory: Path, arm: str, data: AnalysisTimes, skip: int) -> pd.Dat
         for quantity in table["quantity"].unique():
             rmse = time_mean_rmse(table, arm, quantity, data.spec, skipped)
             rows.append((quantity, MEAN, float((rmse / data.climatological_std).mean())))
-            held = [name for name in HEADLINE_CHANNELS if data.spec.has(name)]
-            rows += [(quantity, name, float(rmse[data.spec.index(name)])) for name in held]
+            channels = [name for name in HEADLINE_CHANNELS if data.spec.has(name)]
+            rows += [(quantity, name, float(rmse[data.spec.index(name)])) for name in channels]
     summary = Scores(skip).table(directory, [arm], data).iloc[0]
-    made = pd.read_csv(directory / arm / "diagnostics.csv").iloc[skip:]
+    diagnostics = pd.read_csv(directory / arm / "diagnostics.csv").iloc[skip:]
     numbers = {name: summary[name] for name in ("improved", "drift %/day", "2J/p", "iterations", "seconds")}
-    numbers["evaluations"] = made["evaluations"].mean() if "evaluations" in made else float("nan")
+    numbers["evaluations"] = (
+        diagnostics["evaluations"].mean() if "evaluations" in diagnostics else float("nan")
+    )
     numbers["threads"] = torch.get_num_threads()
     rows += [(name, "", float(value)) for name, value in numbers.items()]
     table = pd.DataFrame(rows, columns=["quantity", "channel", "value"])
     return table.dropna(subset="value")
 
 
-def record(path: Path, case: Case, arm: str, rows: pd.DataFrame, of: str, commit: str) -> None:
-    """Put the rows of one arm into a case's file in place of older ones; one process at a time may.
+def record(path: Path, case: Case, arm: str, rows: pd.DataFrame, fingerprint: str, commit: str) -> None:
+    """Put the rows of one arm into a case's file, in place of older ones. Not for two processes at once.
 
     Args:
         path: the case's CSV.
-        case: which.
-        arm: whose ``rows`` these are, from :func:`measure`.
-        rows: ``quantity``, ``channel``, ``value``.
-        of: the arm's fingerprint.
+        case: network and seed.
+        arm: the arm that ``rows`` belong to.
+        rows: ``quantity``, ``channel``, ``value``, from :func:`measure`.
+        fingerprint: of the arm.
         commit: of the code.
     """
     labels = {"case": case.name, "network": case.network, "columns": case.columns, "seed": case.seed}
-    rows = rows.assign(**labels, arm=arm, fingerprint=of, commit=commit)[RESULT_COLUMNS]
+    rows = rows.assign(**labels, arm=arm, fingerprint=fingerprint, commit=commit)[RESULT_COLUMNS]
     before = read(path)
     if len(before):
         rows = pd.concat([before[before["arm"] != arm], rows], ignore_index=True)
@@ -159,10 +161,10 @@ def record(path: Path, case: Case, arm: str, rows: pd.DataFrame, of: str, commit
 
 
 def read(path: Path) -> pd.DataFrame:
-    """The rows of one case's file, of whatever settings they are; none when there is no file yet.
+    """The rows of one case's file, with any settings; none when there is no file yet.
 
     Raises:
-        UserError: when it is not such a file.
+        UserError: when the file is not the record of a case.
     """
     numbers = {"columns": int, "seed": int, "value": float}
     if not path.is_file():
@@ -173,10 +175,10 @@ def read(path: Path) -> pd.DataFrame:
         return table[RESULT_COLUMNS].astype(numbers)
     except (KeyError, ValueError) as error:
         raise UserError(
-            f"{path}: not a record of a comparison ({error}); delete it, and it is made anew"
+            f"{path}: not a record of a comparison ({error}); delete it, and run the comparison again"
         ) from None
 
 
-def current(rows: pd.DataFrame, wanted: dict[str, str]) -> pd.DataFrame:
-    """The rows that are of the ``wanted`` arms, by name, with these fingerprints."""
-    return rows[rows["fingerprint"] == rows["arm"].map(wanted)]
+def current(rows: pd.DataFrame, fingerprint_of: dict[str, str]) -> pd.DataFrame:
+    """The rows of these arms that have the given fingerprint of their arm."""
+    return rows[rows["fingerprint"] == rows["arm"].map(fingerprint_of)]

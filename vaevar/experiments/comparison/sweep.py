@@ -1,4 +1,4 @@
-"""The work of a comparison, shared out among processes: one arm of one case at a time."""
+"""The runs of a comparison, divided among processes: one arm of one case at a time."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from vaevar.experiments.comparison.record import (
 
 @dataclass(frozen=True)
 class Sweep:
-    """What is to be run and where its results go.
+    """What to run, and where the results go.
 
     Attributes:
-        config: the resolved config of a cycle; its network and seeds are replaced by each case's.
-        cases: in the order in which they are run.
-        arms: names in ``config``'s model.
+        config: the resolved config of a cycle. Each case replaces its network and seeds.
+        cases: in the order of their runs.
+        arms: names of arms in ``config``.
         runs: directory of the run directories, ``<case>/<arm>-<fingerprint>``.
         results: directory of the records, ``<case>.csv``.
     """
@@ -54,15 +54,15 @@ class Sweep:
     results: Path
 
     def __post_init__(self) -> None:
-        known = self.config["model"]["init_args"]["arms"]
-        unknown = [name for name in self.arms if name not in known]
+        configured = self.config["model"]["init_args"]["arms"]
+        unknown = [name for name in self.arms if name not in configured]
         if unknown:
-            raise UserError(f"no arms {', '.join(unknown)} in the config; it has {', '.join(known)}")
+            raise UserError(f"no arms {', '.join(unknown)} in the config; it has {', '.join(configured)}")
 
-    def wanted(self) -> dict[str, str]:
+    def fingerprints(self) -> dict[str, str]:
         """Fingerprints of the arms, by name."""
-        known = fingerprints(self.config)
-        return {name: known[name] for name in self.arms}
+        of_all = fingerprints(self.config)
+        return {name: of_all[name] for name in self.arms}
 
     def path(self, case: Case) -> Path:
         """The record of a case."""
@@ -81,7 +81,7 @@ class Sweep:
 
 
 def resolve(configs: list[str]) -> dict[str, Any]:
-    """The config that ``predict`` would run with, all defaults filled in; later files win."""
+    """The config that ``predict`` would run, with all defaults; later files win."""
     printed = io.StringIO()
     arguments = [argument for path in configs for argument in ("--config", path)]
     try:
@@ -94,9 +94,9 @@ def resolve(configs: list[str]) -> dict[str, Any]:
 
 
 def execute(sweep: Sweep, processes: int = 1) -> bool:
-    """Run what is missing, in this process or in several; True when nothing failed.
+    """Run what is missing, in this process or in several. True when nothing failed.
 
-    The CPU's cores are shared out among the processes, unless OMP_NUM_THREADS says otherwise.
+    The processes divide the cores of the CPU among them, unless OMP_NUM_THREADS is set.
     """
     if processes < 2:
         return work(sweep)
@@ -104,7 +104,7 @@ def execute(sweep: Sweep, processes: int = 1) -> bool:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_worker, args=(sweep,), daemon=True) for _ in range(processes)]
-    # Daemons end with their parent only where it ends in an orderly manner.
+    # Daemons end with their parent only if it exits normally.
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         for worker in workers:
@@ -121,9 +121,9 @@ def _worker(sweep: Sweep) -> None:
 
 
 def work(sweep: Sweep) -> bool:
-    """Run what is missing and nobody else is at, one arm of one case after the other.
+    """Run what is missing and no other process is running, one arm of one case after the other.
 
-    An arm that fails is reported and left out; True when none did.
+    An arm that fails is reported and skipped. True when none failed.
     """
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -133,7 +133,7 @@ def work(sweep: Sweep) -> bool:
             try:
                 _claim_and_run(sweep, case, arm)
             except (Exception, SystemExit) as error:
-                # Exit code 2 is a user's mistake, told already; any other exit is an interrupted run.
+                # Exit code 2 is a user's mistake that has been printed; any other exit interrupts the sweep.
                 if isinstance(error, SystemExit) and error.code != 2:
                     raise
                 if isinstance(error, UserError):
@@ -146,34 +146,34 @@ def work(sweep: Sweep) -> bool:
 
 
 def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
-    """One arm of one case, unless its result is there or another process works on it."""
-    # Asked anew each time: in the days that a sweep may take, somebody may bring other weights.
-    of = sweep.wanted()[arm]
-    path, directory = sweep.path(case), sweep.runs / case.name / f"{arm}-{of}"
-    if len(current(read(path), {arm: of})):
+    """One arm of one case, unless it is recorded or another process works on it."""
+    # Computed for every run: a sweep may take days, and the weights may change meanwhile.
+    fingerprint = sweep.fingerprints()[arm]
+    path, directory = sweep.path(case), sweep.runs / case.name / f"{arm}-{fingerprint}"
+    if len(current(read(path), {arm: fingerprint})):
         return
     directory.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # The lock falls with the process that holds it, so that a killed one leaves no claim behind.
+        # The lock is released when its process ends, so a killed process leaves no claim.
         with FileLock(f"{directory}.lock", timeout=0):
-            if len(current(read(path), {arm: of})):
+            if len(current(read(path), {arm: fingerprint})):
                 return
             _say(f"{case.name} {arm}: begins")
             config = case.config(sweep.config, arm)
             config["name"] = directory.name
             config["trainer"]["logger"]["init_args"] |= {"save_dir": str(directory.parent), "version": ""}
-            # Ranks share out arms, and here is only one.
+            # Ranks divide the arms among them, and there is one arm.
             config["trainer"] |= {"devices": 1, "strategy": "auto"}
-            written = Path(f"{directory}.yaml")
-            written.write_text(yaml.safe_dump(config, sort_keys=False))
+            config_file = Path(f"{directory}.yaml")
+            config_file.write_text(yaml.safe_dump(config, sort_keys=False))
             with open(f"{directory}.log", "a") as log, contextlib.redirect_stdout(log):
-                run(["predict", "--config", str(written)])
-            if sweep.wanted()[arm] != of:
-                raise UserError(f"{case.name} {arm}: its weights changed while it ran; run it again")
+                run(["predict", "--config", str(config_file)])
+            if sweep.fingerprints()[arm] != fingerprint:
+                raise UserError(f"{case.name} {arm}: its weights changed during the run; run it again")
             rows = measure(directory, arm, sweep.data(case, arm), sweep.skip())
             commit = json.loads((directory / "provenance.json").read_text())["commit"] or ""
             with FileLock(directory.parent / "record.lock"):
-                record(path, case, arm, rows, of, commit)
+                record(path, case, arm, rows, fingerprint, commit)
             score = rows[(rows["quantity"] == "analysis") & (rows["channel"] == MEAN)]["value"].item()
             _say(f"{case.name} {arm}: analysis rmse / std {score:.4g}")
     except Timeout:

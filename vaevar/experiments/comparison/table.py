@@ -1,4 +1,4 @@
-"""Tables of a comparison: mean over seeds ± their spread, and differences paired by seed."""
+"""Tables of a comparison: mean over seeds ± spread over seeds, and differences paired by seed."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ Quantity = tuple[str, str]
 
 
 def wide(results: pd.DataFrame) -> pd.DataFrame:
-    """A row per (network, columns, seed, arm), a column per (quantity, channel), of tidy rows."""
+    """Tidy rows as a table: a row per (network, columns, seed, arm), a column per (quantity, channel)."""
     return results.pivot(
         index=["network", "columns", "seed", "arm"], columns=["quantity", "channel"], values="value"
     )
 
 
 def spread(values: pd.Series) -> tuple[float, float]:
-    """Mean over seeds and their sample standard deviation, NaN for a single seed."""
+    """Mean and sample standard deviation over seeds; the latter is NaN for a single seed."""
     return float(values.mean()), float(values.std(ddof=1))
 
 
 def means(table: pd.DataFrame, arms: Sequence[str], quantities: dict[str, Quantity]) -> pd.DataFrame:
-    """A row per network, columns and arm with ``mean ± spread`` of some quantities, named by title.
+    """A row per network, number of columns and arm, with ``mean ± spread`` of each quantity.
 
     Args:
-        table: of :func:`wide`.
+        table: from :func:`wide`.
         arms: in the order of the rows.
-        quantities: by title.
+        quantities: by the title of their column.
     """
     rows = []
     for network, columns in _networks(table):
         for arm in arms:
-            here = _series(table, network, columns, arm)
-            if not len(here):
+            by_seed = _series(table, network, columns, arm)
+            if not len(by_seed):
                 continue
             row = {"network": network, "columns": str(columns), "arm": arm}
             for title, quantity in quantities.items():
-                known = here[quantity].dropna() if quantity in here else pd.Series(dtype=float)
-                row[title] = _cell(*spread(known)) if len(known) else "–"
+                values = by_seed[quantity].dropna() if quantity in by_seed else pd.Series(dtype=float)
+                row[title] = _cell(*spread(values)) if len(values) else "–"
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -63,14 +63,14 @@ def means(table: pd.DataFrame, arms: Sequence[str], quantities: dict[str, Quanti
 def relative_differences(
     table: pd.DataFrame, network: str, columns: int, arm: str, reference: str, quantity: Quantity
 ) -> pd.Series:
-    """arm / reference − 1 of every seed that has both, indexed by seed.
+    """arm / reference − 1 for every seed that has both, indexed by seed.
 
     Args:
-        table: of :func:`wide`.
-        network: ``fixed``, ``moving``, or ``both``: then the two are averaged seed by seed.
+        table: from :func:`wide`.
+        network: ``fixed``, ``moving``, or ``both`` for the mean of the two, seed by seed.
         columns: size of the network.
-        arm: compared
-        reference: with this one.
+        arm: the arm that is compared.
+        reference: the arm that it is compared with.
         quantity: (quantity, channel).
     """
     if network == "both":
@@ -86,7 +86,7 @@ def differences(table: pd.DataFrame, arms: Sequence[str], reference: str) -> pd.
     """Relative differences of all arms to one, in per cent; bold where they exceed the spread over seeds.
 
     Args:
-        table: of :func:`wide`.
+        table: from :func:`wide`.
         arms: in the order of the rows.
         reference: the arm that the others are compared with.
     """
@@ -108,12 +108,12 @@ def differences(table: pd.DataFrame, arms: Sequence[str], reference: str) -> pd.
 
 
 def report(table: pd.DataFrame, arms: Sequence[str], note: str) -> str:
-    """The whole of ``comparison.md``.
+    """The text of ``comparison.md``.
 
     Args:
-        table: of :func:`wide`.
+        table: from :func:`wide`.
         arms: in the order of the rows.
-        note: what stands above the tables.
+        note: the text above the tables.
     """
     channels = [name for name in HEADLINE_CHANNELS if ("analysis", name) in table]
 
@@ -121,8 +121,8 @@ def report(table: pd.DataFrame, arms: Sequence[str], note: str) -> str:
         return {"rmse / std": (quantity, MEAN)} | {name: (quantity, name) for name in channels}
 
     days = {"24": "day 1", "72": "day 3", "120": "day 5"}
-    held = {name.removeprefix("forecast_").removesuffix("h") for name, _ in table if "forecast_" in name}
-    leads = sorted(held, key=int)
+    hours = {name.removeprefix("forecast_").removesuffix("h") for name, _ in table if "forecast_" in name}
+    leads = sorted(hours, key=int)
     forecast = {
         f"{title}, {days.get(lead, lead + ' h')}": (f"forecast_{lead}h", channel)
         for title, channel in (("rmse / std", MEAN), ("z500", "z500"))
@@ -153,12 +153,11 @@ def _costs_title(table: pd.DataFrame) -> str:
 
 
 def _networks(table: pd.DataFrame) -> list[tuple[str, int]]:
-    found = {(network, int(columns)) for network, columns, *_ in table.index}
-    return sorted(found)
+    return sorted({(network, int(columns)) for network, columns, *_ in table.index})
 
 
 def _series(table: pd.DataFrame, network: str, columns: int, arm: str) -> pd.DataFrame:
-    """The rows of one arm by seed; none where it was not run."""
+    """The rows of one arm, by seed."""
     levels = table.index.get_level_values
     chosen = (levels("network") == network) & (levels("columns") == columns) & (levels("arm") == arm)
     return table[chosen].droplevel(["network", "columns", "arm"])
