@@ -1,4 +1,4 @@
-"""Stores shared out among processes: whoever makes them, and whatever kills it, they are the same."""
+"""Stores shared out among processes are the same whoever makes them and whatever kills the making."""
 
 from __future__ import annotations
 
