@@ -1,12 +1,12 @@
-"""Every benchmark in one command, for a GPU; its results as JSON and one table, beside the targets.
+"""Runs every benchmark, and writes the results as JSON and as one table with the targets.
 
     python benchmarks/all.py --device cuda
     python benchmarks/all.py --quick true
 
-What the programs need is made first, under `--directory`, and kept: made-up weather at 0.25°, a forecaster of
-FengWu's contract without skill, background errors, B, and a VAE of one epoch. None has skill, and all have
-the right cost. `--quick` does the same on a small grid, on a CPU in minutes: to see that it works. A program
-that fails is said so in the table, and the others go on.
+What the benchmarks need is made first, under `--directory`, and kept: synthetic weather at 0.25°, a
+forecaster with FengWu's contract, background errors, B, and a VAE trained for one epoch. None has skill, but
+all have the right cost. `--quick` does the same on a small grid, on a CPU within minutes, to check that
+everything works. The table names a benchmark that fails, and the others go on.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ from typing import Any, Literal
 import yaml
 from measuring import machine
 
-from vaevar import scripts as program
+from vaevar import scripts
+from vaevar.verification.tables import markdown_table
 
 START, END, FIRST_ANALYSIS = "2020-01-01T00", "2020-01-05T18", "2020-01-03T06"
-NATIVE_ERRORS = "background_errors_native.zarr"  # on the states' own grid
+NATIVE_ERRORS = "background_errors_native.zarr"  # on the grid of the states
 PROGRAMS = Path(__file__).parent
 # Seconds on an H200 at 0.25° with 1000 columns.
 TARGETS = {("threedvar", 1000): 1.0, ("vaevar", 1000): 2.0}
@@ -33,15 +34,15 @@ TARGETS = {("threedvar", 1000): 1.0, ("vaevar", 1000): 2.0}
 
 @dataclass(frozen=True)
 class Size:
-    """How large everything is.
+    """The size of the problem.
 
     Attributes:
-        rows, columns: of the grid with both poles.
-        coarse: rows and columns that errors, B and the VAE of the cycle live on.
-        lmax: of B.
-        networks: observed columns of the analyses.
-        training: configs of the VAE whose step is measured, by name.
-        vae: settings of the cycle's VAE, where those of configs/era5_vae.yaml do not fit.
+        rows, columns: of the grid, which includes both poles.
+        coarse: rows and columns of the grid of errors, B and the cycle's VAE.
+        lmax: truncation of B.
+        networks: numbers of observed columns in the analyses.
+        training: configs of the VAEs whose training step is measured, by name.
+        vae: settings of the cycle's VAE that differ from configs/era5_vae.yaml.
     """
 
     rows: int
@@ -88,21 +89,22 @@ def main(
     directory: str | None = None,
     results: str | None = None,
 ) -> None:
-    """Make what is missing, measure, and write the table.
+    """Make the inputs that are missing, measure, and write the table.
 
     Args:
         device: cpu or cuda.
-        quick: on a small grid.
-        directory: where what is measured lies; default data/benchmark, or data/benchmark_quick.
-        results: of JSON files and the table; default benchmarks/results/<device>, or runs/benchmark_quick.
+        quick: use a small grid.
+        directory: of the inputs; default data/benchmark, or data/benchmark_quick.
+        results: directory of JSON files and table; default benchmarks/results/<device>, or
+            runs/benchmark_quick.
     """
     size = QUICK if quick else FULL
     data = Path(directory or ("data/benchmark_quick" if quick else "data/benchmark"))
     target = Path(results or ("runs/benchmark_quick" if quick else f"benchmarks/results/{device}"))
     write_configs(data, size, device)
-    for made, command in preparations(data, size).items():
-        if not (data / made).exists() and not run(f"make {data / made}", command):
-            raise SystemExit(f"{data / made} could not be made: the benchmarks need it")
+    for name, command in preparations(data, size).items():
+        if not (data / name).exists() and not run(f"make {data / name}", command):
+            raise SystemExit(f"making {data / name} failed: the benchmarks need it")
     commands = measurements(data, size, device, quick)
     failed = [
         name
@@ -121,13 +123,13 @@ def main(
 
 
 def write_configs(data: Path, size: Size, device: str) -> None:
-    """The configs of 0.25° with everything under ``data``, and an overlay of them with the sizes."""
-    data.mkdir(parents=True, exist_ok=True)
-    for name in ("era5_errors", "era5_vae", "era5_quarter_degree"):
-        text = (PROGRAMS.parent / "configs" / f"{name}.yaml").read_text()
-        for old, new in (("data/quarter_degree", data), ("dirpath: runs", f"dirpath: {data}/runs")):
-            text = text.replace(str(old), str(new))
-        (data / f"{name}.yaml").write_text(text)
+    """The configs of 0.25° with everything under ``data``, and overlays with the sizes."""
+    configs = PROGRAMS.parent / "configs"
+    (data / "parts").mkdir(parents=True, exist_ok=True)
+    names = [f"{name}.yaml" for name in ("era5_errors", "era5_vae", "era5_quarter_degree")]
+    for name in [*names, *(f"parts/{path.name}" for path in (configs / "parts").glob("*.yaml"))]:
+        text = (configs / name).read_text()
+        (data / name).write_text(text.replace("data/quarter_degree", str(data)))
     logger = {
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
         "init_args": {"save_dir": f"{data}/runs", "name": "fit", "version": ""},
@@ -154,7 +156,7 @@ def _network(columns: int) -> dict[str, Any]:
 
 
 def preparations(data: Path, size: Size) -> dict[str, list[Any]]:
-    """What the programs need, under ``data``, and the command that makes each."""
+    """The inputs of the benchmarks, by path under ``data``, and the command that makes each."""
     grid = ["--rows", size.rows, "--columns", size.columns]
     source = ["--source", "vaevar.data.weather.store.StoreSource", "--source.path", data / "era5.zarr"]
     main_py = PROGRAMS.parent / "main.py"
@@ -187,21 +189,21 @@ def preparations(data: Path, size: Size) -> dict[str, list[Any]]:
 
 
 def measurements(data: Path, size: Size, device: str, quick: bool) -> dict[str, list[Any]]:
-    """Names of results, and the command of each."""
+    """The command of each benchmark, by the name of its result."""
     on = ["--device", device]
     commands: dict[str, list[Any]] = {
         "streaming": [PROGRAMS / "streaming.py", "--path", data / NATIVE_ERRORS]
     }
     for method, iterations in (("threedvar", 100), ("vaevar", 20)):
         commands[f"analysis_{method}"] = [PROGRAMS / "analysis.py", "--methods", method, *on]
-        few = 3 if quick else iterations
-        commands[f"analysis_{method}"] += ["--iterations", few, "--rows", size.rows]
+        limit = 3 if quick else iterations
+        commands[f"analysis_{method}"] += ["--iterations", limit, "--rows", size.rows]
         commands[f"analysis_{method}"] += ["--columns", *size.networks]
     for name, config in size.training.items():
         commands[name] = [PROGRAMS / "training.py", "--config", *config, "--batch_size", 1, *on]
         commands[name] += ["--checkpoint_activations", False, True]
         commands[name] += ["--steps", 1] if quick else ["--precision", "32-true", "bf16-mixed"]
-        # Compiling for a CPU takes longer than what it is to hasten.
+        # For a CPU, compiling takes longer than it saves.
         commands[name] += ["--compile", False, True] if device == "cuda" else []
     commands["cycle"] = [PROGRAMS / "cycle.py", "--analyses", 3, "--name", "benchmark_all", *on, "--config"]
     commands["cycle"] += ["configs/cycle_sparse.yaml", data / "era5_quarter_degree.yaml", data / "cycle.yaml"]
@@ -212,23 +214,22 @@ def measurements(data: Path, size: Size, device: str, quick: bool) -> dict[str, 
 
 
 def run(title: str, command: list[Any]) -> bool:
-    """Run a Python program; whether it ended well."""
+    """Run a Python program; True when it succeeded."""
     print(f"\n== {title}", flush=True)
     return subprocess.run([sys.executable, *map(str, command)], check=False).returncode == 0
 
 
 def markdown(measured: dict[str, Any], failed: list[str], size: Size, device: str) -> str:
-    """The page: one table of what was measured, with targets where there are any."""
+    """The page: a table of all results, with targets where they exist."""
     rows: list[tuple[str, str, str, str]] = []
     for name, content in measured.items():
         rows += ROWS[name.partition("_")[0]](content)
     rows += [(name, "failed", "", "") for name in failed]
-    told = ", ".join(f"{key} {value}" for key, value in machine(device).items())
-    lines = ["| what | measured | target | more |", "| --- | ---: | ---: | --- |"]
-    lines += [f"| {' | '.join(row)} |" for row in rows]
-    target = "Targets are of an H200 at 0.25° with 1000 columns."
-    head = f"# Benchmarks\n\n{size.rows} × {size.columns} points; {told}. {target}\n\n"
-    return head + "\n".join(lines) + "\n"
+    setup = ", ".join(f"{key} {value}" for key, value in machine(device).items())
+    table = markdown_table(["what", "measured", "target", "more"], rows, align="lrrl")
+    target = "Targets are for an H200 at 0.25° with 1000 columns."
+    head = f"# Benchmarks\n\n{size.rows} × {size.columns} points; {setup}. {target}\n\n"
+    return f"{head}{table}\n"
 
 
 def _streaming(content: dict[str, Any]) -> list[tuple[str, str, str, str]]:
@@ -301,4 +302,4 @@ ROWS: dict[str, Callable[[Any], list[tuple[str, str, str, str]]]] = {
 
 
 if __name__ == "__main__":
-    program.run(main)
+    scripts.run(main)

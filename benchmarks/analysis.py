@@ -1,14 +1,14 @@
-"""0.25° analyses by the incremental operator against a plain implementation of the same problem.
+"""Analyses at 0.25° with the incremental operator, compared with a plain implementation.
 
     python benchmarks/analysis.py --columns 1000 8000 --json_path benchmarks/results/analysis.json
 
-The plain one works as published code does: in every iteration the increment is made on 721 × 1440 points,
-channel by channel, added to the background, and the whole state is observed. Both minimise the same J with
-the same L-BFGS. Weather is made up, and the truth is the background plus a draw of U w. 3DVar takes a
-calibrated B; VAE-Var the embedded world's trained decoder put on a 1.25° grid, whose cost is right and whose
-scales are not. Every case runs in a process of its own, so that peak memory is its own; ratios are of one
-run, and on a CPU of processor time, which other jobs change less. On a GPU the second of two analyses is
-timed: the first one also loads kernels.
+The plain implementation works like published code: each iteration makes the increment on 721 × 1440 points,
+channel by channel, adds it to the background, and observes the whole state. Both minimise the same J with the
+same L-BFGS. The weather is synthetic, and the truth is the background plus a random U w. 3DVar has a
+calibrated B. VAE-Var has the embedded world's trained decoder on a 1.25° grid: its cost is right, its scales
+are not. Each case runs in its own process, which gives its own peak memory. Ratios are within one run; on a
+CPU they are of processor time, which other jobs affect less. On a GPU the second of two analyses is timed,
+since the first one also loads kernels.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ from vaevar.scripts import one_line_errors
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.wind import field_of
 from vaevar.standins.climate import typical_climate
-from vaevar.standins.weather import MadeUpWeather
+from vaevar.standins.weather import SyntheticWeather
 from vaevar.state import State, StateSpec, regrid
 
 TIME = np.datetime64("2020-01-01T00", "h")
@@ -60,7 +60,7 @@ LATENT_ROWS = 144  # 1.25°: a multiple of the windows of the trained decoder
 
 
 class PlainCost:
-    """J(w) with x = x_b + D(w) and H(x) at full resolution in every evaluation."""
+    """J(w) with x = x_b + D(w) and H(x) at full resolution in each evaluation."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class PlainCost:
 
 
 def plain_covariance(statistics: str, grid: Grid, device: str) -> tuple[Callable[[Tensor], Tensor], tuple]:
-    """U w on the full grid, the last transform of each channel by itself."""
+    """U w on the full grid, with one inverse transform per channel."""
     control = CovarianceControl(statistics, grid.shape[0]).to(device)
     transform = control.transform
 
@@ -95,7 +95,7 @@ def plain_covariance(statistics: str, grid: Grid, device: str) -> tuple[Callable
 
 
 def decoder_on(rows: int, checkpoint: str) -> VAE:
-    """The trained networks on a finer grid, with the error stds interpolated in latitude."""
+    """A trained VAE on a finer grid, with its error stds interpolated in latitude."""
     trained = VAE.load(checkpoint)
     settings = {**trained.hparams, "nlat": rows, "nlon": 2 * rows, "prior_rank": 0, "start_from": checkpoint}
     vae = VAE(**settings).eval().requires_grad_(False)
@@ -115,14 +115,14 @@ def case(
     device: str,
     rows: int,
 ) -> dict[str, Any]:
-    """One analysis in this process.
+    """Run one analysis in this process.
 
     Returns:
-        Seconds (of the analysis alone), peak memory in GB (of the process), J after each iteration, and the
+        Seconds (of the analysis alone), peak memory of the process in GB, J after each iteration, and the
         floating-point operations of one evaluation of J and its gradient.
     """
     spec, grid = StateSpec(), Grid.equiangular(rows)
-    background = State(torch.from_numpy(MadeUpWeather(spec, grid).state(TIME)), spec, grid)
+    background = State(torch.from_numpy(SyntheticWeather(spec, grid).state(TIME)), spec, grid)
     truth_control = CovarianceControl(statistics, 128, 256, gaussian=True)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -146,11 +146,11 @@ def case(
         assimilator.on_iteration = lambda done, value, norm: costs.append(value)
 
         def minimised() -> dict[str, float]:
-            found = assimilator(background, observations).diagnostics
+            diagnostics = assimilator(background, observations).diagnostics
             return {
-                "evaluations": int(found["evaluations"]),
-                "relative_gradient": found["grad_norm"] / found["initial_grad_norm"],
-                "j": found["j_b"] + found["j_o"],
+                "evaluations": int(diagnostics["evaluations"]),
+                "relative_gradient": diagnostics["grad_norm"] / diagnostics["initial_grad_norm"],
+                "j": diagnostics["j_b"] + diagnostics["j_o"],
             }
 
     forget_peak(device)
@@ -190,7 +190,7 @@ def _plain(
     device: str,
     costs: list[float],
 ) -> Callable[[], dict[str, float]]:
-    """What minimises the plain cost."""
+    """The function that minimises the plain cost."""
     if method == "threedvar":
         increment, shape = plain_covariance(statistics, background.grid, device)
     else:
@@ -234,7 +234,7 @@ def main(
     json_path: Path | None,
     rows: int,
 ) -> None:
-    """Every case in a process of its own, then the table."""
+    """Run each case in its own process, then print the table."""
     results = []
     settings = ["--statistics", statistics, "--vae", vae, "--device", device, "--iterations", str(iterations)]
     settings += ["--rows", str(rows)]
@@ -259,8 +259,8 @@ def main(
         table.add_row(*row)
     Console(width=120).print(table)
     print(
-        "of matmul: share of the speed of a large matrix product, the limit of U and of the decoder; the "
-        "plain one is bound by memory: it reads and writes 287 MB fields many times in every evaluation"
+        "of matmul: fraction of the speed of a large matrix product, the limit of U and of the decoder; the "
+        "plain one is bound by memory: it reads and writes 287 MB fields many times in each evaluation"
     )
     write_results(json_path, results)
 
@@ -270,14 +270,14 @@ if __name__ == "__main__":
     parser.add_argument("--columns", type=int, default=[1000], nargs="+", help="observed columns")
     parser.add_argument("--methods", type=str, default=["threedvar", "vaevar"], nargs="+")
     parser.add_argument("--plain", type=bool, default=True, help="run the plain implementation too")
-    parser.add_argument("--iterations", type=int, default=100, help="at most so many")
+    parser.add_argument("--iterations", type=int, default=100, help="at most")
     parser.add_argument("--statistics", default="weights/covariance.nc", help="B")
     parser.add_argument("--vae", default="weights/vae.ckpt", help="a trained VAE")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--rows", type=int, default=721, help="latitudes; 721 is 0.25°")
     parser.add_argument("--json_path", type=Path, default=None, help="where results go")
-    parser.add_argument("--case", default=None, help="(used by itself) run one case and print its result")
-    parser.add_argument("--is_plain", action="store_true", help="(used by itself)")
+    parser.add_argument("--case", default=None, help="(for internal use) run one case and print its result")
+    parser.add_argument("--is_plain", action="store_true", help="(for internal use)")
     a = parser.parse_args()
     settings = (a.iterations, a.statistics, a.vae, a.device)
     with one_line_errors():

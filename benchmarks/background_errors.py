@@ -1,12 +1,12 @@
-"""Background errors side by side: the NMC samples, 3DVar's B = U Uᵀ, and the VAE's samples.
+"""Compares background errors: the NMC samples, 3DVar's B = U Uᵀ, and samples of the VAE.
 
-python benchmarks/background_errors.py
+    python benchmarks/background_errors.py
 
-Writes `benchmarks/results/background_errors.md` and the figures it shows, under
-`benchmarks/results/background_errors/`: a figure and a table for standard deviations, correlation
-lengths, vertical correlations, cross-correlations around a point, and spectra; and first how far
-variances and spectra are from those of the training samples. Held-out samples are among the
-sources: what sets them apart from the training samples, no covariance can know.
+Writes `benchmarks/results/background_errors.md` and its figures, under
+`benchmarks/results/background_errors/`. First come the deviations of variances and spectra from those of the
+training samples; then a figure and a table each for standard deviations, correlation lengths, vertical
+correlations, cross-correlations around a point, and spectra. Held-out samples are one of the sources: no
+covariance can know how they differ from the training samples.
 
 `--covariance null` or `--vae null` leaves one out.
 """
@@ -67,11 +67,11 @@ def main(
         errors: store of NMC differences (`python main.py predict --config configs/background_errors.yaml`).
         covariance: statistics of B.
         vae: checkpoint of the VAE.
-        samples: drawn from B and from the VAE.
-        validation_fraction: of the NMC samples, at their end, that were held out.
+        samples: number of samples drawn from B and from the VAE.
+        validation_fraction: fraction of the NMC samples held out, at their end.
         gap_hours: between training and held-out samples; both as in configs/covariance.yaml.
-        results: where the page is written.
-        seed: of w.
+        results: directory of the page.
+        seed: for w.
     """
     store, spec = SampleStore(errors), StateSpec()
     if store.spec != spec:
@@ -110,7 +110,7 @@ def drawn(control: ControlTransform, count: int, seed: int) -> Iterator[Tensor]:
 
 
 def write_page(sources: dict[str, ErrorMoments], directory: Path) -> None:
-    """`background_errors.md` and its figures."""
+    """Write `background_errors.md` and its figures."""
     points = next(iter(sources.values())).around
     figures = {
         "std": std_figure(sources),
@@ -126,7 +126,7 @@ def write_page(sources: dict[str, ErrorMoments], directory: Path) -> None:
     sections = [
         "# Background errors: samples, 3DVar's B, and the VAE",
         f"Command: `python {' '.join(sys.argv)}`",
-        "Everything is compared with the part of the NMC differences that is for training (first source).",
+        "Everything is compared with the training part of the NMC differences (first source).",
         "## Checks",
         "Greatest and mean |ratio − 1| to the first source, and the correlation of u500 with "
         "−(1/f) ∂z500/∂y: 1 where errors are geostrophic.",

@@ -1,13 +1,13 @@
-"""The arms of the cycle over networks of many sizes, fixed and moving, and several seeds: table and figure.
+"""Compares the arms of the cycle on networks of several sizes, fixed and moving, and with several seeds.
 
-python benchmarks/comparison.py --processes 2
+    python benchmarks/comparison.py --processes 2
 
-A case is a network and a seed, for its positions and for the observation noise alike; each arm of a case is
-a `predict` run under runs/comparison. What is done stands in benchmarks/results/comparison, a small CSV for
-each case, and is not done again, in a fresh clone neither, unless an arm's settings or weights have changed.
-A killed run goes on where it was, and several of these commands may work side by side. Table and figure,
-benchmarks/results/comparison.md and .png, are of what is there; --table-only makes them from it without
-running anything.
+A case is a network and a seed, for the positions and for the observation noise. Each arm of a case is a
+`predict` run under runs/comparison. Results are recorded in benchmarks/results/comparison, a small CSV file
+per case. A recorded run is not repeated, not even in a fresh clone, unless the arm's settings or weights have
+changed. A killed run is resumed, and several of these commands can run side by side. Table and figure
+(benchmarks/results/comparison.md and .png) are made from the records; --table-only makes them without running
+anything.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ def main(
     Args:
         columns: sizes of the networks.
         networks: fixed, moving.
-        seeds: of network and noise.
-        config: of the cycle, later files winning.
-        arms: only these; otherwise all of the config.
-        processes: that share the work; the CPU's cores are shared out among them.
+        seeds: for network and noise.
+        config: of the cycle; later files win.
+        arms: only these; default all arms of the config.
+        processes: number of processes that share the work and the CPU's cores.
         table_only: run nothing.
         runs: directory of the run directories.
-        results: directory of the records; table and figure stand beside it.
+        results: directory of the records; table and figure are beside it.
     """
     resolved = resolve(config)
-    # Seeds outermost: a sweep that is stopped has whole rounds, whose table is of use.
+    # Seeds outermost: a sweep that is stopped has complete rounds, whose table is useful.
     cases = [Case(network, size, seed) for seed in seeds for size in columns for network in networks]
     arms = arms or list(resolved["model"]["init_args"]["arms"])
     sweep = Sweep(resolved, cases, arms, Path(runs), Path(results))
@@ -64,19 +64,19 @@ def main(
 
 
 def write_report(sweep: Sweep) -> None:
-    """Table and figure of what the records hold.
+    """Write the table and the figure of the records.
 
     Raises:
-        UserError: when they hold nothing of these settings.
+        UserError: when there are no records with these settings.
     """
-    wanted = sweep.wanted()
-    held, found = [], []
+    fingerprints = sweep.wanted()
+    recorded, valid = [], []
     for case in sweep.cases:
         rows = read(sweep.path(case))
-        held.append(rows[rows["arm"].isin(sweep.arms)])
-        found.append(current(rows, wanted))
-    results = pd.concat(found, ignore_index=True)
-    stale = count_runs(pd.concat(held)) - count_runs(results)
+        recorded.append(rows[rows["arm"].isin(sweep.arms)])
+        valid.append(current(rows, fingerprints))
+    results = pd.concat(valid, ignore_index=True)
+    stale = count_runs(pd.concat(recorded)) - count_runs(results)
     if results.empty:
         raise UserError(f"{sweep.results}: no results of these cases, arms and settings; run the comparison")
     table_path, figure_path = (sweep.results.with_suffix(suffix) for suffix in (".md", ".png"))
@@ -87,7 +87,7 @@ def write_report(sweep: Sweep) -> None:
 
 
 def note_on(sweep: Sweep, results: pd.DataFrame, stale: int) -> str:
-    """What the table says about itself."""
+    """The note above the tables."""
     data = sweep.data(sweep.cases[0], sweep.arms[0])
     skip = sweep.skip() if sweep.skip() < data.times.size else 0
     arguments = [word for word in sys.argv[1:] if word != "--table-only"]
@@ -109,12 +109,12 @@ def note_on(sweep: Sweep, results: pd.DataFrame, stale: int) -> str:
 
 
 def count_runs(results: pd.DataFrame) -> int:
-    """Arms of cases in rows of records."""
+    """Number of runs (an arm of a case) in rows of records."""
     return len(results[["case", "arm"]].drop_duplicates())
 
 
 def command_line() -> None:
-    """Read the command line and run it."""
+    """Run what the command line says."""
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--columns", type=int, nargs="+", default=[100, 250, 500, 1000], help="sizes")
     parser.add_argument(
@@ -126,7 +126,7 @@ def command_line() -> None:
         "--config",
         nargs="+",
         default=["configs/cycle_sparse.yaml", "configs/comparison.yaml"],
-        help="of the cycle, later files winning",
+        help="of the cycle; later files win",
     )
     parser.add_argument("--table-only", action="store_true", help="run nothing")
     lists: set[str | int] = {"columns", "networks", "seeds", "arms", "config", "table_only"}

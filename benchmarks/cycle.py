@@ -1,11 +1,10 @@
-"""Where the time of an assimilation cycle goes: each arm, the forecaster, reading, writing, scores.
+"""The cost of each part of an assimilation cycle: arms, forecaster, reading, writing, scores.
 
     python benchmarks/cycle.py --analyses 6
 
-At 0.25° give it `--config configs/cycle_sparse.yaml configs/era5_quarter_degree.yaml`. Runs the cycle
-of some configs, as `predict` does, into `runs/<name>`, beginning anew each time. The first analysis is left
-out; shares are of one run, and on a CPU of processor time, in which waiting for a disk does not
-count.
+At 0.25° use `--config configs/cycle_sparse.yaml configs/era5_quarter_degree.yaml`. Runs a cycle as `predict`
+does, from its beginning, in `runs/<name>`. The first analysis is left out. Shares are of one run; on a CPU
+they are of processor time, which does not include waiting for a disk.
 """
 
 from __future__ import annotations
@@ -30,14 +29,14 @@ def main(
     device: Literal["cpu", "cuda"] = "cpu",
     json_path: str | None = None,
 ) -> None:
-    """Cycle, print the shares, and say what limits.
+    """Run the cycle, and print the shares and the limit.
 
     Args:
-        config: of a cycle, later files winning.
-        analyses: how many; the first one is not counted.
+        config: of a cycle; later files win.
+        analyses: number of analyses; the first one is not counted.
         name: of the run directory.
         device: cpu or cuda.
-        json_path: where results go.
+        json_path: of the results.
     """
     words = [word for path in config for word in ("--config", path)]
     words += ["--data.init_args.analyses", str(analyses), "--trainer.logger.init_args.save_dir", "runs"]
@@ -59,7 +58,7 @@ def main(
 
 
 def report(result: dict[str, Any]) -> None:
-    """Print the table of parts, and the largest."""
+    """Print the table of parts, and the largest part."""
     seconds, busy = result["seconds"], result["busy_seconds"]
     clock, total = "processor s" if result["device"] == "cpu" else "busy s", sum(busy.values())
     table = Table("part", "s an analysis time", clock, "share")
@@ -73,14 +72,14 @@ def report(result: dict[str, Any]) -> None:
     print(
         f"{result['analyses']} analysis times of {sum(seconds.values()):.3g} s; peak memory {peak:.2f} GB\n"
         f"the limit is {slowest}, {busy[slowest] / total:.0%}; all arms together are {arms / total:.0%}, "
-        f"all that is no arm and no forecaster {1 - (arms + busy['forecaster']) / total:.0%}"
+        f"everything but arms and forecaster {1 - (arms + busy['forecaster']) / total:.0%}"
     )
 
 
 if __name__ == "__main__":
     parser = ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--config", nargs="+", default=["configs/cycle_sparse.yaml"], help="of a cycle, later files winning"
+        "--config", nargs="+", default=["configs/cycle_sparse.yaml"], help="of a cycle; later files win"
     )
     parser.add_function_arguments(main, skip={"config"})
     with one_line_errors():

@@ -1,4 +1,4 @@
-"""Where the time of a cycle goes: reading, each arm, the forecaster, writing, scores."""
+"""The time of each part of a cycle: reading, arms, forecaster, writing, scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from lightning.pytorch.profilers import Profiler
 from measuring import wait
 
-from vaevar.assim.cycle.cycle import parts_of
+from vaevar.assim.cycle.callback import parts_of
 from vaevar.errors import UserError
 
 READING, FORECASTER, REST = "reading truth and observations", "forecaster", "the rest"
@@ -23,17 +23,17 @@ _NEXT = "[_PredictionLoop].predict_next"
 
 
 class ExclusiveTimes(Profiler):
-    """Seconds of each action without those of the actions that began and ended within it.
+    """Seconds of each action, without the actions nested in it.
 
     Args:
-        device: waited for at both ends of every action, so that a GPU's work counts where it was asked for.
-        round_: the action that a round of a loop begins with; from the second one on times count, since in
-            the first things are set up.
+        device: synchronised at both ends of each action, so that a GPU's work counts where it was launched.
+        round_: the first action of each round of a loop; the first round, which sets things up, does not
+            count.
 
     Attributes:
-        seconds: by action; what lies between actions is under "".
-        busy_seconds: the same in processor time on a CPU, as :class:`measuring.Timer` has it.
-        calls: how often each began.
+        seconds: by action; time between actions is under "".
+        busy_seconds: the same, in processor time on a CPU (:class:`measuring.Timer`).
+        calls: number of calls of each action.
     """
 
     def __init__(self, device: torch.device | str = "cpu", round_: str | None = None) -> None:
@@ -43,7 +43,7 @@ class ExclusiveTimes(Profiler):
         self.clear()
 
     def clear(self) -> None:
-        """Count from now on; actions that have begun go on."""
+        """Start counting; open actions stay open."""
         self.seconds: dict[str, float] = defaultdict(float)
         self.busy_seconds: dict[str, float] = defaultdict(float)
         self.calls: dict[str, int] = defaultdict(int)
@@ -61,7 +61,7 @@ class ExclusiveTimes(Profiler):
     def stop(self, action_name: str) -> None:
         self._charge()
         if self._open[-1] != action_name:
-            raise ValueError(f"{action_name} ends, but {self._open[-1] or 'nothing'} began last")
+            raise ValueError(f"{action_name} stopped, but {self._open[-1] or 'nothing'} was started last")
         self._open.pop()
 
     def _now(self) -> tuple[float, float]:
@@ -76,15 +76,15 @@ class ExclusiveTimes(Profiler):
 
 
 class CycleProfile(L.Callback):
-    """Writes ``<run>/profile.json``: seconds per analysis time of each part of a cycle, on the first rank,
-    by the wall clock and by processor time.
+    """Writes ``<run>/profile.json``: seconds per analysis time of each part of a cycle, on the first rank, in
+    wall-clock and in processor time.
 
-    Parts are every arm, the forecaster, the reading of truth and observations, and each callback, such as
-    ``StateWriter``, ``Scores``, and ``Cycle`` for restart files. The first analysis is left out, where things
-    are set up. Takes the place of the trainer's profiler.
+    The parts are each arm, the forecaster, reading truth and observations, and each callback, such as
+    ``StateWriter``, ``Scores``, and ``Cycle`` for restart files. The first analysis, which sets things up, is
+    left out. Replaces the trainer's profiler.
 
     Raises:
-        UserError: in a cycle of one analysis.
+        UserError: for a cycle of one analysis.
     """
 
     def __init__(self) -> None:

@@ -1,16 +1,16 @@
-"""What a cycle's background errors are made of: errors carried over from before, and the forecaster's own.
+"""The two parts of a cycle's background errors: errors carried over, and the forecaster's own.
 
     python benchmarks/error_growth.py
 
-From consecutive backgrounds x_b of a recorded cycle (configs/cycle_errors.yaml) and the truth x_t, over one
-step of the forecaster M, from both states of its history and without an analysis:
+From consecutive backgrounds x_b of a recorded cycle (configs/cycle_errors.yaml) and the truth x_t, for one
+step of the forecaster M from both states of its history, without an analysis:
 
     M(x_b) − truth  =  [M(x_b) − M(x_t)]  +  [M(x_t) − truth]
                         carried over          the forecaster's own
 
-Sizes are root mean squares over the sphere and all channels, each over its climatological std; samples are
-put into quarters by the size of their error. The forecaster's own part is new at each step: what no
-earlier background or increment tells of.
+Sizes are root mean squares over the sphere and all channels, relative to the climatological std. Samples are
+grouped into quarters by the size of their error. The forecaster's own part is new at each step: no earlier
+background or increment contains it.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from vaevar.forecast import Forecaster
 from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.scripts import run
 from vaevar.state import StateSpec
+from vaevar.verification.tables import markdown_table
 
 
 def main(
@@ -34,13 +35,13 @@ def main(
     climatology: str = "weights/climatological_std.npy",
     every: int = 7,
 ) -> None:
-    """Print a table, a row for each quarter of the samples.
+    """Print a table with a row for each quarter of the samples.
 
     Args:
         path: a store of a cycle's errors.
-        model, mean, std: of the forecaster the cycle was run with.
+        model, mean, std: of the cycle's forecaster.
         climatology: std of each channel.
-        every: take one sample in so many.
+        every: use one sample in ``every``.
     """
     spec, store = StateSpec(), SampleStore(path, ("background", "error", "coverage"))
     forecaster = OnnxForecaster(model, mean, std)
@@ -53,23 +54,22 @@ def main(
         stored = store.__getitems__(list(range(number - before, number + 1)))
         backgrounds, errors = store.decode("background", stored[0]), store.decode("error", stored[1])
         coverage = stored[2]
-        # A cycle that began anew in between has no coverage where it begins.
+        # A cycle that restarted in between has no coverage at its beginning.
         if (np.diff(times) == step).all() and bool((coverage[1:].amax((1, 2, 3)) > 0).all()):
             rows.append(sizes(forecaster, backgrounds, backgrounds + errors, scale))
     table = np.array(rows)
     table = table[np.argsort(table[:, 0])]
     print(f"{path}: {len(table)} steps of {forecaster.step_hours} h")
-    print("| background error before | carried over | the forecaster's own | correlation | error after |")
-    print("| ---: | ---: | ---: | ---: | ---: |")
-    for quarter in np.array_split(table, 4):
-        print("| " + " | ".join(f"{value:.4f}" for value in quarter.mean(0)) + " |")
+    head = ["background error before", "carried over", "the forecaster's own", "correlation", "error after"]
+    quarters = [[f"{value:.4f}" for value in part.mean(0)] for part in np.array_split(table, 4)]
+    print(markdown_table(head, quarters, align="rrrrr"))
 
 
 def sizes(
     forecaster: Forecaster, backgrounds: torch.Tensor, truth: torch.Tensor, scale: torch.Tensor
 ) -> list[float]:
-    """Of the error before a step; of what is carried over, of the forecaster's own, their correlation; and
-    of the error after.
+    """Sizes of the error before a step, of the part carried over and of the forecaster's own; the correlation
+    of these parts; and the size of the error after the step.
 
     Args:
         forecaster: M.

@@ -1,4 +1,4 @@
-"""RMSE of a forecaster against the embedded world and against persistence, and its time per step.
+"""RMSE of a forecaster and of persistence in the embedded world, and the forecaster's time per step.
 
 python benchmarks/forecast_skill.py --period test
 """
@@ -16,6 +16,7 @@ from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.scripts import run
 from vaevar.state import StateSpec
 from vaevar.verification.metrics import RootMeanSquare
+from vaevar.verification.tables import markdown_table
 
 CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
 
@@ -28,7 +29,14 @@ def main(
     every_hours: int = 24,
     steps: int = 8,
 ) -> None:
-    """Score roll-outs from initial times spread over a period."""
+    """Score roll-outs from initial times spread over a period.
+
+    Args:
+        period: of the embedded world.
+        model, mean, std: of the forecaster.
+        every_hours: between initial times.
+        steps: of 6 h in each roll-out.
+    """
     spec, world = StateSpec(), SpeedyWorld(period)
     times = PERIODS[period].times
     world.prepare(times[0], times[-1])
@@ -48,15 +56,12 @@ def main(
             errors[step].update(forecast[0] - future[step])
             persisted[step].update(past[-1] - future[step])
     print(f"{period} period, {len(starts)} roll-outs, {1e3 * seconds / len(starts) / steps:.0f} ms per step")
-    print("| hours | " + " | ".join(CHANNELS) + " | persistence " + " | persistence ".join(CHANNELS) + " |")
-    print("| ---: |" + " ---: |" * (2 * len(CHANNELS)))
-    for step in range(steps):
-        cells = [
-            f"{metric.compute()[spec.index(name)]:.4g}"
-            for metric in (errors[step], persisted[step])
-            for name in CHANNELS
-        ]
-        print(f"| {6 * (step + 1)} | " + " | ".join(cells) + " |")
+    head = ["hours", *CHANNELS, *(f"persistence {name}" for name in CHANNELS)]
+    rows = [
+        [6 * step, *(float(metric.compute()[spec.index(name)]) for metric in pair for name in CHANNELS)]
+        for step, pair in enumerate(zip(errors, persisted, strict=True), start=1)
+    ]
+    print(markdown_table(head, rows, align="r" * len(head)))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""A step of an ONNX forecaster on torch tensors where they lie, against the same model fed with host arrays.
+"""A step of an ONNX forecaster on torch tensors in place, compared with the same model on host arrays.
 
     python -m vaevar.standins.forecaster
     python benchmarks/forecaster.py --device cuda
 
 The plain way is that of published scripts: normalise with numpy, let the session copy arrays in and out, undo
-the normalisation, and bring the result to the device. Both run the same file with the same threads, from
-states on the device to a forecast there, and must agree. Ratios are of one run. FengWu's own file is named
-with `--model`, `--mean` and `--std`.
+the normalisation, and copy the result to the device. Both ways run the same file with the same number of
+threads, from states on the device to a forecast on the device, and must agree. Ratios are within one run.
+`--model`, `--mean` and `--std` name FengWu's own files.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from torch import Tensor
 from vaevar.errors import UserError
 from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.scripts import run
-from vaevar.standins.weather import MadeUpWeather
+from vaevar.standins.weather import SyntheticWeather
 
 TIMES = np.datetime64("2020-01-01T00", "h") + np.timedelta64(6, "h") * np.arange(2)
 
 
 class PlainForecaster:
-    """Through arrays in the host's memory, as published code does.
+    """Runs a model through arrays in host memory, as published code does.
 
     Args:
         model, mean, std: files of the forecaster.
-        device: where states come from and forecasts go.
+        device: of states and forecasts.
     """
 
     def __init__(self, model: str, mean: str, std: str, device: str) -> None:
@@ -47,8 +47,8 @@ class PlainForecaster:
 
     def step(self, states: Tensor) -> Tensor:
         """[1, 2, C, H, W] -> [1, C, H, W], physical units."""
-        given = (states.cpu().numpy() - self.mean) / self.std
-        (output,) = self.session.run(None, {"input": given.reshape(1, -1, *given.shape[-2:])})
+        normalised = (states.cpu().numpy() - self.mean) / self.std
+        (output,) = self.session.run(None, {"input": normalised.reshape(1, -1, *normalised.shape[-2:])})
         return torch.from_numpy(output[:, : len(self.mean)] * self.std + self.mean).to(self.device)
 
 
@@ -60,25 +60,25 @@ def main(
     steps: int = 5,
     json_path: str | None = None,
 ) -> None:
-    """Print seconds of a step both ways, and their ratio.
+    """Print the seconds of a step both ways, and their ratio.
 
     Args:
         model: the forecaster's file.
         mean: of each channel.
         std: of each channel.
         device: cpu or cuda.
-        steps: timed, after one that is not; their median is taken.
-        json_path: where results go.
+        steps: number of timed steps, after a warm-up step; the result is their median.
+        json_path: of the results.
     """
     ours = OnnxForecaster(model, mean, std, device=device)
-    weather = MadeUpWeather(ours.spec, ours.grid)
+    weather = SyntheticWeather(ours.spec, ours.grid)
     states = torch.from_numpy(np.stack([weather.state(time) for time in TIMES]))[None].to(device)
     forecast, bound = _timed(ours, states, steps, device)
     memory = {"peak_gb": peak_gb(), "torch_device_peak_gb": device_peak_gb(device)}
     expected, plain = _timed(PlainForecaster(model, mean, std, device), states, steps, device)
     spread = torch.from_numpy(np.load(std)).float()[:, None, None].to(device)
     difference = float(((forecast - expected) / spread).abs().max())
-    # The least that it can be: states are read and the forecast written, once each.
+    # The lower limit: read the states once, write the forecast once.
     least = (states.nbytes + forecast.nbytes) / 1e9 / bandwidth_gb_per_s(device)
     result = {
         "model": model,
@@ -94,7 +94,7 @@ def main(
         f"{' × '.join(map(str, ours.grid.shape))} points: {bound['seconds']:.3g} s a step bound in place, "
         f"{plain['seconds']:.3g} s through host arrays: {plain['busy_seconds'] / bound['busy_seconds']:.2f} "
         f"times faster, largest difference {difference:.1g} std\nthe limit is the model itself and memory "
-        f"bandwidth: to read the states and write the forecast once takes {least / bound['busy_seconds']:.0%}"
+        f"bandwidth: reading states and writing the forecast once takes {least / bound['busy_seconds']:.0%}"
     )
     write_results(json_path, result)
     if not difference < 1e-3:

@@ -1,13 +1,13 @@
-"""Does an arm take from its observations what they hold? Innovations of a cycle that does have no memory.
+"""Does an arm use its observations fully? If so, the innovations of its cycle have no memory.
 
     python main.py predict --config configs/cycle_sparse.yaml
     python benchmarks/innovations.py --directory runs/cycle_sparse
 
 With the gain of the Kalman filter innovations are white (:mod:`vaevar.verification.consistency`). So the
-autocorrelation of each arm's innovations tells, without any truth, on which side its gain errs: above 0 it
-takes too little, and λ is too large; below 0 too much. A row per arm: every variable after one step, and all
-of them after several. The run must have written its backgrounds (`StateWriter`), over a network that does
-not move.
+autocorrelation of an arm's innovations shows, without the truth, whether its gain is too small (above 0; λ is
+too large) or too large (below 0). The table has a row per arm: each variable after one step, and all
+variables after several. The run must have written its backgrounds (`StateWriter`), and its network must not
+move.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def main(directory: str = "runs/cycle_sparse", skip: int = 20, lags: list[int] |
 
     Args:
         directory: of a finished `predict` run.
-        skip: analyses at its beginning that are left out.
-        lags: steps; default 1, 2 and 4.
+        skip: analyses to leave out at its beginning.
+        lags: in steps; default 1, 2 and 4.
     """
     print(table(Path(directory), skip, lags or [1, 2, 4]))
 
@@ -41,7 +41,7 @@ def table(directory: Path, skip: int, lags: list[int]) -> str:
     """A GitHub table, a row per arm.
 
     Raises:
-        UserError: when there is no such run, or it moves its network, or is too short.
+        UserError: when there is no such run, its network moves, or it is too short.
     """
     arms = sorted(path.parent for path in directory.glob("*/background.zarr"))
     if not arms:
@@ -54,16 +54,16 @@ def table(directory: Path, skip: int, lags: list[int]) -> str:
     if skip + max(lags) >= len(data.times):
         raise UserError(f"{directory}: too few analyses ({len(data.times)}) for skip {skip} and lags {lags}")
     observed = [data.analysis_time(index).observations for index in range(skip, len(data.times))]
-    if any(not np.array_equal(places(one), places(observed[0])) for one in observed):
-        raise UserError(f"{directory}: innovations of a network that moves cannot be compared")
+    if any(not np.array_equal(positions(one), positions(observed[0])) for one in observed):
+        raise UserError(f"{directory}: the innovations of a moving network cannot be compared")
     operator = observed[0].operator(data.spec, data.store.grid)
     rows = []
     for arm in arms:
         store = WeatherStore(arm / "background.zarr", data.spec, data.step_hours)
         innovations = np.stack(
             [
-                departures(operator, store.state(time), seen)
-                for time, seen in zip(data.times[skip:], observed, strict=True)
+                departures(operator, store.state(time), observations)
+                for time, observations in zip(data.times[skip:], observed, strict=True)
             ]
         )
         after = {lag: memory_after(lag, innovations, observed) for lag in lags}
@@ -74,12 +74,18 @@ def table(directory: Path, skip: int, lags: list[int]) -> str:
 
 
 def memory_after(lag: int, innovations: np.ndarray, observed: list[Observations]) -> dict[str, float]:
-    """Of all times together; ``innovations`` is [T, P]."""
+    """Innovation memory at a lag, over all times.
+
+    Args:
+        lag: in steps.
+        innovations: [T, P].
+        observed: the observations of each time.
+    """
     later = Observations.concatenate(observed[lag:])
     return memory(innovations[:-lag].ravel(), innovations[lag:].ravel(), later)
 
 
-def places(observations: Observations) -> np.ndarray:
+def positions(observations: Observations) -> np.ndarray:
     """[2, P] latitudes and longitudes."""
     return np.stack([observations.latitude, observations.longitude])
 

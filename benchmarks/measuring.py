@@ -1,6 +1,6 @@
-"""What the benchmarks measure with: a clock that waits for the device, peak memory, a device's own limits.
+"""Measurements for benchmarks: a clock that waits for the device, peak memory, and the limits of a device.
 
-Times on a machine that others use too say little: ratios are of one run, and a CPU's of processor time.
+Times on a shared machine vary: compare ratios within one run, and on a CPU processor time.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-_SECONDS = 0.3  # that a limit is measured for
+_SECONDS = 0.3  # duration of the measurement of a limit
 
 
 def wait(device: torch.device | str) -> None:
-    """Until all that was asked of the device is done."""
+    """Wait until the device has finished its work."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
 
 
 class Timer:
-    """``with Timer(device) as timer``: how long that took, the device's own work included.
+    """``with Timer(device) as timer``: the time of the block, including the device's work.
 
     Attributes:
-        seconds: by the wall clock.
-        busy_seconds: on a CPU processor time, summed over threads, which other jobs change little; on a GPU
-            the wall clock again.
+        seconds: wall-clock time.
+        busy_seconds: on a CPU, processor time summed over threads, which other jobs hardly affect; on a GPU,
+            wall-clock time.
     """
 
     def __init__(self, device: torch.device | str) -> None:
@@ -56,30 +56,30 @@ class Timer:
 
 
 def forget_peak(device: torch.device | str) -> None:
-    """Count a GPU's peak memory from here on; a process' own cannot be forgotten."""
+    """Reset the peak memory of a GPU; that of a process cannot be reset."""
     if torch.device(device).type == "cuda":
-        torch.cuda.synchronize(device)  # where nothing was asked of it yet, this sets it up
+        torch.cuda.synchronize(device)  # initialises a device that has not been used
         torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_gb() -> float:
-    """The most memory that this process has held so far, GB."""
+    """Peak memory of this process so far, in GB."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # What getrusage tells includes, in a child, what its parent held when it was started.
+        # In a child process, getrusage includes the memory of its parent at the start.
         return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # in bytes on macOS
 
 
 def device_peak_gb(device: torch.device | str) -> float | None:
-    """The most that torch has held of a GPU since :func:`forget_peak`, GB; None on a CPU."""
+    """Peak GPU memory allocated by torch since :func:`forget_peak`, in GB; None on a CPU."""
     if torch.device(device).type != "cuda":
         return None
     return torch.cuda.max_memory_allocated(device) / 1e9
 
 
 def machine(device: torch.device | str) -> dict[str, Any]:
-    """The device's name, torch's threads and version."""
+    """Name of the device, and number of threads and version of torch."""
     gpu = torch.device(device).type == "cuda"
     return {
         "device": torch.cuda.get_device_name(device) if gpu else "cpu",
@@ -89,21 +89,21 @@ def machine(device: torch.device | str) -> dict[str, Any]:
 
 
 def matmul_gflops(device: torch.device | str, dtype: torch.dtype = torch.float32) -> float:
-    """What the device reaches in a large matrix product, GFLOP in a busy second."""
+    """Speed of a large matrix product, in GFLOP per busy second."""
     size = 8192 if torch.device(device).type == "cuda" else 2048
     a = torch.randn(size, size, device=device, dtype=dtype)
     return 2 * size**3 / _busy_seconds(lambda: torch.mm(a, a), device) / 1e9
 
 
 def bandwidth_gb_per_s(device: torch.device | str) -> float:
-    """Bytes read and written by a copy that no cache holds, GB in a busy second."""
+    """Bytes read and written by a copy larger than any cache, in GB per busy second."""
     a = torch.ones(2**26, device=device)
     b = torch.empty_like(a)
     return 2 * a.nbytes / _busy_seconds(lambda: b.copy_(a), device) / 1e9
 
 
 def _busy_seconds(work: Callable[[], object], device: torch.device | str) -> float:
-    """Of one call, from as many as a moment has room for; the first, which sets things up, is left out."""
+    """Busy seconds of one call, averaged over many; the first call, which sets things up, is left out."""
     work()
     with Timer(device) as one:
         work()
@@ -116,19 +116,18 @@ def _busy_seconds(work: Callable[[], object], device: torch.device | str) -> flo
 
 @dataclass(frozen=True)
 class Work:
-    """What a computation asks of a device.
+    """The work of a computation.
 
     Attributes:
-        gflop: 1e9 operations of its matrix products and convolutions.
-        gb: 1e9 bytes that its operations read and write, each by itself, as torch runs them when nothing is
-            compiled.
+        gflop: floating-point operations of matrix products and convolutions, in 1e9.
+        gb: bytes that all operations read and write when nothing is compiled, in 1e9.
     """
 
     gflop: float
     gb: float
 
     def shares(self, busy_seconds: float, matmul_gflops: float, bandwidth: float) -> dict[str, float]:
-        """Shares of the time that the device needs at the least: to calculate, and to move the bytes."""
+        """Minimum times for the arithmetic and for moving the bytes, as fractions of the busy time."""
         return {
             "of_matmul": self.gflop / matmul_gflops / busy_seconds,
             "of_bandwidth": self.gb / bandwidth / busy_seconds,
@@ -136,7 +135,7 @@ class Work:
 
 
 class _Traffic(TorchDispatchMode):
-    """Adds up the bytes of all operations' inputs and results; views move none."""
+    """Sums the bytes of inputs and results of all operations; views move none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -145,29 +144,29 @@ class _Traffic(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        made = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         if not func.is_view and func is not torch.ops.aten._unsafe_view.default:
-            tensors = [leaf for leaf in tree_leaves((args, kwargs, made)) if isinstance(leaf, Tensor)]
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, result)) if isinstance(leaf, Tensor)]
             self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-        return made
+        return result
 
 
 def work_of(computation: Callable[[], object]) -> Work:
-    """Count while ``computation`` runs; on the device "meta" that takes neither time nor memory."""
+    """Count the work of ``computation``; on the device "meta" this takes no time and no memory."""
     with FlopCounterMode(display=False) as flops, _Traffic() as traffic:
         computation()
     return Work(flops.get_total_flops() / 1e9, traffic.bytes / 1e9)
 
 
 def in_own_process(program: str, arguments: Sequence[object]) -> dict[str, Any]:
-    """Run one case of a benchmark by itself, so that its peak memory is its own.
+    """Run one case of a benchmark in its own process, to get its own peak memory.
 
     Args:
-        program: a Python file whose last line of output is the JSON of a result.
+        program: a Python file whose last line of output is a result as JSON.
         arguments: of its command line.
 
     Raises:
-        SystemExit: with the program's exit code when it failed; it has said why itself.
+        SystemExit: with the program's exit code when it fails; its own message explains why.
     """
     command = [sys.executable, program, *map(str, arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
@@ -177,7 +176,7 @@ def in_own_process(program: str, arguments: Sequence[object]) -> dict[str, Any]:
 
 
 def write_results(path: str | Path | None, results: Any) -> None:
-    """As JSON; dataclasses become mappings. Nothing without a path."""
+    """Write JSON, with dataclasses as mappings; without a path, write nothing."""
     if path is None:
         return
     target = Path(path)

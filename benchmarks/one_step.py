@@ -1,11 +1,11 @@
-"""How much one analysis takes off the error of a 24 h forecast, for every arm of a config.
+"""How much one analysis reduces the error of a 24 h forecast, for each arm of a config.
 
-python benchmarks/one_step.py --columns 115 460 1000
+    python benchmarks/one_step.py --columns 115 460 1000
 
-Prints a line `<arm> <columns> <ratio>` each: RMSE of the analyses over RMSE of their backgrounds, mean
-over the channels. Unlike a cycle, every arm starts from the same backgrounds, so that the transforms
-are compared by themselves. λ may be given for all of them: it is another one than in a cycle, where the
-background is better than a 24 h forecast.
+Prints lines `<arm> <columns> <ratio>`: RMSE of the analyses over RMSE of their backgrounds, mean over
+channels. Unlike in a cycle, all arms start from the same backgrounds, which compares the transforms alone.
+`--lambda_` sets λ for all arms: the best λ differs from that of a cycle, whose background is better than a
+24 h forecast.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ def main(
     cases: int = 16,
     lead_hours: int = 24,
 ) -> None:
-    """Analyse ``cases`` forecasts spread over a period with each arm and network.
+    """Analyse ``cases`` forecasts spread over a period, with each arm and network.
 
     Args:
         columns: sizes of the networks; their positions change from case to case.
-        config: of a cycle, later files winning; its arms, forecaster and observation errors are taken.
+        config: of a cycle, for its arms, forecaster and observation errors; later files win.
         period: of the embedded world.
-        arms: only these.
-        lambda_: for every variational arm; otherwise each its own.
-        cases: analyses in each average.
-        lead_hours: age of the backgrounds.
+        arms: only these; default all.
+        lambda_: of every variational arm; None: each arm keeps its own.
+        cases: number of analyses in each average.
+        lead_hours: of the backgrounds.
     """
     objects = instantiate(read_contents(config), model=AssimilationModule, data=AnalysisTimes)
     model, data = objects.model, objects.data
@@ -61,8 +61,8 @@ def main(
     world, forecaster = SpeedyWorld(period), model.forecaster
     history, step = forecaster.history, forecaster.step_hours
     first = PERIODS[period].times[0] + (lead_hours + (history - 1) * step) * HOUR
-    # As much of a period as every one has, so that no more of the world need be generated.
-    last = PERIODS[period].times[min(len(known.times) for known in PERIODS.values()) - 1]
+    # Only as long as the shortest period, so that less of the world must be generated.
+    last = PERIODS[period].times[min(len(each.times) for each in PERIODS.values()) - 1]
     times = first + np.linspace(0, (last - first) // (step * HOUR), cases).astype(int) * step * HOUR
     world.prepare(PERIODS[period].times[0], last)
     store = world.open(data.spec)
@@ -100,7 +100,7 @@ if __name__ == "__main__":
         "--config",
         nargs="+",
         default=["configs/cycle_sparse.yaml"],
-        help="of a cycle, later files winning; its arms, forecaster and observation errors are taken",
+        help="of a cycle, for its arms, forecaster and observation errors; later files win",
     )
     parser.add_argument("--arms", type=str, nargs="+", default=None, help="only these")
     parser.add_function_arguments(main, skip={"columns", "config", "arms"})

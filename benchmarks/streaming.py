@@ -1,11 +1,11 @@
-r"""How fast a store of background errors streams, against reading the same bytes as plain files.
+r"""The speed of streaming a store of background errors, compared with reading its files.
 
     python benchmarks/streaming.py --path data/background_errors.zarr --json_path streaming.json
 
-Rates are of bytes as they lie on the disk (compressed): the median of some passes, in which plain reading and
-streaming take turns. Before a cold pass the files are dropped from the page cache (what lies below a virtual
-machine's disk may keep its own); in a warm one only decompression and copying are left to do. Samples are
-checked to be the same, and in the same order, whatever the number of workers. A store on 0.25° is made by
+Rates are of compressed bytes on the disk: the median of several passes, which alternate between plain reading
+and streaming. Before a cold pass the files are dropped from the page cache (the host of a virtual machine may
+have another cache); a warm pass only decompresses and copies. The samples and their order must not depend on
+the number of workers. This makes a store at 0.25°:
 
     python main.py predict --config configs/background_errors.yaml --config configs/era5_errors.yaml \
         --data.init_args.path data/background_errors_native.zarr \
@@ -41,10 +41,10 @@ def main(
 
     Args:
         path: a store of background errors.
-        workers: numbers of reading threads; 0 reads in the main one.
+        workers: numbers of reading threads; 0: read in the main thread.
         batch_size: samples in a batch.
-        passes: over the store, of each kind.
-        json_path: where results go too.
+        passes: number of passes over the store, of each kind.
+        json_path: of the results.
     """
     store = SampleStore(path)
     files = sorted(file for file in (Path(path) / "error").rglob("*") if file.is_file())
@@ -57,8 +57,8 @@ def main(
         for _ in range(passes):
             seconds.setdefault("plain files", []).append(_plain(files, cold))
             for count in workers:
-                took, order = _streamed(store, files, cold, count, batch_size)
-                seconds.setdefault(f"{count} workers", []).append(took)
+                elapsed, order = _streamed(store, files, cold, count, batch_size)
+                seconds.setdefault(f"{count} workers", []).append(elapsed)
                 orders.add(tuple(order))
         rows += [
             {"reader": reader, "cold": cold, "seconds": float(np.median(times)), "all_seconds": times}
@@ -110,19 +110,19 @@ def _plain(files: list[Path], cold: bool) -> float:
 def _streamed(
     store: SampleStore, files: list[Path], cold: bool, workers: int, batch_size: int
 ) -> tuple[float, list[float]]:
-    """Seconds of an epoch, and a number that tells each sample from the others."""
+    """Seconds of an epoch, and a number of each sample that identifies it."""
     sampler: DistributedSampler = DistributedSampler(store, 1, 0, seed=0)
     loader = SampleLoader(store, batch_size, sampler=sampler, threads=workers)
     if cold:
         _forget(files)
-    began, seen = time.perf_counter(), []
+    began, order = time.perf_counter(), []
     for (errors,) in loader:
-        seen += errors[:, 0, 0, 0].tolist()
-    return time.perf_counter() - began, seen
+        order += errors[:, 0, 0, 0].tolist()
+    return time.perf_counter() - began, order
 
 
 def _decompression(store: SampleStore, samples: int) -> float:
-    """Samples per second that one thread decompresses, the files in the page cache."""
+    """Samples per second decompressed by one thread, with the files in the page cache."""
     began = time.perf_counter()
     for number in range(samples):
         store[number]

@@ -1,14 +1,13 @@
-"""What a training step of the VAE costs: time, memory, floating-point operations, and what limits it.
+"""The cost of a training step of the VAE: time, memory, floating-point operations, and its limit.
 
     python benchmarks/training.py --config configs/vae.yaml configs/era5_vae.yaml \
         --precision 32-true bf16-mixed --checkpoint_activations false true
 
-At 0.25° add `configs/era5_vae_quarter_degree.yaml`; on a GPU `--device cuda`. A step is forward, backward
-and optimiser, by Lightning's trainer on made-up errors that lie on the device. Every case runs in a process
-of its own. Beside its time stands what the device needs at the least: the step's matrix products and
-convolutions at the speed of one large product in the same precision, and the bytes of all its operations,
-each by itself, at the speed of a copy. (A GPU's convolutions in float32 are TensorFloat-32's unless told
-otherwise, so that their share can be more than whole.)
+At 0.25° add `configs/era5_vae_quarter_degree.yaml`; on a GPU add `--device cuda`. A step is forward, backward
+and optimiser, in Lightning's trainer, with synthetic errors on the device. Each case runs in its own process.
+Its time is compared with two lower limits: its matrix products and convolutions at the speed of one large
+product in the same precision, and the bytes of all its operations at the speed of a copy. (A GPU uses
+TensorFloat-32 for float32 convolutions by default, so their fraction can exceed 100 %.)
 """
 
 from __future__ import annotations
@@ -64,28 +63,28 @@ def main(
     json_path: str | None = None,
     alone: bool = False,
 ) -> None:
-    """Measure every combination of precision, checkpointing and compilation.
+    """Measure each combination of precision, checkpointing and compilation.
 
     Args:
-        config: of a fit, later files winning; its model and its batch size are taken.
+        config: of a fit, for its model and batch size; later files win.
         precision: of Lightning's trainer.
         checkpoint_activations: of the VAE.
         compile: of the VAE.
         batch_size: samples in a step, on each device.
-        steps: timed; their median is taken.
-        warm_up: steps before them.
+        steps: number of timed steps; the result is their median.
+        warm_up: number of steps before them.
         device: cpu or cuda.
-        devices: GPUs, or processes on a CPU, that train together by DDP.
-        json_path: where results go.
-        alone: (used by itself) run the only combination in this process and print its result.
+        devices: number of GPUs, or of processes on a CPU, that train with DDP.
+        json_path: of the results.
+        alone: (for internal use) run the only combination in this process and print its result.
     """
     contents = read_contents(config)
     batches = [content.get("data", {}).get("init_args", {}).get("batch_size") for content in contents]
     size = batch_size or next((batch for batch in reversed(batches) if batch), 1)
     cases = list(itertools.product(precision, checkpoint_activations, compile))
     if alone:
-        found = measure(contents, *cases[0], size, steps, warm_up, device, devices)
-        print(json.dumps(found))
+        result = measure(contents, *cases[0], size, steps, warm_up, device, devices)
+        print(json.dumps(result))
         return
     results = []
     for chosen, checkpointed, compiled in cases:
@@ -109,7 +108,7 @@ def measure(
     device: Literal["cpu", "cuda"],
     devices: int,
 ) -> dict[str, Any]:
-    """One case in this process; seconds are of a step, and memory is this process' or its GPU's peak."""
+    """Run one case in this process: seconds of a step, and peak memory of the process or its GPU."""
     warnings.filterwarnings("ignore", module="lightning")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     flags = {"checkpoint_activations": checkpoint_activations, "compile": compile}
@@ -130,14 +129,14 @@ def measure(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(vae, datamodule=MadeUpErrors(vae.spec, vae.grid, batch_size, devices * (warm_up + steps)))
+    trainer.fit(vae, datamodule=SyntheticErrors(vae.spec, vae.grid, batch_size, devices * (warm_up + steps)))
     if not trainer.is_global_zero:
         sys.exit()
     timed = clock.timers[warm_up:]
     seconds = statistics.median(timer.seconds for timer in timed)
     busy = statistics.median(timer.busy_seconds for timer in timed)
     memory = {"peak_gb": peak_gb(), "peak_gb_before": clock.before, "device_peak_gb": clock.device_peak}
-    # The trainer has taken the model off a GPU again, so that it is not asked where it is.
+    # Use ``device``, since the trainer has moved the model back to the CPU.
     limits = {"matmul_gflops": matmul_gflops(device, DTYPES[precision])}
     limits["bandwidth_gb_per_s"] = bandwidth_gb_per_s(device)
     return {
@@ -162,9 +161,9 @@ def measure(
 
 
 def work_of_step(vae: VAE, dtype: torch.dtype, batch_size: int) -> Work:
-    """Counted on no device; as if everything were of one precision, and nothing compiled."""
+    """Work of a step, counted on the device "meta", as if in one precision and not compiled."""
     with torch.device("meta"):
-        # Without the latent prior, which takes no part in a fit.
+        # Without the latent prior, which a fit does not use.
         bare = VAE(**{**vae.hparams, "compile": False, "prior_rank": 0}).to(dtype).train()
         x = torch.empty(batch_size, len(bare.spec), *bare.grid.shape, dtype=dtype)
 
@@ -176,12 +175,12 @@ def work_of_step(vae: VAE, dtype: torch.dtype, batch_size: int) -> Work:
 
 
 class StepClock(L.Callback):
-    """Times each step, and takes the peak memory of those after the first ``warm_up``.
+    """Times each step, and measures peak memory after the first ``warm_up`` steps.
 
     Attributes:
         timers: one for each step.
-        before: peak memory of the process before the first step, GB.
-        device_peak: of a GPU, GB.
+        before: peak memory of the process before the first step, in GB.
+        device_peak: peak memory of a GPU, in GB.
     """
 
     def __init__(self, warm_up: int) -> None:
@@ -206,8 +205,8 @@ class StepClock(L.Callback):
         self.device_peak = device_peak_gb(pl_module.device)
 
 
-class MadeUpErrors(L.LightningDataModule):
-    """White noise in the place of normalised errors: ``batches`` of float32 [B, C, H, W], all the same."""
+class SyntheticErrors(L.LightningDataModule):
+    """White noise instead of normalised errors: ``batches`` equal batches, float32 [B, C, H, W]."""
 
     def __init__(self, spec: StateSpec, grid: Grid, batch_size: int, batches: int) -> None:
         super().__init__()
@@ -237,7 +236,7 @@ def label(result: dict[str, Any]) -> str:
 
 
 def report(results: list[dict[str, Any]]) -> None:
-    """Print the table, ratios against the first case, and the limit."""
+    """Print the table, with ratios to the first case, and the limits."""
     first = results[0]
     clock = "processor s" if first["device"] == "cpu" else "busy s"
     table = Table(
@@ -275,26 +274,26 @@ def report(results: list[dict[str, Any]]) -> None:
 
 
 def memory_of(result: dict[str, Any]) -> float:
-    """Peak memory of the GPU where there is one, otherwise of the process, GB."""
+    """Peak memory in GB, of the GPU if there is one, otherwise of the process."""
     return result["peak_gb"] if result["device_peak_gb"] is None else result["device_peak_gb"]
 
 
 def limit(result: dict[str, Any]) -> str:
-    """What a step's time goes into, from the least that the device needs for it."""
+    """What limits a step, from the lower limits of its time."""
     calculating, moving = result["of_matmul"], result["of_bandwidth"]
     rest = 1 - max(calculating, moving)
     binding = "arithmetic" if calculating > moving else "memory bandwidth"
     text = f"the limit is {binding}: products take {calculating:.0%} of the time at the device's best speed, "
-    text += f"moving every operation's bytes {moving:.0%}"
+    text += f"moving the bytes of all operations {moving:.0%}"
     if rest > 0.5:
-        text += "; more than half is neither: small products, launches, layouts"
+        text += "; more than half is something else: small products, launches, layouts"
     return text
 
 
 if __name__ == "__main__":
     parser = ArgumentParser(description=__doc__)
     several: dict[str, tuple[Any, list[Any], str]] = {
-        "config": (str, ["configs/vae.yaml"], "of a fit, later files winning"),
+        "config": (str, ["configs/vae.yaml"], "of a fit; later files win"),
         "precision": (Precision, ["32-true"], "of Lightning's trainer: 32-true, bf16-mixed"),
         "checkpoint_activations": (bool, [False], "of the VAE"),
         "compile": (bool, [False], "of the VAE"),

@@ -1,4 +1,4 @@
-"""Shares of a batch's random numbers: they follow from seed and step, and together are the whole batch's."""
+"""Random numbers depend on seed and step only, and the shares of all processes make up the batch."""
 
 from __future__ import annotations
 

@@ -7,13 +7,19 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from vaevar.cli import LIGHTNINGS_OWN, check_checkpoint, main, mistake_of
+from vaevar.cli import (
+    LIGHTNINGS_OWN,
+    check_checkpoint,
+    complete_cycle,
+    main,
+    name_run,
+)
 from vaevar.errors import UserError
 from vaevar.provenance import fingerprint, provenance, sha256
-from vaevar.scripts import read_contents
+from vaevar.scripts import mistake_of, read_contents
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
 
@@ -75,7 +81,7 @@ def test_what_is_no_config_is_refused(content: str | None, tmp_path: Path) -> No
     path = tmp_path / "cycle.yaml"
     if content is not None:
         path.write_text(content)
-    with pytest.raises(UserError, match=r"cycle\.yaml: (cannot be read as a config|is no config)"):
+    with pytest.raises(UserError, match=r"cycle\.yaml: (cannot be read as a config|not a config)"):
         read_contents([path])
 
 
@@ -94,7 +100,7 @@ def test_fingerprint_follows_settings_and_file_contents(tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)
 def test_committed_configs_are_yaml_with_known_sections(config: Path) -> None:
     content = yaml.safe_load(config.read_text())
-    assert set(content) <= {"seed_everything", "return_predictions", "model", "data", "trainer"}
+    assert set(content) <= {"name", "seed_everything", "return_predictions", "model", "data", "trainer"}
 
 
 @pytest.mark.parametrize("command", ["fit", "predict"])
@@ -103,3 +109,77 @@ def test_help_reads(command: str, capsys: pytest.CaptureFixture[str]) -> None:
         main([command, "--help"])
     assert stop.value.code == 0
     assert "--config" in capsys.readouterr().out
+
+
+def logger_of(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[str, dict]:
+    """Class and settings of the logger that a command line comes to."""
+    with pytest.raises(SystemExit) as stop:
+        main(["predict", *words, "--print_config"])
+    printed = capsys.readouterr()
+    assert stop.value.code == 0, printed.err
+    logger = yaml.safe_load(printed.out)["trainer"]["logger"]
+    return logger["class_path"].rpartition(".")[2], logger["init_args"]
+
+
+def test_the_last_name_wins_wherever_it_stands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named, logged, csv = (tmp_path / f"{name}.yaml" for name in ("named", "logged", "csv"))
+    named.write_text("name: first\n")
+    logged.write_text(
+        "trainer: {logger: {class_path: TensorBoardLogger, init_args: {save_dir: kept, name: second}}}\n"
+    )
+    csv.write_text("trainer: {logger: {class_path: CSVLogger, init_args: {save_dir: kept}}}\n")
+    one, two, three = (["--config", str(path)] for path in (named, logged, csv))
+    option = ["--trainer.logger.init_args.name", "third"]
+    for words, kind, directory, name in (
+        (one, "TensorBoardLogger", "runs", "first"),
+        ([*one, "--name", "2022"], "TensorBoardLogger", "runs", "2022"),
+        ([*one, *option], "TensorBoardLogger", "runs", "third"),
+        ([*one, *two], "TensorBoardLogger", "kept", "second"),
+        ([*two, *one], "TensorBoardLogger", "kept", "first"),
+        ([*two, "--name", "fourth"], "TensorBoardLogger", "kept", "fourth"),
+        ([*one, *three], "CSVLogger", "kept", "first"),
+    ):
+        found, settings = logger_of(*words, capsys=capsys)
+        assert (found, settings["save_dir"], settings["name"]) == (kind, directory, name), words
+
+
+@pytest.mark.parametrize("name", ["a/b", "", ".", "..", "-x", "a b", "runs/../x"])
+def test_a_name_is_one_directory_below_runs(name: str) -> None:
+    with pytest.raises(UserError, match="a name is made of"):
+        name_run(Namespace(), name)
+
+
+def test_every_logger_of_a_list_gets_the_name_and_none_is_made_where_none_is_wanted() -> None:
+    loggers = [
+        Namespace(class_path=f"lightning.pytorch.loggers.{kind}Logger") for kind in ("CSV", "TensorBoard")
+    ]
+    settings = Namespace(trainer=Namespace(logger=loggers))
+    name_run(settings, "mine")
+    assert [logger.init_args.name for logger in settings.trainer.logger] == ["mine", "mine"]
+    off = Namespace(trainer=Namespace(logger=False))
+    name_run(off, "mine")
+    assert off.trainer.logger is False
+
+
+def test_a_cycle_has_what_it_needs_whatever_is_listed() -> None:
+    def names(*listed: str, bar: bool = True) -> list[str]:
+        specs = [Namespace(class_path=path) for path in listed]
+        return [spec.class_path.rpartition(".")[2] for spec in complete_cycle(specs, progress_bar=bar)]
+
+    needed = ["Cycle", "StateWriter", "Scores"]
+    assert names(bar=False) == needed
+    assert names() == [*needed, "CycleProgress"]
+    own = "lightning.pytorch.callbacks.DeviceStatsMonitor"
+    assert names(own, "vaevar.assim.cycle.cycle.Cycle", bar=False) == [
+        "Cycle",
+        "StateWriter",
+        "Scores",
+        own[28:],
+    ]
+    bar = "lightning.pytorch.callbacks.RichProgressBar"
+    assert names("vaevar.verification.scores.Scores", bar) == [
+        "Cycle",
+        "StateWriter",
+        "Scores",
+        "RichProgressBar",
+    ]

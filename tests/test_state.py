@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from vaevar.errors import UserError
+from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
 from vaevar.standins.climate import typical_climate
 from vaevar.standins.weather import LEVELS
-from vaevar.state import PRESSURE_LEVELS, VARIABLES, Channel, Normalizer, State, StateSpec
+from vaevar.state import PRESSURE_LEVELS, VARIABLES, Channel, State, StateSpec
 
 GRID = Grid.gaussian(4)
 SMALL = StateSpec(surface=("u10", "t2m"), upper=("z", "q"), levels=(500, 850))

@@ -1,8 +1,8 @@
-"""Random numbers of a whole batch, of which every process takes its own share.
+"""Random numbers for a whole batch, from which each process takes its share.
 
-They follow from the seed and the number of the step alone. All processes draw for all samples of a step; so
-two processes train with the noise that one process would give the doubled batch, and a fit that was resumed
-with the noise that it would have had.
+They depend only on the seed and the step. Every process draws for all samples of a step. So two processes
+train with the same noise as one process with twice the batch, and a resumed fit with the same noise as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -13,26 +13,26 @@ from torch import Tensor
 
 
 def processes() -> tuple[int, int]:
-    """This process's number, and how many there are."""
+    """The rank of this process, and the number of processes."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank(), torch.distributed.get_world_size()
     return 0, 1
 
 
 def generator_of(step: int, stream: int, device: torch.device) -> torch.Generator:
-    """The generator of a step.
+    """The random generator of a step.
 
     Args:
         step: its number.
-        stream: tells apart what is drawn in one step.
-        device: where.
+        stream: from 0 to 15; different streams of a step are independent.
+        device: of the generator.
     """
     seed = (torch.initial_seed() % 2**32) * 2**31 + step * 16 + stream
     return torch.Generator(device).manual_seed(seed)
 
 
 def shared_randn(like: Tensor, generator: torch.Generator) -> Tensor:
-    """Standard normal numbers of the shape of ``like``, [B, ...]."""
+    """Standard normal numbers with shape, dtype and device of ``like``, [B, ...]."""
     rank, count = processes()
     shape = (len(like) * count, *like.shape[1:])
     return torch.randn(shape, dtype=like.dtype, device=like.device, generator=generator)[rank::count]
@@ -50,7 +50,7 @@ def shared_signs(like: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def shared_spread(like: Tensor, generator: torch.Generator) -> Tensor:
-    """[B]: of the whole batch, one number from each of as many equal parts of 0 to 1 as it has samples."""
+    """Stratified numbers in [0, 1), [B]: for N samples in all processes, one in each interval of 1/N."""
     rank, count = processes()
     total = len(like) * count
     within = torch.rand(total, device=like.device, generator=generator)

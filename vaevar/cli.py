@@ -1,36 +1,52 @@
-"""LightningCLI with one-line errors and a run directory that says how it came about."""
+"""The command line of ``main.py``: LightningCLI with short names, named runs and one-line errors."""
 
 from __future__ import annotations
 
+import argparse
+import inspect
 import json
 import logging
 import os
+import pydoc
 import re
 import shutil
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import lightning as L
 import torch
 import yaml
-from jsonargparse import ArgumentError
-from lightning.fabric.utilities.exceptions import MisconfigurationException
+from jsonargparse import ActionConfigFile, Namespace
+from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from vaevar.assim.cycle.cycle import Cycle
+from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.errors import UserError
 from vaevar.provenance import fingerprint, provenance
+from vaevar.scripts import one_line_errors
+from vaevar.short_names import accept_short_names
 
+# Values of --ckpt_path that Lightning resolves itself.
 LIGHTNINGS_OWN = re.compile(r"(best|last|hpc)$|registry\b|\w+://")
+# What every cycle has, whatever else its callbacks are.
+CALLBACKS_OF_A_CYCLE = (
+    "vaevar.assim.cycle.cycle.Cycle",
+    "vaevar.assim.cycle.writer.StateWriter",
+    "vaevar.verification.scores.Scores",
+)
+PROGRESS_OF_A_CYCLE = "vaevar.assim.cycle.progress.CycleProgress"
 
 
 class RunRecord(SaveConfigCallback):
     """Writes the resolved config and the provenance, and keeps two experiments apart.
 
-    A cycle's run directory belongs to one experiment: its model and data sections and the files
-    they name. Another experiment under the same name is refused rather than mixed in, unless the
-    cycle is told to start again (``Cycle.resume: false``).
+    The run directory of a cycle belongs to one experiment: its model and data sections and the files that
+    they name. Another experiment under the same name is refused, unless the cycle starts again
+    (``Cycle.resume: false``).
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -52,50 +68,79 @@ class RunRecord(SaveConfigCallback):
             if before != experiment and cycles[0].resume:
                 raise UserError(
                     f"{directory} holds another experiment (other settings or weights): choose another "
-                    "`trainer.logger.init_args.name`, delete the directory, or add `--restart`"
+                    "`--name`, delete the directory, or add `--restart`"
                 )
             if not cycles[0].resume:
                 shutil.rmtree(directory)
                 directory.mkdir(parents=True)
-                # The config was there already, and went with the rest.
+                # The config had been saved already, and was deleted with the rest.
                 self.parser.save(self.config, directory / self.config_filename, skip_none=False)
         content = provenance(config) | {"experiment": experiment, "command": sys.argv}
         record.write_text(json.dumps(content, indent=2) + "\n")
 
 
+class RunName(argparse.Action):
+    """``--name``: names the run on the command line."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        name_run(namespace, values)
+
+
+class ConfigFile(ActionConfigFile):
+    """``--config``: a ``name`` in the file names the run. Later files and options win, as for any setting."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        before = cfg.get("name")
+        cfg["name"] = None
+        super().__call__(parser, cfg, values, option_string)
+        if cfg["name"] is None:
+            cfg["name"] = before
+        else:
+            name_run(cfg, cfg["name"])
+
+
 class VaevarCLI(LightningCLI):
-    """``fit``, ``validate``, ``test`` and ``predict`` over configs in YAML."""
+    """``fit``, ``validate``, ``test`` and ``predict`` with configs in YAML."""
+
+    def init_parser(self, **kwargs: Any) -> LightningArgumentParser:
+        kwargs.setdefault("dump_header", [f"lightning.pytorch=={L.__version__}"])
+        parser = self.parser_class(**kwargs)
+        parser.add_argument(
+            "-c", "--config", action=ConfigFile, help="Path to a config file in YAML; later files win."
+        )
+        return parser
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.add_argument(
+            "--name",
+            action=RunName,
+            help="name of the run, which writes to runs/NAME; checkpoints go to runs/NAME/checkpoints",
+        )
+        parser.add_argument(
             "--restart",
             action="store_true",
-            help="predict: start the cycle again, replacing what is in the run directory",
+            help="predict: start the cycle again and replace what is in the run directory",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
-        # Lightning reads the checkpoint's settings next, and takes it to be one.
-        path = self.config[self.config.subcommand].get("ckpt_path")
-        # Names (best, last, ...), addresses and directories of sharded checkpoints are Lightning's affair.
+        settings = self.config[self.config.subcommand]
+        logger = settings.trainer.logger
+        if isinstance(logger, Namespace) and logger.get("init_args.name") != settings.name:
+            # The logger's own name was set later. The saved config must not undo that.
+            settings.name = None
+        # Lightning reads the checkpoint's settings next, and takes any file for a checkpoint.
+        path = settings.get("ckpt_path")
+        # Names (best, last, ...), addresses and directories of sharded checkpoints are left to Lightning.
         if path is not None and not LIGHTNINGS_OWN.match(path) and not Path(path).is_dir():
             check_checkpoint(path, of_a_fit=self.config.subcommand == "fit")
 
     def before_instantiate_classes(self) -> None:
-        # Lightning's advertisements, and warnings about matters that its user cannot mend.
-        logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-            lambda record: "Tip:" not in record.getMessage()
-        )
-        warnings.filterwarnings("ignore", message=".*has `__len__` defined.*")
-        warnings.filterwarnings("ignore", message="Couldn't infer the batch indices.*")
-        warnings.filterwarnings("ignore", message=".*smaller than the logging interval.*")
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*")
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*not supported by the model summary.*")
-        # Processes that find nothing left to make (vaevar.data.samples.predict_loop).
-        warnings.filterwarnings("ignore", message=".*across ranks is zero.*")
-        # A calibration is a fit without an optimiser.
-        warnings.filterwarnings("ignore", message=".*configure_optimizers` returned `None`.*")
+        settings = self.config[self.config.subcommand]
+        if self.config.subcommand == "predict" and issubclass(_class(settings.model), AssimilationModule):
+            bar = settings.trainer.enable_progress_bar is not False
+            settings.trainer.callbacks = complete_cycle(_as_list(settings.trainer.callbacks), bar)
+        _silence_warnings()
 
     def after_instantiate_classes(self) -> None:
         if self.config[self.config.subcommand].get("restart"):
@@ -108,7 +153,8 @@ def main(args: list[str] | None = None) -> None:
     """Parse the command line and run it; a user's mistake is one line and exit code 2."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
-    try:
+    accept_short_names()
+    with one_line_errors():
         VaevarCLI(
             save_config_callback=RunRecord,
             save_config_kwargs={"overwrite": True},
@@ -116,48 +162,106 @@ def main(args: list[str] | None = None) -> None:
             parser_kwargs={"exit_on_error": False},
             args=args,
         )
-    except Exception as error:
-        known = mistake_of(error)
-        if known is None:
-            raise
-        print(f"error: {' '.join(str(known).split())}", file=sys.stderr)
-        raise SystemExit(2) from None
+
+
+def name_run(settings: Namespace, name: str | int) -> None:
+    """Give a run its name.
+
+    The logger gets it; Lightning derives the run directory from the logger, and from that the directory of
+    checkpoints. Settings without a logger get one that writes to ``runs/<name>``.
+
+    Args:
+        settings: of a subcommand, partly parsed; changed in place.
+        name: of the run.
+
+    Raises:
+        UserError: for a name that cannot be a directory below ``runs``.
+    """
+    text = str(name)
+    if not re.fullmatch(r"\w[\w.-]*", text):
+        raise UserError(
+            f"--name {text!r}: a name is made of letters, digits, _, - and ., and does not begin with - or ."
+        )
+    settings["name"] = text
+    logger = settings.get("trainer.logger")
+    if logger is None or logger is True:
+        init_args = Namespace(save_dir="runs", name=text, version="")
+        settings["trainer.logger"] = Namespace(
+            class_path="lightning.pytorch.loggers.TensorBoardLogger", init_args=init_args
+        )
+    for spec in _as_list(logger):
+        if isinstance(spec, Namespace) and "name" in inspect.signature(_class(spec)).parameters:
+            spec["init_args.name"] = text
+
+
+def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[Namespace]:
+    """The callbacks of a cycle: those that a config lists, and what no cycle can do without.
+
+    Args:
+        callbacks: ``class_path`` and ``init_args`` of each.
+        progress_bar: whether there may be one.
+    """
+    needed = [*CALLBACKS_OF_A_CYCLE, *([PROGRESS_OF_A_CYCLE] if progress_bar else [])]
+    listed = [_class(callback) for callback in callbacks]
+    added = []
+    for path in needed:
+        cls = cast(type, pydoc.locate(path))
+        # Lightning allows one progress bar.
+        kind = ProgressBar if issubclass(cls, ProgressBar) else cls
+        if not any(issubclass(other, kind) for other in listed):
+            added.append(Namespace(class_path=path, init_args=Namespace()))
+    # The others look at the arms that Cycle has prepared.
+    return sorted([*added, *callbacks], key=lambda callback: not issubclass(_class(callback), Cycle))
 
 
 def check_checkpoint(path: str, of_a_fit: bool) -> None:
-    """Refuse a file that is no checkpoint.
+    """Refuse a file that is not a checkpoint.
 
     Args:
         path: ``--ckpt_path``.
-        of_a_fit: a fit is to go on from it, which takes more than weights.
+        of_a_fit: a fit will be resumed from it, which takes more than weights.
 
     Raises:
-        UserError: when there is no such file, or another one.
+        UserError: when the file is missing or is not a checkpoint.
     """
     if not Path(path).is_file():
-        raise UserError(f"{path}: no such checkpoint; `--ckpt_path` goes on with a fit that was killed")
+        raise UserError(f"{path}: no such checkpoint; `--ckpt_path` resumes a fit that was killed")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # unpickling raises many kinds; each means "not a checkpoint"
         raise UserError(f"{path}: not a checkpoint of a fit") from None
     if not isinstance(content, dict) or (of_a_fit and "loops" not in content):
         raise UserError(
-            f"{path}: holds no state of a fit that could go on; give one of its `checkpoints/`, or begin "
+            f"{path}: holds no state of a fit to resume; give one of the fit's `checkpoints/`, or begin "
             "from these weights where the model has `start_from`"
         )
 
 
-def mistake_of(error: BaseException | None) -> Exception | None:
-    """The user's mistake behind an error, if that is what it was.
+def _class(spec: Namespace) -> type:
+    return cast(type, pydoc.locate(spec.class_path))
 
-    The parser wraps what a constructor raises in errors of its own; the innermost says it plainly. What the
-    trainer calls a misconfiguration is a mistake in a config too.
-    """
-    found: Exception | None = None
-    while error is not None:
-        if isinstance(error, UserError):
-            return error
-        if isinstance(error, ArgumentError | MisconfigurationException):
-            found = error
-        error = error.__cause__ or error.__context__
-    return found
+
+def _as_list(setting: Any) -> list[Any]:
+    if setting is None:
+        return []
+    return setting if isinstance(setting, list) else [setting]
+
+
+def _silence_warnings() -> None:
+    """Lightning's advertisements, and warnings about what its user cannot change."""
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
+        lambda record: "Tip:" not in record.getMessage()
+    )
+    for message in (
+        ".*has `__len__` defined.*",
+        "Couldn't infer the batch indices.*",
+        ".*smaller than the logging interval.*",
+        ".*LeafSpec.*",
+        ".*does not have many workers.*",
+        ".*not supported by the model summary.*",
+        # Processes for which nothing is left to make (vaevar.data.samples.predict_loop).
+        ".*across ranks is zero.*",
+        # A calibration is a fit without an optimiser.
+        ".*configure_optimizers` returned `None`.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)

@@ -1,7 +1,7 @@
-"""The error that a user can mend: shown as one line, without a traceback."""
+"""The error that a user can fix: shown as one line, without a traceback."""
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something from outside is wrong: the message names it, what was found and what to do."""
+    """An input is wrong: the message names it, and says what was found, what was expected and what to do."""

@@ -1,4 +1,4 @@
-"""What every forecaster is to the rest of the program, and the roll-out that all of them share."""
+"""The protocol of forecasters, and the roll-out that all of them share."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from vaevar.state import StateSpec
 
 
 class Forecaster(Protocol):
-    """A model that carries the last states one time step forward.
+    """A model that steps from the last states to the next.
 
-    Physical units in and out; normalisation is the forecaster's own affair. A forecaster that
-    keeps the dynamics of one state needs ``history`` 1, FengWu needs 2 (t − 6 h and t).
+    Physical units in and out: a forecaster normalises for itself. ``history`` is 1 for a model of one initial
+    state and 2 for FengWu (t − 6 h and t).
     """
 
     @property
     def history(self) -> int:
-        """How many past states a step needs."""
+        """Number of past states that a step needs."""
 
     @property
     def step_hours(self) -> int:
-        """Hours between those states, and from the last of them to the forecast."""
+        """Hours between those states, and from the last one to the forecast."""
 
     @property
     def spec(self) -> StateSpec:
@@ -47,18 +47,18 @@ class Forecaster(Protocol):
 
 
 def rollout(forecaster: Forecaster, states: Tensor, steps: int) -> Iterator[Tensor]:
-    """Forecast by feeding a forecaster its own output; one state at a time is held in memory.
+    """Forecast by feeding a forecaster its own output, with one forecast at a time in memory.
 
     Args:
-        forecaster: carries the states forward.
+        forecaster: makes the steps.
         states: [B, history, C, H, W], physical units, oldest first.
-        steps: how many steps.
+        steps: number of steps.
 
     Yields:
         [B, C, H, W], physical units, after 1, 2, ... ``steps`` times ``step_hours``.
 
     Raises:
-        ValueError: when the number of past states is not what the forecaster needs.
+        ValueError: when the number of past states is not ``forecaster.history``.
     """
     if states.ndim != 5 or states.shape[1] != forecaster.history:
         raise ValueError(
@@ -70,5 +70,5 @@ def rollout(forecaster: Forecaster, states: Tensor, steps: int) -> Iterator[Tens
         yield forecast
         if number < steps:
             states = torch.cat([states[:, 1:], forecast[:, None]], dim=1)
-            # Not held during the next step: at 721 × 1440 it is 287 MB.
+            # Free it before the next step: 287 MB at 721 × 1440.
             del forecast

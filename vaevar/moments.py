@@ -1,13 +1,13 @@
-"""What background errors look like, to second order: the same measures for any sample of them.
+"""The second moments of background errors, measured alike for samples of any origin.
 
-NMC differences, U w of 3DVar and D(w) of VAE-Var, w ~ N(0, I), all are samples of background errors.
-What an analysis makes of an observation is in their covariances: the standard deviation decides how
-much of a departure is believed, the correlation length how far it reaches, the vertical and the
-cross-correlations what else it changes (Daley, Atmospheric Data Analysis, 1991, chapters 4 and 5;
-Parrish and Derber, 1992; Bannister, 2008, Q. J. R. Meteorol. Soc. 134, 1951 and 1971).
+NMC differences, U w of 3DVar and D(w) of VAE-Var with w ~ N(0, I) are all samples of background errors. Their
+covariances decide what an analysis makes of an observation: the standard deviation how much weight an
+innovation gets, the correlation length how far it spreads, the vertical and cross-correlations what else it
+changes (Daley, Atmospheric Data Analysis, 1991, chapters 4 and 5; Parrish and Derber, 1992; Bannister, 2008,
+Q. J. R. Meteorol. Soc. 134, 1951 and 1971).
 
-Moments are about zero, as in the calibration of B: no mean is taken off. Shapes: B batch, C channel,
-H latitude, W longitude, L total wavenumber, K levels.
+:class:`ErrorMoments` are about zero, as in the calibration of B: the mean is not subtracted. Shapes: B batch,
+C channel, H latitude, W longitude, L total wavenumber, K levels.
 """
 
 from __future__ import annotations
@@ -18,27 +18,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.constants import EARTH_RADIUS, EARTH_RADIUS_KM, EARTH_ROTATION
+from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.state import StateSpec
 
-EARTH_ROTATION = 7.292e-5  # s⁻¹
-EXTRATROPICS = (30.0, 60.0)  # degrees, where the balance of wind and mass is measured
+EXTRATROPICS = (30.0, 60.0)  # degrees; here the balance of wind and mass is measured
+SMALLEST = 1e-12  # least variance of normalised fields: keeps logarithms finite
 
 
 class ErrorMoments:
-    """Second moments of error fields that come in batches.
+    """Second moments, about zero, of error fields that come in batches.
 
     Args:
-        spec, grid: of the fields; the grid Gaussian or equiangular with poles.
-        around: (channel, latitude) of the points about which cross-correlations are taken.
-        among: channels correlated with these.
+        spec, grid: channels and points of the fields; the grid is Gaussian or equiangular with poles.
+        around: (channel, latitude) of the base points of the cross-correlations.
+        among: the channels that are correlated with the base points.
 
     Attributes:
-        count: fields taken so far.
+        count: number of fields so far.
 
     Raises:
-        ValueError: for another grid, or a channel that the state has not.
+        ValueError: for a grid of another kind, or a channel that ``spec`` lacks.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class ErrorMoments:
     ) -> None:
         self.spec, self.grid = spec, grid
         rows, columns = grid.shape
-        self.lmax = min(rows - 1 if grid.is_gaussian else (rows - 1) // 2, columns // 2 - 1)
+        self.lmax = largest_truncation(grid)
         self._harmonics = SphericalHarmonics(grid, self.lmax)
         self.around, self.among = tuple(around), tuple(among)
         self._among = [spec.index(name) for name in self.among]
@@ -67,10 +68,10 @@ class ErrorMoments:
 
     @torch.no_grad()
     def add(self, fields: Tensor) -> None:
-        """Take in [B, C, H, W] fields, physical units.
+        """Add the fields [B, C, H, W], in physical units.
 
         Raises:
-            ValueError: for another shape, or values that are not finite.
+            ValueError: when their shape is wrong or a value is not finite.
         """
         expected = (len(self.spec), *self.grid.shape)
         if fields.ndim != 4 or tuple(fields.shape[1:]) != expected:
@@ -81,7 +82,7 @@ class ErrorMoments:
         self.count += len(fields)
         self._squares += fields.double().square().mean(3).sum(0)
         self._power += self._harmonics.power(fields).double().sum(0)
-        # By area, and divided by a size, so that float32 products of z and of q both are in range.
+        # Area-weighted means, so that the products of both z and q stay within float32's range.
         scaled = fields * self._area.sqrt().float()[:, None] / fields.shape[-1] ** 0.5
         flat = scaled.transpose(0, 1).flatten(1)
         self._products += (flat @ flat.T).double()
@@ -90,7 +91,7 @@ class ErrorMoments:
             self._add_geostrophy(fields[:, self.spec.index("z500")], fields[:, self.spec.index("u500")])
 
     def _add_lagged(self, fields: Tensor) -> None:
-        if not self._among:  # no FFT takes an empty field
+        if not self._among:  # an FFT cannot take an empty field
             return
         waves = torch.fft.rfft(fields[:, self._among].double(), dim=-1)
         for place, (channel, row) in enumerate(self._points):
@@ -106,24 +107,24 @@ class ErrorMoments:
         low, high = EXTRATROPICS
         for place, northern in enumerate((latitude, -latitude)):
             inside = (northern > low) & (northern < high)
-            balanced = -(slope / coriolis)[:, inside] / (1000 * EARTH_RADIUS_KM)
+            balanced = -(slope / coriolis)[:, inside] / EARTH_RADIUS
             wind, area = u.double()[:, inside], self._area[inside][:, None]
             pairs = ((balanced, wind), (balanced, balanced), (wind, wind))
             self._geostrophy[place] += torch.stack([(area * a * b).sum() for a, b in pairs])
 
     @property
     def std(self) -> Tensor:
-        """[C, H], zonal root mean squares."""
+        """[C, H], the zonal root mean square."""
         return (self._squares / self.count).sqrt()
 
     @property
     def global_std(self) -> Tensor:
-        """[C], root of the variance averaged by area."""
+        """[C], the root of the area-weighted mean variance."""
         return (self._squares @ self._area / self.count).sqrt()
 
     @property
     def spectrum(self) -> Tensor:
-        """[C, L], power by total wavenumber: its sum over l is the mean square over the sphere."""
+        """[C, L], power by total wavenumber; its sum over l is the mean square over the sphere."""
         return self._power / self.count
 
     @property
@@ -132,7 +133,7 @@ class ErrorMoments:
 
         L² = −2 ρ(0)/∇²ρ(0) = 2 Σ_l P_l / Σ_l (l(l + 1)/a²) P_l.
 
-        A correlation exp(−r²/2L²), r ≪ a, has the length L.
+        The correlation exp(−r²/2L²) with r ≪ a has the length L.
         """
         degree = torch.arange(self.lmax + 1, dtype=torch.float64)
         curvature = (self.spectrum * degree * (degree + 1)).sum(1) / EARTH_RADIUS_KM**2
@@ -151,10 +152,10 @@ class ErrorMoments:
 
     @property
     def cross_correlation(self) -> Tensor:
-        """[points, channels of ``among``, H, W]: with the base at 0° longitude, averaged over bases.
+        """[base points, channels of ``among``, H, W], with the base at 0° longitude.
 
-        The correlation of the base channel at (its row, λ) with another at (φ, λ + δ) is at column
-        δ; all λ serve as base.
+        Column δ holds the correlation of the base channel at (its row, λ) with another channel at
+        (φ, λ + δ), averaged over all λ.
         """
         std = self.std
         base = torch.stack([std[channel, row] for channel, row in self._points])
@@ -165,25 +166,80 @@ class ErrorMoments:
     def geostrophy(self) -> tuple[float, float]:
         """Correlation of u500 with −(1/f) ∂z500/∂y between 30° and 60°: north, south.
 
-        1 for geostrophic errors in both hemispheres; NaN where the state lacks z500 or u500.
+        Both are 1 for geostrophic errors, and NaN if the state lacks z500 or u500.
         """
         product, *squares = self._geostrophy.T
         north, south = (product / (squares[0] * squares[1]).sqrt()).tolist()
         return north, south
 
 
+class FieldMoments:
+    """Mean, and variance and power spectrum about it, of fields that come in batches.
+
+    Args:
+        harmonics: the transform on the grid of the fields, on their device.
+
+    Attributes:
+        count: number of fields so far.
+    """
+
+    def __init__(self, harmonics: SphericalHarmonics) -> None:
+        self.harmonics = harmonics
+        self.count = 0
+        self.total, self.squares, self.powers = torch.zeros(()), torch.zeros(()), torch.zeros(())
+
+    def add(self, fields: Tensor) -> None:
+        """Add the fields [B, C, H, W]."""
+        fields = fields.detach().float()
+        self.count += fields.shape[0]
+        self.total = self.total + fields.sum(0).double().cpu()
+        self.squares = self.squares + fields.square().sum(0).double().cpu()
+        self.powers = self.powers + self.harmonics.power(fields).sum(0).double().cpu()
+
+    @property
+    def mean(self) -> Tensor:
+        """[C, H, W]"""
+        return self.total / self.count
+
+    @property
+    def variance(self) -> Tensor:
+        """[C, H, W], about the mean at each point."""
+        return (self.squares / self.count - self.mean.square()).clamp_min(SMALLEST)
+
+    @property
+    def std(self) -> Tensor:
+        """[C, H, W]"""
+        return self.variance.sqrt()
+
+    @property
+    def spectrum(self) -> Tensor:
+        """[C, L], power of the departures from the mean, by total wavenumber."""
+        mean_power = self.harmonics.power(self.mean.float().to(self.harmonics.analysis_matrix.device))
+        return (self.powers / self.count - mean_power.double().cpu()).clamp_min(SMALLEST)
+
+
+def largest_truncation(grid: Grid) -> int:
+    """The largest triangular truncation that a grid carries."""
+    rows, columns = grid.shape
+    return min(rows - 1 if grid.is_gaussian else (rows - 1) // 2, columns // 2 - 1)
+
+
 def variance_ratio(moments: ErrorMoments, reference: ErrorMoments) -> np.ndarray:
-    """[C], global variance over that of a reference."""
+    """[C], global variance divided by that of a reference."""
     return ((moments.global_std / reference.global_std).square()).numpy()
 
 
 def band_variance_ratio(
     moments: ErrorMoments, reference: ErrorMoments, degrees: float = 10.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Variance in bands of latitude over that of a reference.
+    """Variance in bands of latitude, divided by that of a reference.
+
+    Args:
+        moments, reference: on the same grid.
+        degrees: width of a band.
 
     Returns:
-        The bands' southern edges [N], from −90 on, and ratios [C, N]; bands without a row are left out.
+        The southern edges of the bands [N], from −90, and the ratios [C, N]; bands without a row are omitted.
     """
     latitude, area = moments.grid.latitude, moments.grid.area_weights.numpy()
     edges = np.arange(-90.0, 90.0, degrees)
@@ -197,6 +253,6 @@ def band_variance_ratio(
 def spectrum_ratio(
     moments: ErrorMoments, reference: ErrorMoments, first: int = 1, last: int = 25
 ) -> np.ndarray:
-    """[C, last − first + 1], power over that of a reference at total wavenumbers first to last."""
+    """[C, last − first + 1], power divided by that of a reference, at total wavenumbers first to last."""
     chosen = slice(first, last + 1)
     return (moments.spectrum[:, chosen] / reference.spectrum[:, chosen]).numpy()

@@ -1,4 +1,4 @@
-"""What a run was made of: versions, the commit, and checksums of the files its config names."""
+"""Where a result comes from: versions, the commit, and checksums of the files its config names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def provenance(config: dict[str, Any]) -> dict[str, Any]:
     """Versions, commit and checksums, ready for JSON.
 
     Args:
-        config: the resolved config; strings in it that are paths of files are checksummed.
+        config: the resolved config; files that it names are checksummed.
     """
     return {
         "packages": {name: _version(name) for name in PACKAGES},
@@ -42,7 +42,7 @@ def provenance(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def fit_record(trainer: L.Trainer) -> dict[str, Any]:
-    """Command, epochs and last scores of a fit, to keep with what it made."""
+    """Command, epochs and last scores of a fit, to be stored with its result."""
     return {
         "command": " ".join(sys.argv),
         "epochs": trainer.current_epoch,
@@ -51,7 +51,7 @@ def fit_record(trainer: L.Trainer) -> dict[str, Any]:
 
 
 def fingerprint(config: dict[str, Any]) -> str:
-    """A digest of a config and of the files it names: equal for equal experiments."""
+    """A digest of a config and of the contents of the files it names: equal for equal experiments."""
     content = {"config": config, "files": {path: sha256(Path(path)) for path in set(_files(config))}}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Programs beside ``main.py``: modules that are run with ``python -m``, and those of benchmarks/."""
+"""What ``main.py``, the modules run with ``python -m`` and the programs of benchmarks/ share."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace, auto_cli
+from jsonargparse import ArgumentError, ArgumentParser, Namespace, auto_cli
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from vaevar.errors import UserError
+from vaevar.short_names import accept_short_names, misspelt, resolve_names
 
 
 def read_contents(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
-    """What is in some config files, in their order.
+    """Contents of config files, in their order. Part files that they name get absolute paths.
 
     Raises:
-        UserError: when one is missing or no config.
+        UserError: for a file that is missing or not a config.
     """
     return [_read(Path(path)) for path in paths]
 
@@ -29,43 +31,78 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read as a config ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
-        raise UserError(f"{path}: is no config: it holds no sections such as model: and data:")
+        raise UserError(f"{path}: not a config: it has no sections such as model: and data:")
+    return _with_absolute_parts(content, path.parent)
+
+
+def _with_absolute_parts(content: Any, directory: Path) -> Any:
+    """The parser would look for part files in the current directory, since it is not given the config's."""
+    if isinstance(content, dict):
+        return {key: _with_absolute_parts(value, directory) for key, value in content.items()}
+    if isinstance(content, list):
+        return [_with_absolute_parts(value, directory) for value in content]
+    if isinstance(content, str) and content.endswith(".yaml") and (directory / content).is_file():
+        return str((directory / content).absolute())
     return content
 
 
 def instantiate(contents: Iterable[Mapping[str, Any]], **kinds: type) -> Namespace:
-    """Objects of some sections of configs, later ones winning as on the command line.
+    """Objects of sections of configs; later ones win, as on the command line.
 
     Args:
         contents: of config files, and settings in their form.
-        kinds: the base class of each section, such as ``model=VAE``; the other sections are left alone.
+        kinds: the base class of each section, such as ``model=VAE``; other sections are left out.
+
+    Raises:
+        ArgumentError: for settings that do not fit the classes they name.
     """
-    parser = ArgumentParser()
+    accept_short_names()
+    parser = ArgumentParser(exit_on_error=False)
     for name, kind in kinds.items():
         parser.add_subclass_arguments(kind, name)
     settings = parser.get_defaults()
     for content in contents:
-        sections = {name: content[name] for name in kinds if name in content}
+        sections = {name: resolve_names(content[name]) for name in kinds if name in content}
         settings = parser.parse_object(sections, namespace=settings)
     return parser.instantiate(settings)
 
 
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """A user's mistake is one line and exit code 2."""
-    try:
-        yield
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
 def run(function: Callable[..., Any], args: list[str] | None = None) -> None:
-    """Call it with what the command line says.
+    """Call a function with the options of the command line.
 
     Args:
         function: its parameters are the options.
         args: instead of the command line.
     """
+    accept_short_names()
     with one_line_errors():
-        auto_cli(function, as_positional=False, args=args)
+        auto_cli(function, as_positional=False, args=args, exit_on_error=False)
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """A user's mistake is one line and exit code 2; any other error goes through."""
+    try:
+        yield
+    except Exception as error:
+        mistake = misspelt(error) or mistake_of(error)
+        if mistake is None:
+            raise
+        print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def mistake_of(error: BaseException | None) -> Exception | None:
+    """The user's mistake behind an error, if that is what it was.
+
+    The parser wraps what a constructor raises in errors of its own; the innermost says it plainly. What the
+    trainer calls a misconfiguration is a mistake in a config too.
+    """
+    innermost: Exception | None = None
+    while error is not None:
+        if isinstance(error, UserError):
+            return error
+        if isinstance(error, ArgumentError | MisconfigurationException):
+            innermost = error
+        error = error.__cause__ or error.__context__
+    return innermost

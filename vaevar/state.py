@@ -1,9 +1,8 @@
 """The state vector: which channels, in which order, on which grid, in which units.
 
-FengWu's 69 channels are ``u10, v10, t2m, msl`` and then ``z, q, u, v, t``, each on 13 pressure
-levels from 50 to 1000 hPa. Any subset, or another set, is a :class:`StateSpec` with other
-arguments. Fields are physical everywhere outside the networks; a :class:`Normalizer` stands at a
-network's door.
+FengWu's 69 channels are ``u10, v10, t2m, msl``, then ``z, q, u, v, t``, each on 13 pressure levels from
+50 to 1000 hPa. A :class:`StateSpec` with other arguments describes any other set. Fields have physical units
+everywhere outside the networks (:class:`vaevar.normalizer.Normalizer`).
 
 Shapes: B batch, C channel, H latitude (north to south), W longitude (eastward from 0).
 """
@@ -14,22 +13,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.interpolation import InterpolationWeights, bilinear_weights
 
+# R T of dry air at 300 K, rounded, m² s⁻²: the thickness of a warm layer one unit of ln p deep.
+_WARM_AIR = 86_100.0
 PRESSURE_LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A physical quantity: its name and units in a WeatherBench 2 store, and a plausible range."""
+    """A physical quantity.
+
+    Attributes:
+        long_name, units: in a WeatherBench 2 store.
+        low, high: plausible range.
+        is_wind: whether it is a component of a vector, which changes sign across a pole.
+    """
 
     long_name: str
     units: str
@@ -60,7 +65,7 @@ VARIABLES = SURFACE_VARIABLES | UPPER_VARIABLES
 
 @dataclass(frozen=True)
 class Channel:
-    """One field of the state: a variable, and its pressure level (hPa) if it has one."""
+    """One field of the state: a variable and, in the upper air, its pressure level in hPa."""
 
     variable: str
     level: int | None = None
@@ -79,12 +84,11 @@ class Channel:
 
     @property
     def range(self) -> tuple[float, float]:
-        """Least and largest value that is plausible; the variable's, but geopotential has no top."""
-        known = VARIABLES[self.variable]
+        """The variable's plausible range; the top of geopotential rises above 50 hPa."""
+        variable = VARIABLES[self.variable]
         if self.variable != "z" or self.level is None or self.level >= PRESSURE_LEVELS[0]:
-            return known.low, known.high
-        # Above the 50 hPa that the variable's range is for, by the thickness of air at 300 K.
-        return known.low, known.high + 287.0 * 300.0 * math.log(PRESSURE_LEVELS[0] / self.level)
+            return variable.low, variable.high
+        return variable.low, variable.high + _WARM_AIR * math.log(PRESSURE_LEVELS[0] / self.level)
 
 
 class StateSpec:
@@ -107,10 +111,10 @@ class StateSpec:
     ) -> None:
         self.surface, self.upper = tuple(surface), tuple(upper)
         self.levels = tuple(int(level) for level in levels)
-        for names, known in ((self.surface, SURFACE_VARIABLES), (self.upper, UPPER_VARIABLES)):
-            unknown = [name for name in names if name not in known]
+        for names, allowed in ((self.surface, SURFACE_VARIABLES), (self.upper, UPPER_VARIABLES)):
+            unknown = [name for name in names if name not in allowed]
             if unknown:
-                raise ValueError(f"unknown variables {unknown}; known here: {list(known)}")
+                raise ValueError(f"unknown variables {unknown}; choose from {list(allowed)}")
             if len(set(names)) != len(names):
                 raise ValueError(f"variables repeat in {list(names)}")
         if any(low >= high for low, high in zip(self.levels, self.levels[1:], strict=False)):
@@ -156,7 +160,11 @@ class StateSpec:
         return name in self.names
 
     def variable_slice(self, variable: str) -> slice:
-        """The contiguous channels of one variable."""
+        """The contiguous channels of one variable.
+
+        Raises:
+            ValueError: when the state has no such variable.
+        """
         positions = [i for i, channel in enumerate(self.channels) if channel.variable == variable]
         if not positions:
             raise ValueError(f"no variable {variable!r} in {self}")
@@ -165,7 +173,7 @@ class StateSpec:
 
 @dataclass(frozen=True)
 class State:
-    """Fields with the labels that say what they are; it cannot be built in a wrong order.
+    """Fields with their labels; refuses channels in a wrong order or in wrong units.
 
     Attributes:
         values: [..., C, H, W], physical units.
@@ -173,9 +181,8 @@ class State:
         grid: the H × W points (north to south, eastward from 0).
 
     Raises:
-        ValueError: when the shape of ``values`` is not that of ``spec`` and ``grid``, or a
-            channel's global mean lies outside the range its variable can have, or geopotential
-            does not fall from level to level.
+        ValueError: when the shape of ``values`` does not fit ``spec`` and ``grid``, a channel's global
+            mean is outside the plausible range, or geopotential does not fall from each level to the next.
     """
 
     values: Tensor
@@ -201,8 +208,8 @@ class State:
             falls = means[:, self.spec.variable_slice("z")].diff(dim=-1) < 0
             if not bool(falls.all()):
                 raise ValueError(
-                    "geopotential does not fall from each level to the next one below: its levels are "
-                    f"not in the order {self.spec.levels} hPa"
+                    "geopotential does not fall from each level to the next below: its levels are not in "
+                    f"the order {self.spec.levels} hPa"
                 )
 
     def channel(self, name: str) -> Tensor:
@@ -210,101 +217,17 @@ class State:
         return self.values[..., self.spec.index(name), :, :]
 
 
-class Normalizer(nn.Module):
-    """(x − mean)/std by channel; FengWu's ``data_mean.npy`` and ``data_std.npy``.
-
-    Args:
-        mean: [C], physical units.
-        std: [C], positive.
-
-    Raises:
-        ValueError: when shapes differ, or a value is not finite, or a std is not positive.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, mean: Tensor | np.ndarray, std: Tensor | np.ndarray) -> None:
-        super().__init__()
-        mean = torch.as_tensor(np.asarray(mean), dtype=torch.float64)
-        std = torch.as_tensor(np.asarray(std), dtype=torch.float64)
-        if mean.ndim != 1 or mean.shape != std.shape:
-            raise ValueError(f"mean {tuple(mean.shape)} and std {tuple(std.shape)} must both be [C]")
-        if not (torch.isfinite(mean).all() and torch.isfinite(std).all() and (std > 0).all()):
-            raise ValueError("mean and std must be finite, and std positive")
-        self.register_buffer("mean", mean.float()[:, None, None])
-        self.register_buffer("std", std.float()[:, None, None])
-
-    @classmethod
-    def load(cls, mean_path: str | Path, std_path: str | Path, spec: StateSpec) -> Normalizer:
-        """Read the two ``.npy`` files of a forecaster and check them against the channels.
-
-        Raises:
-            UserError: for a missing or unreadable file, a wrong length, or values that cannot
-                belong to these channels (mean and std files swapped, or of another model).
-        """
-        arrays = []
-        for path in (Path(mean_path), Path(std_path)):
-            try:
-                array = np.load(path, allow_pickle=False)
-            except (OSError, EOFError, ValueError) as error:
-                raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
-            if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-                found = array.dtype if isinstance(array, np.ndarray) else "an archive"
-                raise UserError(f"{path}: holds {found}, expected a .npy file of numbers")
-            if array.size != len(spec):
-                raise UserError(
-                    f"{path}: holds {array.shape} values, expected ({len(spec)},), one per channel"
-                )
-            if not np.isfinite(array).all():
-                raise UserError(f"{path}: every value must be finite")
-            arrays.append(array.reshape(-1))
-        mean, std = arrays
-        if not (std > 0).all():
-            raise UserError(
-                f"{std_path}: every std must be positive, the least is {std.min():.4g}; is it the mean file?"
-            )
-        for channel, value in zip(spec.channels, mean, strict=True):
-            low, high = channel.range
-            if not low <= value <= high:
-                raise UserError(
-                    f"{mean_path}: mean {value:.4g} for {channel.name} is outside [{low:g}, "
-                    f"{high:g}] {channel.units}; is it the std file, or of another channel order?"
-                )
-        for channel, value in zip(spec.channels, std, strict=True):
-            low, high = channel.range
-            # No values within a range have a std of more than half its width.
-            if value > (high - low) / 2:
-                raise UserError(
-                    f"{std_path}: std {value:.4g} for {channel.name} is more than values within "
-                    f"[{low:g}, {high:g}] {channel.units} can have; is it the mean file, or of "
-                    "another channel order?"
-                )
-        if "z" in spec.upper and (np.diff(mean[spec.variable_slice("z")]) > 0).any():
-            raise UserError(
-                f"{mean_path}: mean geopotential rises from a level to the one below, expected levels in the "
-                f"order {spec.levels} hPa; order the channels of both files from the top down"
-            )
-        return cls(mean, std)
-
-    def normalize(self, x: Tensor) -> Tensor:
-        """[..., C, H, W] physical to normalised."""
-        return (x - self.mean) / self.std
-
-    def denormalize(self, x: Tensor) -> Tensor:
-        """[..., C, H, W] normalised to physical."""
-        return x * self.std + self.mean
-
-
 def regrid(field: Tensor, spec: StateSpec, source: Grid, target: Grid) -> Tensor:
-    """Put an increment on another grid, bilinearly; winds change sign across a pole.
+    """Interpolate an increment to another grid, bilinearly; winds change sign across a pole.
 
     Args:
         field: [..., C, H, W] on ``source``.
-        spec: its channels.
+        spec: the C channels.
+        source: H × W points.
+        target: H' × W' points.
 
     Returns:
-        [..., C, H', W'] on ``target`` (the field itself where the grids are the same).
+        [..., C, H', W'] on ``target``; ``field`` itself when the grids are the same.
     """
     if source == target:
         return field

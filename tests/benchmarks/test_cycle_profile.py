@@ -1,4 +1,4 @@
-"""Times of actions within actions."""
+"""Times of nested actions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from cycle_profile import READING, REST, ExclusiveTimes, part_of
 
 @pytest.fixture
 def pass_time(monkeypatch: pytest.MonkeyPatch):
-    """A clock that moves when it is told to."""
+    """A clock that moves only on command."""
     now = [100.0]
     monkeypatch.setattr(cycle_profile.time, "perf_counter", lambda: now[0])
 
@@ -51,7 +51,7 @@ def test_what_did_not_begin_last_cannot_end() -> None:
     times = ExclusiveTimes()
     times.start("one")
     times.start("other")
-    with pytest.raises(ValueError, match="other began last"):
+    with pytest.raises(ValueError, match="other was started last"):
         times.stop("one")
 
 

@@ -1,4 +1,4 @@
-"""Clocks, peaks and counted work against values worked out by hand."""
+"""Clocks, peaks and counted work, compared with values by hand."""
 
 from __future__ import annotations
 
@@ -60,6 +60,7 @@ def test_a_case_has_a_peak_of_its_own(tmp_path: Path, monkeypatch: pytest.Monkey
     program = tmp_path / "program.py"
     program.write_text(
         "import json, sys\n"
+        f"sys.path.insert(0, {str(Path(measuring.__file__).parent)!r})\n"
         "from measuring import peak_gb\n"
         "print('noise')\n"
         "print(json.dumps({'words': sys.argv[1:], 'peak': peak_gb()}))\n"

@@ -1,4 +1,4 @@
-"""Windows and statistics over a small store whose every number is known."""
+"""Windows and statistics of a small store in which every number is known."""
 
 from __future__ import annotations
 

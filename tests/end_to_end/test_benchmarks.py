@@ -1,4 +1,4 @@
-"""The programs that measure, on sizes of seconds."""
+"""The benchmarks, at sizes that take seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The very commands users type, on a world small enough for seconds."""
+"""The commands that users type, on a world small enough for seconds."""
 
 from __future__ import annotations
 
@@ -6,13 +6,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning as L
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 import yaml
+from lightning.pytorch.loggers import TensorBoardLogger
 
+from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.cli import main
+from vaevar.data.analysis_times import AnalysisTimes
+from vaevar.errors import UserError
+from vaevar.scripts import instantiate, read_contents
 from vaevar.sphere.grid import Grid
 
 
@@ -90,7 +96,7 @@ def test_finished_run_is_not_repeated_and_another_experiment_is_refused(
 
 
 def refused(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """The one line that a command which must fail prints, after checking that it is one."""
+    """The error of a command that must fail, checked to be one line."""
     capsys.readouterr()
     with pytest.raises(SystemExit) as stop:
         main(["predict", "--config", str(config), *arguments])
@@ -145,3 +151,134 @@ def test_mistakes_are_one_line_each(
         assert not list(tmp_path.rglob("*.partial"))
         shutil.rmtree("runs/cycle", ignore_errors=True)
     assert "nowhere.yaml" in refused(tmp_path / "nowhere.yaml", capsys)
+
+
+SHORT = """
+name: short
+return_predictions: false
+model:
+  class_path: AssimilationModule
+  init_args:
+    forecaster: parts/forecaster.yaml
+    arms:
+      free: FreeRun
+      vaevar: parts/vaevar.yaml
+      oi: {class_path: OptimalInterpolation, init_args: {length_km: 900.0}}
+data:
+  class_path: AnalysisTimes
+  init_args:
+    source: {class_path: StoreSource, init_args: {path: TRUTH}}
+    start: 2021-01-16T00
+    analyses: 3
+    lead_hours: 12
+    spec: {surface: [t2m, msl], upper: [z, u], levels: [500, 850]}
+    network: {class_path: ColumnNetwork, init_args: {count: 20}}
+    climatology: CLIMATOLOGY
+trainer: {accelerator: cpu, devices: 1, inference_mode: false}
+"""
+
+
+@pytest.fixture
+def short(ready: dict[str, Path], world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A config in short names, with parts beside it, in another directory than the current one."""
+    directory = tmp_path_factory.mktemp("elsewhere")
+    (directory / "parts").mkdir()
+    text = SHORT.replace("TRUTH", str(world / "truth.zarr"))
+    text = text.replace("CLIMATOLOGY", str(world / "climatological_std.npy"))
+    (directory / "short.yaml").write_text(text)
+    model = yaml.safe_load(ready["predict"].read_text())["model"]["init_args"]
+    forecaster = {"class_path": "OnnxForecaster", "init_args": model["forecaster"]["init_args"]}
+    vaevar = {"checkpoint": "runs/vae/checkpoints/best.ckpt", "iterations": 5}
+    for name, content in (
+        ("forecaster", forecaster),
+        ("vaevar", {"class_path": "VAEVar", "init_args": vaevar}),
+    ):
+        (directory / "parts" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    return directory / "short.yaml"
+
+
+def test_a_config_in_short_names_with_an_overlay_of_callbacks(
+    short: Path, ready: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "trainer:\n  callbacks:\n    - {class_path: Scores, init_args: {skip: 2}}\n    - DeviceStatsMonitor\n"
+    )
+    words = ["predict", "--config", str(short), "--config", "mine.yaml"]
+    main([*words, "--model.arms.vaevar.iterations", "4"])
+    run = Path("runs/short")
+    scores = pd.read_csv(run / "scores.csv")
+    assert set(scores["arm"]) == {"free", "vaevar", "oi"}
+    assert scores["time"].nunique() == 3
+    assert "1 of 3" in (run / "summary.md").read_text()
+    assert (run / "vaevar" / "analysis.zarr").is_dir()
+    assert (run / "vaevar" / "restart.pt").is_file()
+    written = yaml.safe_load((run / "config.yaml").read_text())
+    assert written["name"] == "short"
+    arm = written["model"]["init_args"]["arms"]["vaevar"]
+    assert arm["class_path"] == "vaevar.assim.methods.VAEVar"
+    assert arm["init_args"]["iterations"] == 4
+    listed = [callback["class_path"].rpartition(".")[2] for callback in written["trainer"]["callbacks"]]
+    assert listed == ["Cycle", "StateWriter", "CycleProgress", "Scores", "DeviceStatsMonitor"]
+
+    # The written config does the same again, in a run of another name.
+    main(["predict", "--config", str(run / "config.yaml"), "--name", "again"])
+    pd.testing.assert_frame_equal(pd.read_csv("runs/again/scores.csv"), scores)
+
+    # The cycle that was added is the one that --restart speaks of.
+    before = (run / "vaevar" / "diagnostics.csv").stat().st_mtime_ns
+    assert "`--name`" in refused_words(capsys, *words)
+    main([*words, "--restart"])
+    assert (run / "vaevar" / "diagnostics.csv").stat().st_mtime_ns > before
+    assert "did you mean ThreeDVar" in refused_words(capsys, *words, "--model.arms.more", "ThreDVar")
+
+
+def refused_words(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line that a command which must fail prints."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        main(list(words))
+    assert stop.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    return line
+
+
+def test_no_states_are_written_when_none_are_asked_for(short: Path) -> None:
+    main([
+        "predict", "--config", str(short), "--data.init_args.analyses", "1",
+        "--trainer.callbacks+", "StateWriter", "--trainer.callbacks.init_args.states", "[analysis]",
+    ])  # fmt: skip
+    assert Path("runs/short/oi/analysis.zarr").is_dir()
+    assert not Path("runs/short/oi/background.zarr").exists()
+    main([
+        "predict", "--config", str(short), "--data.init_args.analyses", "1", "--name", "stateless",
+        "--trainer.callbacks+", "StateWriter", "--trainer.callbacks.init_args.states", "[]",
+    ])  # fmt: skip
+    assert not list(Path("runs/stateless").rglob("*.zarr"))
+    assert Path("runs/stateless/scores.csv").is_file()
+
+
+def test_a_trainer_without_a_cycle_says_so(short: Path) -> None:
+    parts = read_contents([short])
+    objects = instantiate(parts, model=AssimilationModule, data=AnalysisTimes)
+    trainer = L.Trainer(
+        accelerator="cpu", devices=1, inference_mode=False, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, logger=TensorBoardLogger("runs", "none", ""),
+    )  # fmt: skip
+    with pytest.raises(UserError, match=r"add vaevar\.assim\.cycle\.cycle\.Cycle"):
+        trainer.predict(objects.model, objects.data)
+
+
+def test_a_fit_keeps_its_checkpoints_under_its_name(configs: dict[str, Path]) -> None:
+    def unnamed(content: dict) -> None:
+        del content["trainer"]["logger"]
+        content["trainer"]["callbacks"] = [
+            {"class_path": "ModelCheckpoint", "init_args": {"filename": "best", "monitor": "val/loss"}}
+        ]
+        content["name"] = "ordinary"
+
+    edited(configs["fit"], unnamed)
+    main(["fit", "--config", str(configs["fit"]), "--name", "mine", "--trainer.max_epochs", "1"])
+    assert Path("runs/mine/checkpoints/best.ckpt").is_file()
+    assert list(Path("runs/mine").glob("events.out.tfevents*"))
+    assert Path("runs/mine/config.yaml").is_file()
+    assert not Path("runs/ordinary").exists()

@@ -41,7 +41,7 @@ def config(configs: dict[str, Path]) -> Path:
     committed = yaml.safe_load((PROGRAM.parents[1] / "configs" / "comparison.yaml").read_text())
     committed["data"]["init_args"]["analyses"] = 4
     callbacks = {entry["class_path"].rpartition(".")[2]: entry for entry in committed["trainer"]["callbacks"]}
-    assert set(callbacks) == {"Cycle", "Scores", "Forecasts", "Dashboards"}
+    assert set(callbacks) == {"StateWriter", "Scores", "Forecasts", "Dashboards"}
     callbacks["Scores"]["init_args"]["skip"] = 1
     callbacks["Forecasts"]["init_args"]["every"] = 2
     callbacks["Dashboards"]["init_args"] |= {"channels": ["z500"], "maps": []}

@@ -42,7 +42,7 @@ def recording(configs: dict[str, Path], analyses: int = 24) -> str:
         content["data"]["init_args"] |= {"start": "2021-01-02T00", "analyses": analyses}
         content["trainer"]["logger"]["init_args"]["name"] = "recording"
         content["trainer"]["callbacks"] = [
-            {"class_path": "vaevar.assim.cycle.cycle.Cycle", "init_args": {"afresh_every": 8}},
+            {"class_path": "vaevar.assim.cycle.cycle.Cycle", "init_args": {"new_cycle_every": 8}},
             {
                 "class_path": "vaevar.assim.cycle.error_recorder.CycleErrorRecorder",
                 "init_args": {"path": "data/cycle.zarr", "arm": "oi"},

@@ -1,4 +1,4 @@
-"""Every command at the head of a config is one that its configs, as they are now, can be read by."""
+"""The committed configs: every command at the head of one can be read, and every part is in use."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def test_every_config_has_a_command():
     named = " ".join(commands())
     swept = "configs/comparison.yaml"  # by benchmarks/comparison.py
     assert [p.name for p in (ROOT / "configs").glob("*.yaml") if p.name not in named] == [Path(swept).name]
+
+
+def test_every_part_is_named_by_a_config_and_no_class_by_its_module():
+    texts = [path.read_text() for path in (ROOT / "configs").rglob("*.yaml")]
+    settings = "\n".join(line.partition("#")[0] for text in texts for line in text.splitlines())
+    for part in (ROOT / "configs" / "parts").glob("*.yaml"):
+        assert f"{part.name}\n" in settings.replace(" ", ""), part
+    assert not re.findall(r"\b(?:vaevar|lightning)\.\w+\.\w+", settings)
 
 
 @pytest.mark.parametrize("command", commands())

@@ -1,4 +1,4 @@
-"""``CycleProfile`` in a cycle: what is made slow is what it says is slow, and nothing else changes."""
+"""``CycleProfile`` in a cycle: it reports the parts that were slowed down, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_slow_parts_are_found(config: Path, monkeypatch: pytest.MonkeyPatch) -> 
     slow(monkeypatch, FreeRun, "forward", 0.1)
     slow(monkeypatch, OnnxForecaster, "step", 0.1)  # twice an analysis time, once for each arm
     slow(monkeypatch, AnalysisTimes, "analysis_time", 0.3)
-    slow(monkeypatch, StateWriter, "write_on_batch_end", 0.4)
+    slow(monkeypatch, StateWriter, "after_analysis", 0.4)
     began = time.perf_counter()
     main(["predict", "--config", str(config), "--restart", *PROFILED])
     whole = time.perf_counter() - began

@@ -1,4 +1,4 @@
-"""Forecasts from an arm's analyses, against a roll-out from the states that the run wrote."""
+"""Forecasts from an arm's analyses, compared with a roll-out from the states that the run wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``predict`` with the single-observation experiment, on a world and with controls made for it."""
+"""``predict`` with the single-observation experiment, with a world and controls of its own."""
 
 from __future__ import annotations
 

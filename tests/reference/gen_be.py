@@ -27,10 +27,11 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.control.base import ControlTransform
+from vaevar.constants import EARTH_RADIUS_KM
 from vaevar.data.samples.store import SampleStore
 from vaevar.errors import UserError
 from vaevar.models.covariance.balance import ControlVariables
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.sphere.wind import VectorHarmonics
 from vaevar.state import StateSpec

@@ -9,9 +9,10 @@ from torch import Tensor
 from tests.reference.gen_be import GenBeControl, GenBeStatistics, horizontal_std, vertical_correlation
 from vaevar.assim.control.base import ControlTransform
 from vaevar.assim.control.covariance import CovarianceControl
+from vaevar.constants import EARTH_RADIUS_KM
 from vaevar.models.covariance.balance import ControlVariables
 from vaevar.models.covariance.estimation import CovarianceEstimator, EstimationSettings
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.sphere.wind import VectorHarmonics
 from vaevar.state import StateSpec

@@ -1,4 +1,4 @@
-"""Coarsening keeps means, constants and smooth fields; by hand on a few cells."""
+"""Coarsening preserves means, constants and smooth fields; a few cells are checked by hand."""
 
 from __future__ import annotations
 

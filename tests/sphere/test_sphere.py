@@ -7,7 +7,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.constants import EARTH_RADIUS_KM
+from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics, normalized_legendre, quadrature_weights
 from vaevar.sphere.interpolation import bilinear_weights, great_circle_km
 

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from vaevar.constants import EARTH_RADIUS
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics, normalized_legendre
-from vaevar.sphere.wind import EARTH_RADIUS, VectorHarmonics, legendre_gradients
+from vaevar.sphere.wind import VectorHarmonics, legendre_gradients
 
 GRIDS = {"gaussian": (Grid.gaussian(16), 15), "equiangular with poles": (Grid.equiangular(25), 12)}
 families = pytest.mark.parametrize("family", GRIDS)

@@ -1,4 +1,4 @@
-"""The forecaster without skill, on a small grid: FengWu's contract, and a roll-out that stays bounded."""
+"""The forecaster without skill, on a small grid: FengWu's contract, and bounded roll-outs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from torch import Tensor
 
 from vaevar.forecast import rollout
 from vaevar.models.forecaster.fengwu import METADATA_KEY, OnnxForecaster
+from vaevar.normalizer import Normalizer
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
 from vaevar.standins.forecaster import Drift, write
-from vaevar.state import Normalizer, State, StateSpec
+from vaevar.state import State, StateSpec
 
 ROWS, COLUMNS = 19, 36  # 2.5° are a quarter of a column
 SPEC = StateSpec()
@@ -104,7 +105,7 @@ def test_it_is_cyclic(files, turn):
 
 @pytest.mark.parametrize(("columns", "degrees"), [(36, 2.5), (36, 10.0), (144, 2.5), (36, 25.0)])
 def test_a_step_by_hand(columns, degrees):
-    """One spike: smoothed by ¼, ½, ¼, carried by degrees · W/360 columns, faded to its mean."""
+    """One spike: smoothed by ¼, ½, ¼, shifted by degrees · W/360 columns, and damped towards its mean."""
     states = torch.zeros(1, 2, 3, columns)
     states[0, 1, 1, columns - 1] = 1.0
     expected = np.full(columns, 0.1 / columns)
@@ -132,7 +133,11 @@ def test_it_is_a_command(tmp_path):
 
 @pytest.mark.parametrize(
     ("rows", "columns", "message"),
-    [(1, 8, "1 × 8 points cannot be"), (-1, 8, "-1 × 8 points cannot be"), (5, 0, "0 columns cannot be")],
+    [
+        (1, 8, "1 × 8 points are impossible"),
+        (-1, 8, "-1 × 8 points are impossible"),
+        (5, 0, "0 columns are impossible"),
+    ],
 )
 def test_a_grid_that_cannot_be_is_refused_in_a_line(tmp_path, capsys, rows, columns, message):
     path = tmp_path / "model.onnx"
@@ -140,7 +145,7 @@ def test_a_grid_that_cannot_be_is_refused_in_a_line(tmp_path, capsys, rows, colu
         run(write, [f"--path={path}", f"--rows={rows}", f"--columns={columns}"])
     assert caught.value.code == 2
     told = capsys.readouterr().err
-    assert told.startswith("error: full_size_forecaster: ")
+    assert told.startswith("error: forecaster: ")
     assert message in told
     assert told.count("\n") == 1
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Made-up weather: WeatherBench 2 in layout, the atmosphere in its first two moments, never half there."""
+"""Synthetic weather: the layout of WeatherBench 2, the atmosphere's first two moments, no partial stores."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vaevar.data.weather.store import StoreSource, WeatherStore
 from vaevar.errors import UserError
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
-from vaevar.standins import weather as sample_store
-from vaevar.standins.weather import LEVELS, MadeUpWeather, write
+from vaevar.standins import weather as weather_module
+from vaevar.standins.weather import LEVELS, SyntheticWeather, write
 from vaevar.state import VARIABLES, State, StateSpec
 
 SMALL = {"start": "2020-02-28T18", "end": "2020-02-29T12", "rows": 9, "columns": 16}
@@ -29,8 +29,8 @@ GRID = Grid.equiangular(37)
 
 
 @pytest.fixture(scope="module")
-def weather() -> MadeUpWeather:
-    return MadeUpWeather(SPEC, GRID)
+def weather() -> SyntheticWeather:
+    return SyntheticWeather(SPEC, GRID)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def test_it_opens_as_states(store, tmp_path):
     opened = source.open(SPEC)
     assert opened.grid == Grid.equiangular(9)
     np.testing.assert_array_equal(opened.times, TIMES.astype("datetime64[ns]"))
-    made = MadeUpWeather(SPEC, opened.grid)
+    made = SyntheticWeather(SPEC, opened.grid)
     for time in TIMES:
         np.testing.assert_array_equal(opened.state(time).values.numpy(), made.state(time))
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["sample.zarr", "sample.zarr.lock"]
@@ -150,10 +150,10 @@ def test_weather_changes_slowly_and_travels_eastward(weather, year):
 
 
 def test_a_state_is_a_function_of_time_and_seed(weather):
-    again = MadeUpWeather(SPEC, GRID)
+    again = SyntheticWeather(SPEC, GRID)
     for time in TIMES[[2, 0]]:
         np.testing.assert_array_equal(again.state(time), weather.state(time))
-    other = MadeUpWeather(SPEC, GRID, seed=1).state(TIMES[0])
+    other = SyntheticWeather(SPEC, GRID, seed=1).state(TIMES[0])
     assert not np.allclose(other, weather.state(TIMES[0]), rtol=1e-3)
 
 
@@ -165,9 +165,9 @@ class Killed(Exception):
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, states: int) -> list[int]:
-    """Makes writing fail midway through a state, and returns the numbers of those that were written."""
+    """Makes writing fail in the middle of a state, and returns the numbers of the states written."""
     numbers: list[int] = []
-    whole = sample_store.write_states
+    whole = weather_module.write_states
 
     def write_states(path, start, values, spec):
         if len(numbers) == states:
@@ -177,7 +177,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, states: int) -> list[int]:
         whole(path, start, values, spec)
         numbers.append(start)
 
-    monkeypatch.setattr(sample_store, "write_states", write_states)
+    monkeypatch.setattr(weather_module, "write_states", write_states)
     return numbers
 
 
@@ -210,9 +210,9 @@ def test_a_store_that_is_there_is_left_alone(store, monkeypatch, capsys):
     numbers = kill_after(monkeypatch, 0)
     write(str(store), **SMALL)
     assert numbers == []
-    assert "is there already" in capsys.readouterr().out
+    assert "already exists" in capsys.readouterr().out
     for changed in ({"seed": 3}, {"levels": 37}, {"rows": 11}, {"end": "2020-02-29T18"}):
-        with pytest.raises(UserError, match=r"is another store \(.* wanted .*\); give another path"):
+        with pytest.raises(UserError, match=r"is another store \(.* expected .*\); give another path"):
             write(str(store), **(SMALL | changed))
     np.testing.assert_array_equal(WeatherStore(store, SPEC).times, TIMES.astype("datetime64[ns]"))
 
@@ -223,14 +223,14 @@ def test_somebody_elses_store_is_not_touched(store):
     metadata = json.loads((store / ".zmetadata").read_text())
     metadata["metadata"][".zattrs"] = {}
     (store / ".zmetadata").write_text(json.dumps(metadata))
-    with pytest.raises(UserError, match="source is None, wanted 'made-up weather of vaevar'"):
+    with pytest.raises(UserError, match="source is None, expected 'made-up weather of vaevar'"):
         write(str(store), **SMALL)
     assert WeatherStore(store, SPEC).times.size == 4
 
 
 def test_one_state_is_held_at_a_time(tmp_path, monkeypatch):
     made: list[weakref.ref] = []
-    state, synthesise = MadeUpWeather.state, sample_store.SphericalHarmonics.synthesise
+    state, synthesise = SyntheticWeather.state, weather_module.SphericalHarmonics.synthesise
 
     def watched_state(self, time):
         # zarr's own thread may let go of the last one a moment after its write has returned.
@@ -247,8 +247,8 @@ def test_one_state_is_held_at_a_time(tmp_path, monkeypatch):
         assert coefficients.shape[0] <= 13
         return synthesise(self, coefficients)
 
-    monkeypatch.setattr(MadeUpWeather, "state", watched_state)
-    monkeypatch.setattr(sample_store.SphericalHarmonics, "synthesise", watched_synthesis)
+    monkeypatch.setattr(SyntheticWeather, "state", watched_state)
+    monkeypatch.setattr(weather_module.SphericalHarmonics, "synthesise", watched_synthesis)
     write(str(tmp_path / "sample.zarr"), **SMALL)
     assert len(made) == 4
 
@@ -269,11 +269,11 @@ def test_the_need_is_told_first_and_a_full_disk_refused(tmp_path, monkeypatch, c
     [
         ({"end": "2020-02-01"}, "the period ends (2020-02-01) before it starts (2020-02-28T18)"),
         ({"start": "yesterday"}, "expected dates such as 2020-01-01T06"),
-        ({"columns": 15}, "15 columns cannot be: an even number is needed"),
-        ({"columns": 4}, "9 × 4 points cannot be: Grid(9 × 4, equiangular) is too coarse for waves"),
-        ({"rows": 1}, "1 × 16 points cannot be"),
-        ({"columns": 0}, "0 columns cannot be"),
-        ({"columns": -2}, "-2 columns cannot be"),
+        ({"columns": 15}, "15 columns are impossible: give an even number"),
+        ({"columns": 4}, "9 × 4 points are impossible: Grid(9 × 4, equiangular) is too coarse for waves"),
+        ({"rows": 1}, "1 × 16 points are impossible"),
+        ({"columns": 0}, "0 columns are impossible"),
+        ({"columns": -2}, "-2 columns are impossible"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_one_line(tmp_path, capsys, changed, says):

@@ -1,4 +1,4 @@
-"""Desroziers' ratios and the innovations' memory: by hand, and where the statistics are known."""
+"""Desroziers' ratios and innovation memory: by hand, and for known statistics."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_departures_are_observed_minus_state() -> None:
 
 @pytest.mark.parametrize("inflation", [1.0, 4.0])
 def test_expectations_of_a_linear_gaussian_analysis(inflation: float) -> None:
-    """With the true B and R the ratio is 1; with B assumed too large it is what the gain makes of it."""
+    """With the true B and R the ratio is 1; with too large a B it follows from the gain."""
     random = np.random.default_rng(0)
     states, observed, draws = 6, 8, 20_000
     root = random.normal(size=(states, states)) / states**0.5
@@ -79,7 +79,7 @@ def test_memory_by_hand() -> None:
 
 @pytest.mark.parametrize(("factor", "sign"), [(1.0, 0), (0.3, 1), (2.0, -1)])
 def test_innovations_of_a_kalman_filter_have_no_memory(factor: float, sign: int) -> None:
-    """x' = 0.95 x + noise, seen with noise, and the gain of the steady state, or another."""
+    """x' = 0.95 x + noise, observed with noise, with the steady-state gain or a multiple of it."""
     random = np.random.default_rng(1)
     growth, model, error, steps, places = 0.95, 0.2, 1.0, 300, 400
     variance = 1.0

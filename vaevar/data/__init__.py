@@ -1,1 +1,1 @@
-"""What flows in: the embedded world, stores, background errors, observations, cycles."""
+"""Weather, observations of it, training samples, and the times of analyses."""

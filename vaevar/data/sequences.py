@@ -15,8 +15,9 @@ from vaevar.data.samples.loader import ResumableData, SampleLoader
 from vaevar.data.times import six_hourly
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
+from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
-from vaevar.state import Normalizer, StateSpec
+from vaevar.state import StateSpec
 
 STATISTICS_STATES = 400
 
@@ -25,13 +26,13 @@ class SequenceDataset(Dataset[Tensor]):
     """Windows of ``length`` consecutive states, [length, C, H, W] physical float32.
 
     Args:
-        store: where states are read.
+        store: of the states.
         times: evenly spaced times, all in the store.
         length: states in a window.
-        in_memory: read everything once (1.3 MB a state on 48 × 96 points), else window by window.
+        in_memory: read everything once (1.3 MB a state on 48 × 96 points); otherwise window by window.
 
     Raises:
-        UserError: for a period shorter than one window.
+        UserError: when the period is shorter than one window.
     """
 
     def __init__(self, store: WeatherStore, times: np.ndarray, length: int, in_memory: bool) -> None:
@@ -53,21 +54,21 @@ class SequenceDataset(Dataset[Tensor]):
         return torch.from_numpy(self.store.read(self.times[window]))
 
     def __getitems__(self, indexes: list[int]) -> Tensor:
-        """[B, length, C, H, W]"""
+        """Windows, [B, length, C, H, W]."""
         return torch.stack([self[index] for index in indexes])
 
 
 class LaneSampler(DistributedSampler):
-    """Windows of a period in lanes: those of all lanes in turn, then the next window of each.
+    """Samples windows in lanes: one window of each lane, then the next window of each lane, and so on.
 
-    Every window comes once in an epoch, but for a remainder of less than one window a lane; lanes start
-    elsewhere in every epoch, and run on from the period's end to its beginning.
+    An epoch has every window once, except a remainder of less than one window per lane. Lanes start at other
+    windows in each epoch, and wrap around at the end of the period.
 
     Args:
-        windows: in the period.
-        lanes: consecutive stretches that it is cut into, a multiple of ``count``.
-        rank, count: this process's number, and how many processes share the lanes out.
-        seed: of where lanes start.
+        windows: number of windows in the period.
+        lanes: number of consecutive stretches that the period is divided into, a multiple of ``count``.
+        rank, count: rank of this process, and number of processes, which share the lanes.
+        seed: for the starts of the lanes.
 
     Raises:
         UserError: for more lanes than windows.
@@ -92,23 +93,26 @@ class LaneSampler(DistributedSampler):
 
 
 class StateSequences(ResumableData):
-    """Windows of the train period and of the validation period.
+    """Windows of the training period and of the validation period.
 
     Batches arrive normalised, [B, 2 + steps, C, H, W]: two past states, then the states to predict.
 
     Args:
-        train: source of the train period.
+        train: source of the training period.
         validation: source of the validation period.
-        train_start, train_end, validation_start, validation_end: first and last state used.
-        rollout_steps: states to predict in training.
-        validation_steps: states to predict in validation (8 reach 48 h).
+        train_start, train_end, validation_start, validation_end: first and last state of each period.
+        rollout_steps: number of states to predict in training.
+        validation_steps: number of states to predict in validation (8 reach 48 h).
         validation_every: hours between validation windows.
         batch_size: windows in a batch.
-        workers: threads that read ahead; 0 reads when a batch is asked for.
-        in_memory: keep the periods in memory.
-        lanes: cut the train period into so many stretches, whose windows come in order (a multiple of the
-            batch size over all processes); without it windows come in random order.
+        workers: threads that read ahead; 0: read when a batch is needed.
+        in_memory: keep both periods in memory.
+        lanes: divide the training period into this number of stretches, whose windows come in order (a
+            multiple of the batch size over all processes). None: windows come in random order.
         spec: channels; default FengWu's 69.
+
+    Raises:
+        UserError: when ``lanes`` is not a multiple of the batch size.
     """
 
     def __init__(
@@ -164,7 +168,7 @@ class StateSequences(ResumableData):
 
     def train_dataloader(self) -> SampleLoader:
         rank, count = processes()
-        # What an epoch's order is follows from the seed and its number, so that one can be gone on with.
+        # The order depends only on the seed and the epoch, so that an epoch can be resumed.
         seed = torch.initial_seed() % 2**32
         sampler: DistributedSampler
         if self.lanes is None:
@@ -191,7 +195,7 @@ class StateSequences(ResumableData):
 
 
 def mean_state(store: WeatherStore, times: np.ndarray) -> Tensor:
-    """Mean of some hundreds of states spread evenly over the period, [C, H, W] float32, physical units."""
+    """Mean of at least 400 states spread over the period (or of all), [C, H, W] float32, physical units."""
     chosen = times[:: max(1, times.size // STATISTICS_STATES)]
     total = np.zeros((len(store.spec), *store.grid.shape))
     for time in chosen:
@@ -202,7 +206,7 @@ def mean_state(store: WeatherStore, times: np.ndarray) -> Tensor:
 def statistics(store: WeatherStore, times: np.ndarray) -> tuple[np.ndarray, np.ndarray, Tensor]:
     """Area-weighted mean and std by channel, and std of the 6 h change relative to that std.
 
-    From some hundreds of pairs of states spread evenly over the period, in bounded memory.
+    From at least 400 pairs of states spread over the period (or from all), in bounded memory.
 
     Returns:
         mean [C], std [C] in physical units (float64), change_std [C] in units of std (float32).
@@ -213,7 +217,7 @@ def statistics(store: WeatherStore, times: np.ndarray) -> tuple[np.ndarray, np.n
     for time in starts:
         pair = torch.from_numpy(store.read([time, time + np.timedelta64(6, "h")]).astype(np.float64))
         if shift is None:
-            # Sums of squares about a first guess of the mean: no cancellation in geopotential.
+            # Sums of squares about a first guess of the mean, to avoid cancellation in geopotential.
             shift = store.grid.area_mean(pair[0]).numpy()
         departure = pair[0] - torch.from_numpy(shift)[:, None, None]
         sums[0] += store.grid.area_mean(departure).numpy()

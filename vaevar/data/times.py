@@ -11,7 +11,7 @@ def six_hourly(start: str, end: str) -> np.ndarray:
     """Times from ``start`` to ``end`` inclusive, every 6 hours, datetime64[h].
 
     Raises:
-        UserError: when one is no date, or ``end`` is before ``start``.
+        UserError: when one is not a date, or ``end`` is before ``start``.
     """
     try:
         first, last = np.datetime64(start, "h"), np.datetime64(end, "h")

@@ -1,1 +1,1 @@
-"""What learns or forecasts: the VAE, the forecaster, and ONNX models of FengWu's contract."""
+"""Models of background errors, and forecasters."""

@@ -1,9 +1,8 @@
 """Conservative coarsening: means over the cells of a coarser grid.
 
-A point of either grid stands for its cell, bounded half-way to its neighbours (and by the poles). The
-value on the coarse grid is the mean of the fine field over the coarse cell, weighted by area, so that the
-mean over the sphere stays what it was (Jones, 1999, first order). Cells of latitude × longitude overlap in
-either direction by itself, which makes it two matrix products.
+Each grid point represents a cell, bounded halfway to its neighbours and by the poles. The value on the coarse
+grid is the area-weighted mean of the fine field over the coarse cell, so that the mean over the sphere is
+conserved (Jones, 1999, first order). Overlaps in latitude and longitude are independent: two matrix products.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Coarsening(nn.Module):
     def __init__(self, source: Grid, target: Grid) -> None:
         super().__init__()
         if any(coarse > fine for fine, coarse in zip(source.shape, target.shape, strict=True)):
-            raise ValueError(f"{target} is finer than {source}: that is no coarsening")
+            raise ValueError(f"{target} is finer than {source}: coarsening is impossible")
         self.source, self.target = source, target
         for name, matrix in (
             ("rows", _overlaps(_sines(target), _sines(source))),
@@ -41,14 +40,14 @@ class Coarsening(nn.Module):
             self.register_buffer(name, torch.from_numpy(matrix).float(), persistent=False)
 
     def forward(self, field: Tensor) -> Tensor:
-        """In the precision of the field.
+        """[..., H, W] -> [..., H', W'], in the precision of the field.
 
         Raises:
-            ValueError: when it is not on ``source``.
+            ValueError: when the field is not on ``source``.
         """
         if tuple(field.shape[-2:]) != self.source.shape:
             raise ValueError(f"the field is {tuple(field.shape)}, expected it on {self.source}")
-        # Longitude first: on 0.25° that is where most of the numbers go.
+        # Longitude first: at 0.25° this removes most of the numbers.
         return self.rows.to(field.dtype) @ (field @ self.columns.to(field.dtype).T)
 
 
@@ -59,17 +58,17 @@ def _sines(grid: Grid) -> np.ndarray:
 
 
 def _overlaps(coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
-    """Fractions of each coarse cell that fine cells cover, rows in the grids' own order; edges ascend."""
+    """[H', H] fraction of each coarse cell that each fine cell covers, in the grids' order; edges ascend."""
     low = np.maximum(coarse[:-1, None], fine[None, :-1])
     high = np.minimum(coarse[1:, None], fine[None, 1:])
-    share = np.clip(high - low, 0.0, None) / (coarse[1:] - coarse[:-1])[:, None]
-    return share[::-1, ::-1].copy()
+    fraction = np.clip(high - low, 0.0, None) / (coarse[1:] - coarse[:-1])[:, None]
+    return fraction[::-1, ::-1].copy()
 
 
 def _around(coarse: np.ndarray, fine: np.ndarray) -> np.ndarray:
-    """The same around a circle of longitudes."""
+    """[W', W] the same around the circle of longitudes."""
     half_coarse, half_fine = 180.0 / coarse.size, 180.0 / fine.size
-    # Distance of the centres, the short way round.
-    apart = np.abs((coarse[:, None] - fine[None, :] + 180.0) % 360.0 - 180.0)
-    overlap = np.clip(half_coarse + half_fine - apart, 0.0, 2 * half_fine)
+    # Distance between centres, the shorter way round.
+    distance = np.abs((coarse[:, None] - fine[None, :] + 180.0) % 360.0 - 180.0)
+    overlap = np.clip(half_coarse + half_fine - distance, 0.0, 2 * half_fine)
     return overlap / (2 * half_coarse)

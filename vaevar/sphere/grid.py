@@ -1,9 +1,8 @@
 """Grids on the sphere and their area weights.
 
-Latitudes run from north to south and longitudes eastward from 0, in degrees. Three families are
-known: equiangular grids that include both poles (721 × 1440, 0.25°), equiangular grids of cells
-(128 × 256, 1.40625°) and Gaussian grids (48 × 96, the embedded world). Others work wherever no
-spectral transform is asked for.
+Latitudes run from north to south and longitudes eastward from 0, in degrees. Spectral transforms need one of
+three families: equiangular grids that include both poles (721 × 1440, 0.25°), equiangular grids of cells
+(128 × 256, 1.40625°), and Gaussian grids (48 × 96, the embedded world).
 """
 
 from __future__ import annotations
@@ -15,8 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-EARTH_RADIUS_KM = 6371.0
-
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -27,7 +24,7 @@ class Grid:
         longitude: [W] degrees, evenly spaced over the circle, the first in [0, 360/W).
 
     Raises:
-        ValueError: when latitudes do not descend within [−90, 90], or longitudes are not even.
+        ValueError: when latitudes do not descend within [−90, 90], or longitudes are not evenly spaced.
     """
 
     latitude: np.ndarray
@@ -111,6 +108,6 @@ class Grid:
         return torch.from_numpy(weights / weights.mean())
 
     def area_mean(self, field: Tensor) -> Tensor:
-        """Mean over the sphere, [..., H, W] -> [...]."""
+        """Area-weighted mean over the sphere, [..., H, W] -> [...]."""
         weights = self.area_weights.to(field.device, field.dtype)
         return (field.mean(-1) * weights).mean(-1)

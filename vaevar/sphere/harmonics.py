@@ -1,4 +1,4 @@
-"""Scalar spherical harmonics, with the quadrature that makes their analysis exact."""
+"""Scalar spherical harmonics, with a quadrature that makes the analysis exact."""
 
 from __future__ import annotations
 
@@ -61,17 +61,17 @@ def normalized_legendre(lmax: int, x: np.ndarray) -> np.ndarray:
 class SphericalHarmonics(nn.Module):
     """Scalar spherical-harmonic analysis and synthesis by an FFT and a Legendre matrix product.
 
-    f(λ, φ) = Σ_l Σ_|m|≤l  f_lm P̄_l^|m|(sin φ) e^{imλ}; real fields keep m ≥ 0. With this
+    f(λ, φ) = Σ_l Σ_|m|≤l  f_lm P̄_l^|m|(sin φ) e^{imλ}; a real field needs only m ≥ 0. With this
     normalisation the mean of f² over the sphere is Σ_l (|f_l0|² + 2 Σ_{m>0} |f_lm|²).
 
     Args:
         grid: Gaussian or equiangular.
-        lmax: truncation (triangular); at most W/2 − 1, and H − 1 on a Gaussian or (H − 1)/2 on an
-            equiangular grid, up to which the quadrature is exact.
+        lmax: triangular truncation. The quadrature is exact up to W/2 − 1 and up to H − 1 on a Gaussian
+            or (H − 1)/2 on an equiangular grid.
         dtype: float32 or float64.
 
     Raises:
-        ValueError: for another grid family, or a truncation the grid cannot carry.
+        ValueError: for another grid family, or a truncation that the grid cannot represent.
     """
 
     synthesis_matrix: Tensor
@@ -108,7 +108,7 @@ class SphericalHarmonics(nn.Module):
     def power(self, field: Tensor) -> Tensor:
         """Power by total wavenumber, [..., H, W] -> [..., L].
 
-        Its sum is the mean square over the sphere, of a field that the truncation carries.
+        Its sum is the mean square over the sphere of a field that the truncation represents.
         """
         squared = self.analyse(field).abs().square()
         squared[..., 1:] *= 2

@@ -9,7 +9,8 @@ import torch
 from scipy.spatial import cKDTree
 from torch import Tensor
 
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.constants import EARTH_RADIUS_KM
+from vaevar.sphere.grid import Grid
 
 
 @dataclass(frozen=True)
@@ -28,14 +29,14 @@ class InterpolationWeights:
 
 
 def bilinear_weights(grid: Grid, latitude: np.ndarray, longitude: np.ndarray) -> InterpolationWeights:
-    """Bilinear weights in latitude and longitude, cyclic, and continued across the poles.
+    """Bilinear weights in latitude and longitude, periodic, and continued across the poles.
 
-    Poleward of the last row of a grid without poles the next row is that same row on the other
-    side of the pole, half a circle away.
+    Poleward of the first or last row of a grid without poles, the next row is the same row on the other side
+    of the pole, half a circle away.
 
     Args:
-        grid: where the field lives.
-        latitude, longitude: [P] degrees; any longitude is wrapped.
+        grid: of the field.
+        latitude, longitude: [P] degrees; longitudes are taken modulo 360.
 
     Raises:
         ValueError: for a latitude outside [−90, 90] or a position that is not finite.
@@ -47,9 +48,9 @@ def bilinear_weights(grid: Grid, latitude: np.ndarray, longitude: np.ndarray) ->
     if np.any(np.abs(latitude) > 90.0):
         raise ValueError("latitudes must lie in [-90, 90]")
     rows, columns = grid.shape
-    # One virtual row beyond each pole (its mirror image) makes every point an interior point.
+    # With one virtual row beyond each pole (a mirror image), every point is an interior point.
     padded = np.concatenate([[180.0 - grid.latitude[0]], grid.latitude, [-180.0 - grid.latitude[-1]]])
-    # Northern edge of the box that holds each point; padded descends, searchsorted wants ascent.
+    # Northern edge of the box around each point; padded descends, but searchsorted needs ascending values.
     north = np.clip(np.searchsorted(-padded, -latitude, side="right") - 1, 0, padded.size - 2)
     span = padded[north] - padded[north + 1]
     toward_south = np.where(span > 0, (padded[north] - latitude) / np.where(span > 0, span, 1.0), 0.0)
@@ -92,7 +93,7 @@ def unit_vectors(latitude: np.ndarray, longitude: np.ndarray) -> np.ndarray:
 
 
 def grid_vectors(grid: Grid) -> np.ndarray:
-    """[H·W, 3] unit vectors of the grid's points, row by row."""
+    """[H·W, 3] unit vectors of the grid points, row by row."""
     latitude, longitude = np.meshgrid(grid.latitude, grid.longitude, indexing="ij")
     return unit_vectors(latitude.ravel(), longitude.ravel())
 

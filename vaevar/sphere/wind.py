@@ -2,12 +2,12 @@
 
     u = −(1/a) ∂ψ/∂φ + 1/(a cos φ) ∂χ/∂λ,      v = 1/(a cos φ) ∂ψ/∂λ + (1/a) ∂χ/∂φ.
 
-The analysis projects (u, v) on the gradients of the harmonics, which are orthogonal with norm
-l(l + 1)/a²; that is vorticity and divergence integrated by parts (Temperton, 1991). Neither way
-divides by cos φ, so that the poles need no care.
+The analysis projects (u, v) on the gradients of the harmonics, which are orthogonal with norm l(l + 1)/a²:
+vorticity and divergence integrated by parts (Temperton, 1991). Neither direction divides by cos φ, so the
+poles need no special care.
 
-In *parts* a complex number is a last axis of two reals: the Legendre sums and everything that
-depends on latitude alone are then plain matrix products.
+*Parts* are complex numbers as a last axis of two reals. The Legendre sums, and everything that depends on
+latitude alone, are then plain matrix products.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.constants import EARTH_RADIUS
+from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics, normalized_legendre, quadrature_weights
-
-EARTH_RADIUS = EARTH_RADIUS_KM * 1000.0
 
 
 def to_waves(matrix: Tensor, parts: Tensor) -> Tensor:
@@ -50,8 +49,8 @@ def times_i(parts: Tensor) -> Tensor:
 def legendre_gradients(lmax: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """dP̄_l^m(sin φ)/dφ and m P̄_l^m/cos φ at x = sin φ, each [M, L, N]; regular at the poles.
 
-    By the relations that raise and lower the order (Abramowitz and Stegun, 8.5), in the
-    normalisation of :func:`vaevar.sphere.harmonics.normalized_legendre`.
+    From the recurrences in the order m (Abramowitz and Stegun, 8.5), normalised as in
+    :func:`vaevar.sphere.harmonics.normalized_legendre`.
     """
     legendre = normalized_legendre(lmax + 1, x)
     m, degree = np.arange(lmax + 1)[:, None], np.arange(lmax + 1)[None, :]
@@ -65,7 +64,7 @@ def legendre_gradients(lmax: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray
     derivative = 0.5 * (
         root((degree - m) * (degree + m + 1)) * above - root((degree + m) * (degree - m + 1)) * below
     )
-    # The same with degree l − 1.
+    # The same for degree l − 1.
     before_above = np.concatenate([np.zeros_like(above[:, :1]), above[:, :-1]], 1)
     before_below = np.concatenate([np.zeros_like(below[:, :1]), below[:, :-1]], 1)
     zonal = 0.5 * (
@@ -79,9 +78,8 @@ def legendre_gradients(lmax: int, x: np.ndarray) -> tuple[np.ndarray, np.ndarray
 class VectorHarmonics(nn.Module):
     """(ψ, χ) <-> (u, v) by an FFT and Legendre matrix products.
 
-    Coefficients are those of :class:`vaevar.sphere.harmonics.SphericalHarmonics`, [..., L, M] complex, m²
-    s⁻¹;
-    winds are m s⁻¹. Exact for fields that the truncation carries; the mean of ψ and χ is 0.
+    Coefficients are those of :class:`vaevar.sphere.harmonics.SphericalHarmonics`, [..., L, M] complex, in
+    m² s⁻¹; winds are in m s⁻¹. Exact for fields that the truncation represents; ψ and χ have mean 0.
 
     Args:
         grid: Gaussian or equiangular with poles.
@@ -89,7 +87,7 @@ class VectorHarmonics(nn.Module):
         dtype: float32 or float64.
 
     Raises:
-        ValueError: for another grid family, or a truncation the grid cannot carry.
+        ValueError: for another grid family, or a truncation that the grid cannot represent.
     """
 
     meridional: Tensor

@@ -1,1 +1,1 @@
-"""Stand-ins without skill: made-up weather, a climate, and a forecaster of FengWu's size."""
+"""Stand-ins without skill: synthetic weather, a climate, and a forecaster of FengWu's size."""

@@ -1,9 +1,9 @@
-"""Means and standard deviations that the atmosphere has about so, for states that are made up.
+"""Approximate means and standard deviations of the atmosphere, for synthetic states.
 
-Temperature and geopotential follow the standard atmosphere (ISO 2533); humidity falls as a power of
-pressure and wind has its jet at 225 hPa, fitted by hand to what is published for ERA5 (t2m 278.8 / 21.3 K,
-msl 100981 / 1336 Pa, z500 53827 / 3300 m² s⁻², q500 7.8e-4 / 1.0e-3, u500 7.1 / 12.2 m/s). Good to some ten
-per cent: not for science.
+Temperature and geopotential follow the standard atmosphere (ISO 2533). Humidity is a power of pressure, and
+wind has its jet at 225 hPa. Both are fitted by hand to published values for ERA5 (t2m 278.8 / 21.3 K, msl
+100981 / 1336 Pa, z500 53827 / 3300 m² s⁻², q500 7.8e-4 / 1.0e-3, u500 7.1 / 12.2 m/s). The error is some
+10 %: not for science.
 """
 
 from __future__ import annotations
@@ -12,19 +12,22 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vaevar.constants import GAS_CONSTANT, GRAVITY, SEA_LEVEL_PRESSURE, SEA_LEVEL_TEMPERATURE
 from vaevar.state import StateSpec
 
-GRAVITY, GAS_CONSTANT = 9.80665, 287.05
 _SURFACE = {"u10": (0.0, 5.5), "v10": (0.2, 4.8), "t2m": (278.8, 21.3), "msl": (100_981.0, 1336.0)}
-_TROPOPAUSE, _STRATOSPHERE = 226.32, 216.65  # hPa, K
+# Of the standard atmosphere: the tropopause (hPa), the temperature above it (K), R Γ/g, and T₀/Γ (m).
+_TROPOPAUSE, _STRATOSPHERE = 226.32, 216.65
+_EXPONENT, _HEIGHT = 0.190263, 44_330.8
 
 
 def _temperature(p: float) -> tuple[float, float]:
-    return max(288.15 * (p / 1013.25) ** 0.190263, _STRATOSPHERE), 8.0 + 8.0 * p / 1000.0
+    mean = max(SEA_LEVEL_TEMPERATURE * (p / SEA_LEVEL_PRESSURE) ** _EXPONENT, _STRATOSPHERE)
+    return mean, 8.0 + 8.0 * p / 1000.0
 
 
 def _geopotential(p: float) -> tuple[float, float]:
-    height = 44_330.8 * (1 - (max(p, _TROPOPAUSE) / 1013.25) ** 0.190263)
+    height = _HEIGHT * (1 - (max(p, _TROPOPAUSE) / SEA_LEVEL_PRESSURE) ** _EXPONENT)
     height += GAS_CONSTANT * _STRATOSPHERE / GRAVITY * np.log(_TROPOPAUSE / min(p, _TROPOPAUSE))
     return GRAVITY * height, 900.0 + 8000.0 * (1 - (p / 1000.0) ** 0.5) if p < 1000 else 900.0
 
@@ -48,7 +51,7 @@ _UPPER: dict[str, Callable[[float], tuple[float, float]]] = {
 
 
 def typical_climate(spec: StateSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and std of each channel over sphere and year, [C] float64 each, physical units."""
+    """Mean and std of each channel over the sphere and the year, [C] float64 each, physical units."""
     pairs = [
         _SURFACE[channel.variable] if channel.level is None else _UPPER[channel.variable](channel.level)
         for channel in spec.channels

@@ -1,9 +1,9 @@
-"""A forecaster of FengWu's contract at FengWu's size, without skill: for trying and timing what needs one.
+"""A forecaster with FengWu's contract and size but no skill, for tests and timings without FengWu.
 
     python -m vaevar.standins.forecaster --path data/full_size/forecaster.onnx
 
-It carries the departures from each zonal mean eastward, smooths them a little and lets them fade. Like
-FengWu's own file it says nothing of its channels and grid.
+It advects departures from the zonal mean eastward, smooths them slightly and damps them. Like FengWu's own
+file, it does not state its channels and grid.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from vaevar.state import StateSpec
 class Drift(nn.Module):
     """[B, 2C, H, W] normalised, t − 6 h and t -> [B, C, H, W], t + 6 h.
 
-    No value leaves the range of the values on its circle of latitude, so that a roll-out stays bounded.
+    All values stay within the range on their circle of latitude, so that roll-outs are bounded.
 
     Args:
         channels, columns: C and W.
-        degrees: eastward in a step; between columns the field is interpolated.
-        fading: of departures from the zonal mean, in a step.
+        degrees: eastward shift per step, interpolated between columns.
+        fading: fraction of the departures from the zonal mean lost per step.
     """
 
     weight: Tensor
@@ -40,16 +40,16 @@ class Drift(nn.Module):
         whole, part = divmod(degrees * columns / 360.0, 1.0)
         self.channels, self.columns = channels, columns
         self.shift, self.fading = int(whole), fading
-        # Smoothed over three columns, then carried by a part of one; the farthest upstream comes first.
+        # Smooth over three columns, then shift by a fraction of a column; the farthest upstream comes first.
         taps = np.convolve([part, 1 - part], [0.25, 0.5, 0.25]) * (1 - fading)
         self.register_buffer("weight", torch.from_numpy(taps).float().expand(channels, 1, 1, -1).clone())
 
     def forward(self, states: Tensor) -> Tensor:
         now = states[:, self.channels :]
-        # Of each circle: its eastern end, the whole, and a point more where the shift is less than a column.
+        # Periodic padding: the eastern end first, and one more point if the shift is less than a column.
         parts = [now[..., -(self.shift + 2) :], now] + [now[..., :1]] * (self.shift == 0)
-        carried = nn.functional.conv2d(torch.cat(parts, -1), self.weight, groups=self.channels)
-        return carried[..., : self.columns] + self.fading * now.mean(-1, keepdim=True)
+        shifted = nn.functional.conv2d(torch.cat(parts, -1), self.weight, groups=self.channels)
+        return shifted[..., : self.columns] + self.fading * now.mean(-1, keepdim=True)
 
 
 def write(path: str = "data/full_size/forecaster.onnx", rows: int = 721, columns: int = 1440) -> None:
@@ -57,19 +57,19 @@ def write(path: str = "data/full_size/forecaster.onnx", rows: int = 721, columns
 
     Args:
         path: the file to write.
-        rows: latitudes from pole to pole.
-        columns: longitudes.
+        rows: number of latitudes, both poles included.
+        columns: number of longitudes.
 
     Raises:
-        UserError: for a grid that cannot be.
+        UserError: for an impossible grid.
     """
     spec, target = StateSpec(), Path(path)
     if columns < 1:
-        raise UserError(f"full_size_forecaster: {columns} columns cannot be: give one or more, such as 1440")
+        raise UserError(f"forecaster: {columns} columns are impossible: give one or more, such as 1440")
     try:
         grid = Grid.equiangular(rows, columns)
     except ValueError as error:
-        raise UserError(f"full_size_forecaster: {rows} × {columns} points cannot be: {error}") from None
+        raise UserError(f"forecaster: {rows} × {columns} points are impossible: {error}") from None
     export(Drift(len(spec), columns), target, spec, grid, metadata=False)
     for name, values in zip(("mean", "std"), typical_climate(spec), strict=True):
         np.save(target.with_name(f"{target.stem}_{name}.npy"), values)

@@ -1,11 +1,11 @@
-"""A WeatherBench 2 store of made-up weather: what needs 0.25° can be tried where ERA5 is not.
+"""A WeatherBench 2 store of synthetic weather, to try 0.25° without ERA5.
 
     python -m vaevar.standins.weather --path data/sample_quarter_degree.zarr
 
 Dimensions, names, units, chunks and coordinates are those of WeatherBench 2's 6-hourly ERA5 on 13 or 37
-levels. Fields are smooth: a zonal mean, and waves that travel eastward and change slowly, weaker in the
-tropics, with the means and stds of :mod:`vaevar.standins.climate` (humidity varies a third less). A state
-is a function of its time and the seed alone, so a store that was interrupted is gone on with.
+levels. Fields are smooth: a zonal mean plus eastward travelling waves that change slowly and are weaker in
+the tropics, with the means and stds of :mod:`vaevar.standins.climate` (humidity varies by a third less). A
+state depends only on its time and the seed, so an interrupted store can be resumed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vaevar.data.times import six_hourly
 from vaevar.data.weather.store import open_zarr
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
-from vaevar.files import check_disk
+from vaevar.files import check_disk, replacing
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
@@ -41,16 +41,16 @@ LEVELS = {
     ),
 }
 _EPOCH = np.datetime64("2020-01-01T00", "h")
-# Share of a channel's std that belongs to its zonal mean.
+# Fraction of a channel's std that is due to its zonal mean.
 _ZONAL = {"t2m": 0.95, "t": 0.9, "z": 0.95, "q": 0.9, "u": 0.6, "msl": 0.3}
 
 
-class MadeUpWeather:
-    """States of any time.
+class SyntheticWeather:
+    """Synthetic states at any time.
 
     Args:
-        spec, grid: of the states; the grid Gaussian or equiangular.
-        seed: of the waves.
+        spec, grid: of the states; the grid is Gaussian or equiangular.
+        seed: for the waves.
 
     Raises:
         ValueError: when the grid is too coarse for waves.
@@ -65,23 +65,23 @@ class MadeUpWeather:
         self.mean, self.std = (
             torch.from_numpy(values).float()[:, None, None] for values in typical_climate(spec)
         )
-        share = torch.tensor([_ZONAL.get(channel.variable, 0.0) for channel in spec.channels])[:, None, None]
-        self.zonal = share * _zonal_patterns(spec, grid)
-        self.envelope = (1 - share.square()).sqrt() * _storminess(grid)
+        zonal = torch.tensor([_ZONAL.get(channel.variable, 0.0) for channel in spec.channels])[:, None, None]
+        self.zonal = zonal * _zonal_patterns(spec, grid)
+        self.envelope = (1 - zonal.square()).sqrt() * _storminess(grid)
         degree = torch.arange(limit + 1.0)
-        # Most at l = 4 to 8, falling as l⁻³ in power, as geopotential does.
+        # Largest at l = 4 to 8; beyond, power falls as l⁻³, as for geopotential.
         power = (degree + 1) ** 2 / (1 + (degree / 6) ** 2) ** 2.5 / (2 * degree + 1)
         power[0] = 0.0
         amplitude = (power / (power * (2 * degree + 1)).sum()).sqrt()
         generator = torch.Generator().manual_seed(seed)
         waves = torch.randn(2, len(spec), limit + 1, limit + 1, 2, generator=generator)
-        waves = torch.einsum("ij,tjlmr->tilmr", _alike(spec), waves) * amplitude[:, None, None]
+        waves = torch.einsum("ij,tjlmr->tilmr", _level_correlation(spec), waves) * amplitude[:, None, None]
         inside = torch.tril(torch.ones(limit + 1, limit + 1)) / 2**0.5
         inside[:, 0] *= 2**0.5
         waves = waves * inside[..., None]
         waves[..., 0, 1] = 0.0
         self.waves = torch.view_as_complex(waves)
-        # Larger scales live longer: a quarter of a period is 8 days at l = 4, 1.6 at l = 20.
+        # Larger scales live longer: a quarter of a period is 8 days at l = 4 and 1.6 days at l = 20.
         self.change = 2 * np.pi / (4 * 24.0 * 32.0 / degree.clamp_min(1.0))
 
     def state(self, time: np.datetime64) -> np.ndarray:
@@ -92,7 +92,7 @@ class MadeUpWeather:
         travel = torch.exp(-1j * order * np.radians(DEGREES_PER_HOUR * hours % 360.0))
         coefficients = (self.waves[0] * turn.cos() + self.waves[1] * turn.sin()) * travel
         out = torch.empty(len(self.spec), *self.grid.shape)
-        # By variable, since the transform's own buffers are three times as large as its result.
+        # One variable at a time: the transform's buffers are three times as large as its result.
         for name in (*self.spec.surface, *self.spec.upper):
             part = self.spec.variable_slice(name)
             mean, std = self.mean[part], self.std[part]
@@ -107,7 +107,7 @@ class MadeUpWeather:
 
 
 def _zonal_patterns(spec: StateSpec, grid: Grid) -> Tensor:
-    """[C, H, 1], mean 0 and mean square 1 over the sphere: warm tropics, jets in middle latitudes."""
+    """[C, H, 1], mean 0 and mean square 1 over the sphere: warm tropics, and jets in mid-latitudes."""
     phi = torch.from_numpy(np.radians(grid.latitude)).float()
     shapes = {"tropics": phi.cos().square(), "jets": (2 * phi).sin().square()}
     patterns = {}
@@ -120,16 +120,16 @@ def _zonal_patterns(spec: StateSpec, grid: Grid) -> Tensor:
 
 
 def _storminess(grid: Grid) -> Tensor:
-    """[H, 1], mean square 1 over the sphere: the waves' amplitude, at a pole three times the equator's."""
+    """[H, 1], mean square 1 over the sphere: wave amplitude, at the poles three times that at the equator."""
     field = 0.4 + 0.8 * torch.from_numpy(np.sin(np.radians(grid.latitude)) ** 2).float()[:, None]
     return field / grid.area_mean(field.square().expand(grid.shape)).sqrt()
 
 
-def _alike(spec: StateSpec) -> Tensor:
-    """[C, C], rows of norm 1: mixes white channels so that neighbouring levels of a variable are alike."""
+def _level_correlation(spec: StateSpec) -> Tensor:
+    """[C, C], rows of norm 1: correlates neighbouring levels of a variable when applied to white channels."""
     level = torch.tensor([float(channel.level or 1013) for channel in spec.channels]).log()
-    same = torch.tensor([[a.variable == b.variable for b in spec.channels] for a in spec.channels])
-    near = (-0.5 * ((level[:, None] - level) / 0.5).square()).exp() * same
+    same_variable = torch.tensor([[a.variable == b.variable for b in spec.channels] for a in spec.channels])
+    near = (-0.5 * ((level[:, None] - level) / 0.5).square()).exp() * same_variable
     return near / near.norm(dim=1, keepdim=True)
 
 
@@ -142,33 +142,32 @@ def write(
     levels: Literal[13, 37] = 13,
     seed: int = 0,
 ) -> None:
-    """Write a store of made-up weather in the layout of WeatherBench 2's ERA5.
+    """Write a store of synthetic weather in the layout of WeatherBench 2's ERA5.
 
-    Killed, it goes on where it was when the same command is given again. A store of the same making that is
-    there is left alone.
+    The same command resumes a killed run, and leaves a complete store with the same settings alone.
 
     Args:
         path: the zarr store.
         start: first state.
-        end: last state; 6-hourly.
-        rows: latitudes from pole to pole.
-        columns: longitudes.
-        levels: pressure levels, 13 from 50 to 1000 hPa or the 37 of ERA5.
-        seed: of the weather.
+        end: last state; states are 6-hourly.
+        rows: number of latitudes, both poles included.
+        columns: number of longitudes.
+        levels: number of pressure levels, 13 (from 50 to 1000 hPa) or 37 (as in ERA5).
+        seed: for the weather.
 
     Raises:
-        UserError: for a period or grid that cannot be, another store at ``path``, or a disk that is too full.
+        UserError: for an impossible period or grid, another store at ``path``, or too little disk space.
     """
     times, spec = six_hourly(start, end), StateSpec(levels=LEVELS[levels])
     if columns < 2 or columns % 2:
-        raise UserError(f"sample_store: {columns} columns cannot be: an even number is needed, such as 1440")
+        raise UserError(f"weather: {columns} columns are impossible: give an even number, such as 1440")
     try:
         grid = Grid.equiangular(rows, columns)
-        weather = MadeUpWeather(spec, grid, seed)
+        weather = SyntheticWeather(spec, grid, seed)
     except ValueError as error:
-        raise UserError(f"sample_store: {rows} × {columns} points cannot be: {error}") from None
+        raise UserError(f"weather: {rows} × {columns} points are impossible: {error}") from None
     recipe = {
-        "source": "made-up weather of vaevar",
+        "source": "made-up weather of vaevar",  # as existing stores have it
         "period": f"{times[0]} to {times[-1]}",
         "points": f"{rows} × {columns}",
         "levels": str(levels),
@@ -178,25 +177,25 @@ def write(
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_name(target.name + ".lock")):
         if target.exists():
-            _check_made_so(target, recipe)
-            print(f"{path} is there already")
+            _check_recipe(target, recipe)
+            print(f"{path} already exists")
         else:
             _fill(target, times, weather, recipe)
             print(f"wrote {path}")
 
 
-def _check_made_so(path: Path, recipe: dict[str, str]) -> None:
-    found = open_zarr(path).attrs
-    for key, wanted in recipe.items():
-        if found.get(key) != wanted:
+def _check_recipe(path: Path, recipe: dict[str, str]) -> None:
+    attrs = open_zarr(path).attrs
+    for key, expected in recipe.items():
+        if attrs.get(key) != expected:
             raise UserError(
-                f"{path}: is another store ({key} is {found.get(key)!r}, wanted {wanted!r}); "
+                f"{path}: is another store ({key} is {attrs.get(key)!r}, expected {expected!r}); "
                 "give another path, or delete it"
             )
 
 
-def _fill(path: Path, times: np.ndarray, weather: MadeUpWeather, recipe: dict[str, str]) -> None:
-    """Write the states beside the store's place, and move it there when all are written."""
+def _fill(path: Path, times: np.ndarray, weather: SyntheticWeather, recipe: dict[str, str]) -> None:
+    """Write the states beside ``path``, and move the store there when it is complete."""
     partial = path.with_name(path.name + ".writing")
     progress_file = partial / "progress.json"
     done = _states_in(partial, progress_file, recipe)
@@ -207,20 +206,19 @@ def _fill(path: Path, times: np.ndarray, weather: MadeUpWeather, recipe: dict[st
         create_store(partial, times, weather.spec, weather.grid, recipe)
     bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*bar) as progress:
-        task = progress.add_task("made-up weather", total=times.size, completed=done)
+        task = progress.add_task("synthetic weather", total=times.size, completed=done)
         for number in range(done, times.size):
             write_states(partial, number, weather.state(times[number])[None], weather.spec)
-            # A kill before the next lines repeats this state, which comes out the same.
-            beside = progress_file.with_suffix(".new")
-            beside.write_text(json.dumps({"states": number + 1}))
-            beside.replace(progress_file)
+            # A kill before the next lines repeats this state, with the same result.
+            with replacing(progress_file) as beside:
+                beside.write_text(json.dumps({"states": number + 1}))
             progress.update(task, completed=number + 1)
     progress_file.unlink()
     partial.rename(path)
 
 
 def _states_in(partial: Path, progress_file: Path, recipe: dict[str, str]) -> int:
-    """How many states of this recipe an interrupted run has written."""
+    """Number of states with this recipe that an interrupted run has written."""
     if not progress_file.is_file() or open_zarr(partial).attrs != recipe:
         return 0
     return int(json.loads(progress_file.read_text())["states"])

@@ -1,1 +1,1 @@
-"""Scores, tables, figures and dashboards."""
+"""Scores, consistency diagnostics, forecasts from analyses, maps and dashboards."""

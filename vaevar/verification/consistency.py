@@ -1,14 +1,14 @@
-"""Do the departures have the errors that an analysis assumed? Desroziers' ratios, and innovations' memory.
+"""Are the assumed error variances consistent with the departures? Desroziers' ratios and innovation memory.
 
-With d_b = y − H(x_b) and d_a = y − H(x_a), an analysis that is optimal for its B and R has
-(Desroziers, Berre, Chapnik and Poli, 2005, Q. J. R. Meteorol. Soc. 131, eqs. 1 to 3)
+With d_b = y − H(x_b) and d_a = y − H(x_a), an analysis whose B and R are correct satisfies (Desroziers,
+Berre, Chapnik and Poli, 2005, Q. J. R. Meteorol. Soc. 131, eqs. 1 to 3)
 
     E[d_b d_bᵀ] = R + H B Hᵀ,
     E[d_a d_bᵀ] = R,
     E[(H(x_a) − H(x_b)) d_bᵀ] = H B Hᵀ.
 
-Observations and states are all it takes: the truth is never used, so every method has them, whether
-it knows a B or not. The last two add up to the first.
+Only observations and states are needed, never the truth, so every method has these diagnostics, with or
+without an explicit B. The last two add up to the first.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from vaevar.state import State
 
 @dataclass(frozen=True)
 class Consistency:
-    """What the departures of one variable say, both over the variance R that was assumed.
+    """Desroziers' ratios of one variable, relative to the assumed variance R.
 
     Attributes:
-        observation: mean of d_a d_b / R: 1 where B and R are consistent, above 1 where the analysis
-            stays too far from the observations.
-        background: mean of (H(x_a) − H(x_b)) d_b / R: the background error variance at the
-            observations, as this analysis sees it.
+        observation: mean of d_a d_b / R: 1 when B and R are consistent, above 1 when the analysis stays too
+            far from the observations.
+        background: mean of (H(x_a) − H(x_b)) d_b / R: the background error variance at the observations that
+            this analysis implies.
     """
 
     observation: float
@@ -38,49 +38,49 @@ class Consistency:
 
 
 def departures(operator: ObservationOperator, state: State, observations: Observations) -> np.ndarray:
-    """y − H(x), [P] float64, of a [C, H, W] state.
+    """y − H(x), [P] float64.
 
     Args:
-        operator: H, to the places of ``observations``.
-        state: x.
-        observations: y.
+        operator: H, at the positions of ``observations``.
+        state: x, [C, H, W].
+        observations: y, [P].
     """
-    seen = operator.to(state.values.device)(state.values)
-    return observations.value - seen.detach().double().cpu().numpy()
+    simulated = operator.to(state.values.device)(state.values)
+    return observations.value - simulated.detach().double().cpu().numpy()
 
 
 def desroziers(before: np.ndarray, after: np.ndarray, observations: Observations) -> dict[str, Consistency]:
-    """Both ratios of every observed variable.
+    """Both ratios for every observed variable.
 
     Args:
         before: d_b, [P].
         after: d_a, [P].
-        observations: P of them; their ``error_std`` is the square root of R's diagonal.
+        observations: [P]; ``error_std`` is the square root of R's diagonal.
     """
-    found = {}
+    ratios = {}
     for name in np.unique(observations.variable):
-        here = observations.variable == name
-        scaled = before[here] / observations.error_std[here] ** 2
-        found[str(name)] = Consistency(
-            observation=float(np.mean(after[here] * scaled)),
-            background=float(np.mean((before[here] - after[here]) * scaled)),
+        chosen = observations.variable == name
+        scaled = before[chosen] / observations.error_std[chosen] ** 2
+        ratios[str(name)] = Consistency(
+            observation=float(np.mean(after[chosen] * scaled)),
+            background=float(np.mean((before[chosen] - after[chosen]) * scaled)),
         )
-    return found
+    return ratios
 
 
 def memory(earlier: np.ndarray, now: np.ndarray, observations: Observations) -> dict[str, float]:
-    """Autocorrelation of the innovations of every observed variable: of d' at one time and d at a later one.
+    """Autocorrelation of the innovations of every observed variable: d' at one time, d at a later time.
 
-    Mean of d' d / R over mean of d² / R: 0 for white ones, above where the cycle takes too little from its
-    observations (λ is too large), below where it takes too much.
+    Mean of d' d / R over mean of d² / R: 0 for white innovations, positive when the cycle draws too little on
+    its observations (λ is too large), negative when it draws too much.
 
     Args:
-        earlier, now: d' and d, [P], of the same network.
-        observations: P of them, of the later time.
+        earlier, now: d' and d, [P], from the same network.
+        observations: [P], of the later time.
     """
-    found = {}
+    correlations = {}
     for name in np.unique(observations.variable):
-        here = observations.variable == name
-        scaled = now[here] / observations.error_std[here] ** 2
-        found[str(name)] = float((earlier[here] * scaled).mean() / (now[here] * scaled).mean())
-    return found
+        chosen = observations.variable == name
+        scaled = now[chosen] / observations.error_std[chosen] ** 2
+        correlations[str(name)] = float((earlier[chosen] * scaled).mean() / (now[chosen] * scaled).mean())
+    return correlations

@@ -1,45 +1,40 @@
-"""TensorBoard: the arms of a cycle overlaid on one chart per variable, maps, and the HParams tab."""
+"""TensorBoard: charts that overlay the arms of a cycle, maps, and the HParams tab."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import lightning as L
-import matplotlib
+from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from vaevar.assim.cycle.cycle import parts_of
-from vaevar.assim.cycle.module import ArmResult
-from vaevar.data.analysis_times import AnalysisTime
+from vaevar.assim.cycle.callback import CycleCallback
+from vaevar.assim.cycle.module import ArmResult, AssimilationModule
+from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.verification.consistency import departures, desroziers
 from vaevar.verification.hparams import final_scores, hyperparameters, write_hyperparameters
-from vaevar.verification.maps import analysis_maps, error_maps, gather_fields
+from vaevar.verification.maps import analysis_maps, error_maps, gather_fields, rendered
 from vaevar.verification.metrics import rmse
 from vaevar.verification.scores import HEADLINE_CHANNELS, Scores
 
-matplotlib.use("Agg")
 
-
-class Dashboards(L.Callback):
+class Dashboards(CycleCallback):
     """Writes TensorBoard events under ``<run>/<arm>``, so that arms share charts.
 
-    Charts: ``rmse_over_std/``, ``analysis_rmse/`` and ``background_rmse/`` by channel,
-    ``minimisation/`` (J_b, J_o, 2J/p ...), and by variable ``consistency/``, the Desroziers ratio
-    of R, 1 where B and R are consistent, and ``consistency_background/``, the background error
-    variance over R that the departures imply. Under ``<run>`` itself stand the error maps of all
-    arms side by side. The HParams tab has the arms' settings and, when
-    :class:`vaevar.verification.scores.Scores` runs too, their summary, both under ``<run>/<arm>/final``.
+    By channel: ``rmse_over_std/``, ``analysis_rmse/`` and ``background_rmse/``. By variable:
+    ``consistency/``, the Desroziers ratio of R (1 when B and R are consistent), and
+    ``consistency_background/``, the background error variance over R that the departures imply. By analysis:
+    ``minimisation/`` (J_b, J_o, 2J/p, ...). The error maps of all arms side by side are under ``<run>``. The
+    HParams tab has the settings of the arms and, when :class:`vaevar.verification.scores.Scores` runs too,
+    their summary, both under ``<run>/<arm>/final``.
 
     Args:
-        channels: RMSE charts for these, beside the mean over channels of RMSE over climatological
-            std.
-        maps: channels mapped (truth, background error, increment, analysis error of each arm, and
-            the analysis errors of all arms).
-        maps_every: analyses between maps; 0 for none.
+        channels: have an RMSE chart, beside the mean over channels of RMSE / climatological std.
+        maps: channels with maps (truth, background error, increment and analysis error of each arm, and the
+            analysis errors of all arms).
+        maps_every: analyses between maps; 0: no maps.
 
     Raises:
-        UserError: for a negative interval.
+        UserError: when ``maps_every`` is negative; at the start of a run, for channels the state lacks.
     """
 
     def __init__(
@@ -56,33 +51,27 @@ class Dashboards(L.Callback):
         self._writers: dict[str, SummaryWriter] = {}
         self._shared: SummaryWriter | None = None
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module, data = parts_of(trainer, pl_module)
+    def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         unknown = [name for name in (*self.channels, *self.maps) if not data.spec.has(name)]
         if unknown:
             raise UserError(f"Dashboards: the state has no channels {', '.join(unknown)}")
         for name in module.local_arms():
-            # A resumed run goes on where it stopped: later events of the killed one are dropped.
+            # A resumed run replaces the later events of the killed one.
             self._writers[name] = SummaryWriter(
                 str(module.directory / name), purge_step=module.next_index.get(name)
             )
-        if self.maps_every and trainer.is_global_zero:
+        if self.maps_every and module.trainer.is_global_zero:
             self._shared = SummaryWriter(
                 str(module.directory), purge_step=min(module.next_index.values(), default=0)
             )
 
-    def on_predict_batch_end(
+    def after_analysis(
         self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        module: AssimilationModule,
+        data: AnalysisTimes,
+        time: AnalysisTime,
+        results: dict[str, ArmResult],
     ) -> None:
-        module, data = parts_of(trainer, pl_module)
-        time: AnalysisTime = batch
-        results: dict[str, ArmResult] = outputs
         mapped = bool(self.maps_every) and time.index % self.maps_every == 0
         for name, result in results.items():
             writer = self._writers[name]
@@ -98,7 +87,7 @@ class Dashboards(L.Callback):
                 writer.add_scalar(f"minimisation/{key}", number, time.index)
             if mapped:
                 for channel in self.maps:
-                    writer.add_figure(f"maps/{channel}", analysis_maps(channel, time, result), time.index)
+                    _add_figure(writer, f"maps/{channel}", analysis_maps(channel, time, result), time.index)
         if results and len(time.observations):
             self._write_consistency(time, results)
         if mapped:
@@ -115,7 +104,7 @@ class Dashboards(L.Callback):
                 writer.add_scalar(f"consistency_background/{variable}", ratio.background, time.index)
 
     def _write_error_maps(self, arms: list[str], time: AnalysisTime, results: dict[str, ArmResult]) -> None:
-        # Every rank comes here at the same analyses, those with nothing left to do as well.
+        # A collective operation: every rank calls it at the same analyses, with or without results.
         for channel in self.maps:
             truth = time.truth.channel(channel)
             fields = gather_fields(
@@ -126,12 +115,13 @@ class Dashboards(L.Callback):
             )
             errors = {name: fields[name] for name in arms if name in fields}
             if self._shared is not None and errors:
-                self._shared.add_figure(f"errors/{channel}", error_maps(channel, time, errors), time.index)
+                figure = error_maps(channel, time, errors)
+                _add_figure(self._shared, f"errors/{channel}", figure, time.index)
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module, data = parts_of(trainer, pl_module)
+    def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         settings = hyperparameters(module.directory / "config.yaml", list(module.arms))
-        scorers = [callback for callback in trainer.callbacks if isinstance(callback, Scores)]  # type: ignore[attr-defined]
+        callbacks: list[L.Callback] = module.trainer.callbacks  # type: ignore[attr-defined]
+        scorers = [callback for callback in callbacks if isinstance(callback, Scores)]
         scores = (
             final_scores(scorers[0].table(module.directory, list(self._writers), data)) if scorers else {}
         )
@@ -144,3 +134,7 @@ class Dashboards(L.Callback):
         if self._shared is not None:
             self._shared.close()
             self._shared = None
+
+
+def _add_figure(writer: SummaryWriter, name: str, figure: Figure, step: int) -> None:
+    writer.add_image(name, rendered(figure), step, dataformats="HWC")

@@ -1,22 +1,18 @@
 """Forecasts from an arm's own analyses: what an analysis is worth days later.
 
-A forecaster can forgive noise in an analysis, or amplify what is out of balance; its RMSE some days
-on is the second half of a method's score (Xiao et al., ICLR 2025, and Huang et al., DiffDA, 2024,
-both judge analyses by them).
+A forecaster can damp noise in an analysis, or amplify imbalance. So the RMSE of forecasts is the second half
+of a method's score (as in Xiao et al., ICLR 2025, and Huang et al., DiffDA, 2024).
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import lightning as L
 import pandas as pd
 import torch
 from torch import Tensor
 
-from vaevar.assim.cycle.cycle import parts_of
-from vaevar.assim.cycle.module import ArmResult
-from vaevar.data.analysis_times import HOUR, AnalysisTime
+from vaevar.assim.cycle.callback import CycleCallback
+from vaevar.assim.cycle.module import ArmResult, AssimilationModule
+from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
 from vaevar.data.weather.store import WeatherStore
 from vaevar.errors import UserError
 from vaevar.forecast import rollout
@@ -26,20 +22,21 @@ from vaevar.verification.tables import append_rows, gather_rows, time_text
 FORECAST_COLUMNS = ["time", "arm", "lead_hours", "channel", "rmse", "bias"]
 
 
-class Forecasts(L.Callback):
+class Forecasts(CycleCallback):
     """Writes ``<run>/forecasts.csv``: scores of forecasts from every ``every``-th analysis.
 
-    A forecast starts from the arm's last ``forecaster.history`` analyses, as the cycle's own
-    backgrounds do; ``time`` in the file is that of the analysis. The source is prepared as far as the
-    longest forecast reaches. Each arm keeps its own ``<run>/<arm>/forecasts.csv``, as in
+    Like the cycle's backgrounds, a forecast starts from the arm's last ``forecaster.history`` analyses;
+    ``time`` in the file is the time of the analysis. The source is prepared up to the end of the longest
+    forecast. Each arm has its own ``<run>/<arm>/forecasts.csv``, as in
     :class:`vaevar.verification.scores.Scores`, so that a resumed run ends with the same file.
 
     Args:
-        every: analyses between forecasts; the first one starts from analysis 0.
-        lead_hours: leads that are scored; default 24, 72 and 120.
+        every: analyses between forecasts; the first forecast starts from analysis 0.
+        lead_hours: leads to score; default 24, 72 and 120.
 
     Raises:
-        UserError: for an interval or a lead that is not positive.
+        UserError: for an interval or a lead that is not positive; at the start of a run, for a lead that is
+            not a multiple of the cycle's step; at its end, when an arm was cycled without this callback.
     """
 
     def __init__(self, every: int = 8, lead_hours: list[int] | None = None) -> None:
@@ -50,43 +47,29 @@ class Forecasts(L.Callback):
         self._earlier: dict[str, Tensor] = {}
         self._truth: WeatherStore
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        _, data = parts_of(trainer, pl_module)
+    def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         uneven = [lead for lead in self.lead_hours if lead % data.step_hours]
         if uneven:
             raise UserError(
-                f"Forecasts: lead_hours {uneven} are no multiples of the cycle's step, {data.step_hours} h"
+                f"Forecasts: lead_hours {uneven} are not multiples of the cycle's step, {data.step_hours} h"
             )
         last = data.times[:: self.every][-1]
         data.source.prepare(data.start, last + self.lead_hours[-1] * HOUR)
-        # The data's own store was opened before there was truth so far ahead.
+        # The data's own store was opened before the truth reached so far.
         self._truth = data.source.open(data.spec)
 
-    # The analyses before the current one are taken here, where no callback has moved on to the next
-    # background yet: in on_predict_batch_end it would matter who comes first, this or Cycle.
-    def on_predict_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        module, _ = parts_of(trainer, pl_module)
+    # Take the earlier analyses here: in after_analysis, Cycle may or may not have moved on already, depending
+    # on the order of the callbacks.
+    def before_analysis(self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime) -> None:
         self._earlier = {name: states[:-1] for name, states in module.trajectories.items()}
 
-    def on_predict_batch_end(
+    def after_analysis(
         self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        module: AssimilationModule,
+        data: AnalysisTimes,
+        time: AnalysisTime,
+        results: dict[str, ArmResult],
     ) -> None:
-        module, data = parts_of(trainer, pl_module)
-        time: AnalysisTime = batch
-        results: dict[str, ArmResult] = outputs
         if time.index % self.every:
             return
         for name, result in results.items():
@@ -105,16 +88,15 @@ class Forecasts(L.Callback):
             rows = pd.concat(frames, ignore_index=True)[FORECAST_COLUMNS]
             append_rows(directory / "forecasts.csv", rows, time.time)
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         self._earlier = {}
-        trainer.strategy.barrier()
-        if not trainer.is_global_zero:
+        module.trainer.strategy.barrier()
+        if not module.trainer.is_global_zero:
             return
-        module, _ = parts_of(trainer, pl_module)
-        lacking = [name for name in module.arms if not (module.directory / name / "forecasts.csv").is_file()]
-        if lacking:
+        missing = [name for name in module.arms if not (module.directory / name / "forecasts.csv").is_file()]
+        if missing:
             raise UserError(
-                f"{module.directory}: {', '.join(lacking)} had been cycled without forecasts; add `--restart`"
+                f"{module.directory}: {', '.join(missing)} ran earlier without Forecasts; add `--restart`"
             )
         table = gather_rows(module.directory, list(module.arms), "forecasts.csv")
         table.to_csv(module.directory / "forecasts.csv", index=False)

@@ -1,4 +1,4 @@
-"""What TensorBoard's HParams tab shows of an arm: its settings and its final scores."""
+"""An arm in TensorBoard's HParams tab: its settings and its final scores."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Setting = bool | int | float | str
 
 
 def hyperparameters(config: Path, arms: list[str]) -> dict[str, dict[str, Setting]]:
-    """Settings of each arm and of its observations, by name such as ``control.checkpoint``.
+    """Settings of each arm and its observations, with names such as ``control.checkpoint``.
 
     Args:
-        config: the resolved config in a run directory; a run made without one has no settings to show.
+        config: the resolved config in a run directory; without one there are no settings.
         arms: names in ``model.arms``.
     """
     if not config.is_file():
@@ -29,17 +29,15 @@ def hyperparameters(config: Path, arms: list[str]) -> dict[str, dict[str, Settin
     shared = dict(
         _settings({key: data.get(key) for key in ("network", "errors", "analyses", "start", "seed")})
     )
-    found = {}
-    for name in arms:
-        arm = content["model"]["init_args"]["arms"][name]
-        found[name] = {"arm": name, **dict(_settings(arm)), **{f"data.{key}": v for key, v in shared.items()}}
-    return found
+    shared = {f"data.{key}": value for key, value in shared.items()}
+    settings = content["model"]["init_args"]["arms"]
+    return {name: {"arm": name, **dict(_settings(settings[name])), **shared} for name in arms}
 
 
 def final_scores(table: pd.DataFrame) -> dict[str, dict[str, float]]:
-    """The numbers of :func:`vaevar.verification.scores.summarise` by arm, named as charts are.
+    """The numbers of :func:`vaevar.verification.scores.summarise` by arm, under the names of charts.
 
-    What an arm has no number for is NaN.
+    NaN where an arm has no such number.
     """
     return {
         row["arm"]: {_chart(str(name)): float(value) for name, value in row.items() if name != "arm"}
@@ -50,16 +48,16 @@ def final_scores(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 def write_hyperparameters(
     directory: Path, settings: dict[str, Setting], scores: dict[str, float], step: int
 ) -> None:
-    """A row of TensorBoard's HParams tab, in a run of its own below the arm's.
+    """Write a row of TensorBoard's HParams tab, as a run of its own below the arm's.
 
-    The tab has a column for every setting of every row, as long as no row declares columns itself, and for
-    every chart of the runs that rows are in; so those hold nothing else.
+    The tab has a column for every setting of every row (unless a row declares columns itself) and for every
+    chart in the run of a row. So these runs hold nothing but the final scores.
 
     Args:
         directory: of the row.
         settings: of the arm, from :func:`hyperparameters`.
         scores: of the arm, from :func:`final_scores`.
-        step: at which they stand.
+        step: of the charts.
     """
     _, start, end = hparams(settings, scores)
     with SummaryWriter(str(directory), purge_step=0) as writer:
@@ -78,7 +76,7 @@ def _chart(name: str) -> str:
 
 
 def _settings(value: Any, name: str = "") -> Iterator[tuple[str, Setting]]:
-    """Scalars of a nested config; ``init_args`` leaves no trace in the names, a class its own name."""
+    """Scalars of a nested config by dotted name, without ``init_args``; classes by their short names."""
     if isinstance(value, bool | int | float | str):
         yield name, value
     elif isinstance(value, list):

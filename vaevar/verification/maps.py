@@ -1,39 +1,35 @@
-"""Maps for TensorBoard: one field, and the errors of all arms side by side."""
+"""Maps: one analysis in four panels, and the errors of all arms side by side."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import matplotlib
 import numpy as np
 import torch.distributed
-from matplotlib import pyplot as plt
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vaevar.assim.cycle.module import ArmResult
 from vaevar.data.analysis_times import AnalysisTime
 from vaevar.sphere.grid import Grid
 
-matplotlib.use("Agg")
-
 
 def error_maps(channel: str, time: AnalysisTime, errors: dict[str, np.ndarray]) -> Figure:
-    """Analysis minus truth of every arm on one colour scale, observed columns dotted.
+    """Analysis minus truth of every arm on one colour scale, with observed columns as dots.
 
     Args:
-        channel: name and, through the truth, units.
-        time: of the analyses.
-        errors: [H, W] by arm.
+        channel: name of the field.
+        time: truth and observations of the analyses.
+        errors: [H, W] by arm, physical units.
     """
     grid = time.truth.grid
-    # The scale of a middling arm: the largest error of a free run would leave the others pale.
+    # The scale of the median arm: with that of a free run, the other arms would look pale.
     largest = float(np.median([np.quantile(np.abs(error), 0.998) for error in errors.values()])) or 1.0
     columns = 2 if len(errors) == 4 else min(3, len(errors))
     rows = math.ceil(len(errors) / columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(5 * columns, 2.7 * rows + 0.5), layout="constrained", squeeze=False
-    )
+    figure = Figure(figsize=(5 * columns, 2.7 * rows + 0.5), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     weights = grid.area_weights.numpy()[:, None]
     for axis in axes.flat[len(errors) :]:
         axis.set_axis_off()
@@ -49,12 +45,12 @@ def error_maps(channel: str, time: AnalysisTime, errors: dict[str, np.ndarray]) 
 
 
 def draw_map(axis: Any, values: np.ndarray, grid: Grid, title: str, colours: str, **limits: float) -> None:
-    """One field [H, W] on plain latitude and longitude, with its colour bar."""
+    """Draw a field [H, W] on a latitude × longitude map, with a colour bar."""
     axis.figure.colorbar(draw_field(axis, values, grid, title, colours, **limits), ax=axis, shrink=0.8)
 
 
 def draw_field(axis: Any, values: np.ndarray, grid: Grid, title: str, colours: str, **limits: float) -> Any:
-    """The same without the bar; returns the image that one can be made for."""
+    """The same without a colour bar; returns the image to make one for."""
     image = axis.pcolormesh(grid.longitude, grid.latitude, values, cmap=colours, shading="nearest", **limits)
     axis.set_title(title)
     axis.set_xlim(0, 360)
@@ -62,8 +58,18 @@ def draw_field(axis: Any, values: np.ndarray, grid: Grid, title: str, colours: s
     return image
 
 
+def rendered(figure: Figure) -> np.ndarray:
+    """A figure as an image, [H, W, 3] uint8.
+
+    TensorBoard's own ``add_figure`` imports pyplot, which would choose a backend for the whole process.
+    """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
+
+
 def gather_fields(fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The fields of the arms of all ranks; each rank must ask, as this is a collective operation."""
+    """The fields of the arms of all ranks: a collective operation, which every rank must call."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return fields
     parts: list[Any] = [None] * torch.distributed.get_world_size()
@@ -72,7 +78,7 @@ def gather_fields(fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def analysis_maps(channel: str, time: AnalysisTime, result: ArmResult) -> Figure:
-    """Truth, background error, increment and analysis error of one channel, observed columns dotted."""
+    """Truth, background error, increment (with observed columns dotted) and analysis error of a channel."""
     fields = {
         "truth": time.truth.channel(channel),
         "background − truth": result.background.channel(channel) - time.truth.channel(channel),
@@ -80,7 +86,8 @@ def analysis_maps(channel: str, time: AnalysisTime, result: ArmResult) -> Figure
         "analysis − truth": result.analysis.state.channel(channel) - time.truth.channel(channel),
     }
     largest = float(fields["background − truth"].abs().max()) or 1.0
-    figure, axes = plt.subplots(2, 2, figsize=(12, 6.5), layout="constrained")
+    figure = Figure(figsize=(12, 6.5), layout="constrained")
+    axes = figure.subplots(2, 2)
     for axis, (title, field) in zip(axes.flat, fields.items(), strict=True):
         values = field.cpu().numpy()
         limits = {} if title == "truth" else {"vmin": -largest, "vmax": largest}

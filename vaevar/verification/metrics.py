@@ -1,4 +1,4 @@
-"""Scores against the truth: area-weighted, by channel, as WeatherBench 2 defines them."""
+"""Area-weighted scores by channel, as defined by WeatherBench 2."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def bias(error: Tensor, grid: Grid) -> Tensor:
 
 
 class RootMeanSquare(Metric):
-    """RMSE over many times: the square root is taken after the mean over time.
+    """RMSE over several times: the square root of the mean over time of the mean square.
 
     Args:
         channels: C.

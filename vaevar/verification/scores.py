@@ -1,24 +1,23 @@
-"""Scores of a run: a CSV of every time, arm and channel, and a summary with a row per arm."""
+"""Scores of a run: a CSV file by time, arm and channel, and a summary with a row per arm."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-import lightning as L
 import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vaevar.assim.cycle.cycle import parts_of
-from vaevar.assim.cycle.module import ArmResult
+from vaevar.assim.cycle.callback import CycleCallback
+from vaevar.assim.cycle.module import ArmResult, AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.state import State, StateSpec
 from vaevar.verification.metrics import bias, rmse
-from vaevar.verification.tables import _cell, append_rows, gather_rows, time_text, to_markdown
+from vaevar.verification.tables import append_rows, cell_text, gather_rows, time_text, to_markdown
 
 SCORE_COLUMNS = ["time", "arm", "channel", "quantity", "rmse", "bias"]
 
@@ -26,15 +25,15 @@ SCORE_COLUMNS = ["time", "arm", "channel", "quantity", "rmse", "bias"]
 HEADLINE_CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
 
 
-class Scores(L.Callback):
+class Scores(CycleCallback):
     """Writes ``<run>/scores.csv`` and ``<run>/summary.md``, and prints the summary.
 
-    Each arm first keeps its own ``<run>/<arm>/scores.csv`` and ``diagnostics.csv`` (J_b, J_o,
-    gradient norm, iterations, 2J/p, seconds), so that ranks and resumed runs do not meet in one
-    file; they are put together at the end.
+    Each arm has its own ``<run>/<arm>/scores.csv`` and ``diagnostics.csv`` (J_b, J_o, gradient norm,
+    iterations, 2J/p, seconds), so that no two ranks write to the same file. The scores are gathered at the
+    end.
 
     Args:
-        skip: analyses at the beginning that the summary leaves out, while the cycle settles.
+        skip: analyses at the beginning, while the cycle settles, that the summary leaves out.
 
     Raises:
         UserError: for a negative ``skip``.
@@ -45,18 +44,13 @@ class Scores(L.Callback):
             raise UserError(f"Scores: skip is {skip}, must not be negative")
         self.skip = skip
 
-    def on_predict_batch_end(
+    def after_analysis(
         self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        module: AssimilationModule,
+        data: AnalysisTimes,
+        time: AnalysisTime,
+        results: dict[str, ArmResult],
     ) -> None:
-        module, data = parts_of(trainer, pl_module)
-        time: AnalysisTime = batch
-        results: dict[str, ArmResult] = outputs
         for name, result in results.items():
             directory = module.directory / name
             directory.mkdir(parents=True, exist_ok=True)
@@ -65,11 +59,10 @@ class Scores(L.Callback):
             diagnostics = pd.DataFrame([{"time": time_text(time.time), **result.analysis.diagnostics}])
             append_rows(directory / "diagnostics.csv", diagnostics, data.times[time.index])
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        trainer.strategy.barrier()
-        if not trainer.is_global_zero:
+    def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
+        module.trainer.strategy.barrier()
+        if not module.trainer.is_global_zero:
             return
-        module, data = parts_of(trainer, pl_module)
         directory = module.directory
         scores = gather_rows(directory, list(module.arms), "scores.csv")
         scores.to_csv(directory / "scores.csv", index=False)
@@ -84,13 +77,19 @@ class Scores(L.Callback):
         _print(table, directory)
 
     def table(self, directory: Path, arms: list[str], data: AnalysisTimes) -> pd.DataFrame:
-        """The summary of some arms of a run, from the files that each keeps; see :func:`summarise`."""
+        """The summary of a run (:func:`summarise`), from the files of its arms.
+
+        Args:
+            directory: of the run.
+            arms: names.
+            data: of the run.
+        """
         scores = gather_rows(directory, arms, "scores.csv")
         diagnostics = {name: pd.read_csv(directory / name / "diagnostics.csv") for name in arms}
         return summarise(scores, diagnostics, data.spec, data.climatological_std, self._skipped(data.times))
 
     def _skipped(self, times: np.ndarray) -> int:
-        # A run too short to settle is summarised whole.
+        # A run that is too short to settle is summarised as a whole.
         return self.skip if self.skip < times.size else 0
 
 
@@ -105,7 +104,13 @@ def score_rows(time: AnalysisTime, arm: str, result: ArmResult) -> pd.DataFrame:
 
 
 def error_rows(values: Tensor, truth: State, labels: dict[str, Any]) -> pd.DataFrame:
-    """A row per channel: ``labels``, and ``rmse`` and ``bias`` of [C, H, W] fields in physical units."""
+    """A row per channel, with ``labels``, ``channel``, ``rmse`` and ``bias``.
+
+    Args:
+        values: [C, H, W], physical units.
+        truth: to compare with.
+        labels: columns with the same value in every row.
+    """
     error = values.double() - truth.values.to(values.device).double()
     return pd.DataFrame(
         {
@@ -120,12 +125,12 @@ def error_rows(values: Tensor, truth: State, labels: dict[str, Any]) -> pd.DataF
 def normalised_series(
     scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec, std: np.ndarray
 ) -> np.ndarray:
-    """Mean over channels of RMSE over climatological std, at each time, [T]."""
+    """Mean over channels of RMSE / climatological std, at each time, [T]."""
     return (_matrix(scores, arm, quantity, spec) / std).mean(1)
 
 
 def time_mean_rmse(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec, skip: int) -> np.ndarray:
-    """RMSE over all analyses after the first ``skip``, its root taken after the mean over time, [C]."""
+    """RMSE over all analyses after the first ``skip``, [C]: the root is taken after the mean over time."""
     return np.sqrt((_matrix(scores, arm, quantity, spec)[skip:] ** 2).mean(0))
 
 
@@ -138,10 +143,17 @@ def summarise(
 ) -> pd.DataFrame:
     """A row per arm over the analyses after the first ``skip``.
 
-    Columns: ``rmse / std`` of analysis and background (mean over channels); ``improved``, the share
-    of analyses better than their background; ``drift``, the slope of the analysis' ``rmse / std`` in
-    per cent of its mean per day; RMSE of the headline channels' analyses; ``2J/p``; ``seconds`` per
-    analysis.
+    Columns: ``rmse / std`` of analysis and background (mean over channels); ``improved``, the fraction of
+    analyses that are better than their background; ``drift %/day``, the slope of the analysis' ``rmse / std``
+    in per cent of its mean per day; the analysis RMSE of the headline channels; and per analysis ``2J/p``,
+    ``iterations`` and ``seconds``.
+
+    Args:
+        scores: rows of ``scores.csv``.
+        diagnostics: rows of ``diagnostics.csv`` by arm.
+        spec: the C channels.
+        std: [C], climatological.
+        skip: number of analyses left out at the beginning.
     """
     rows = []
     for arm in diagnostics:
@@ -162,9 +174,9 @@ def summarise(
             "drift %/day": 100 * slope / analysis.mean(),
         }
         row |= {name: mean["analysis"][spec.index(name)] for name in HEADLINE_CHANNELS if spec.has(name)}
-        made = diagnostics[arm].iloc[skip:]
+        settled = diagnostics[arm].iloc[skip:]
         for label, column in (("2J/p", "chi2"), ("iterations", "iterations"), ("seconds", "seconds")):
-            row[label] = made[column].mean() if column in made else np.nan
+            row[label] = settled[column].mean() if column in settled else np.nan
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -177,10 +189,10 @@ def _matrix(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec) -> n
 
 
 def _print(table: pd.DataFrame, directory: Path) -> None:
-    # Arms as columns: a dozen numbers fit a narrow terminal downwards, not across.
+    # Arms as columns: a dozen numbers fit into a narrow terminal as rows, not as columns.
     shown = Table("", *table["arm"], title=f"{directory.name}: RMSE against the truth")
     for name in table.columns.drop("arm"):
-        shown.add_row(name, *[_cell(value) for value in table[name]])
+        shown.add_row(name, *[cell_text(value) for value in table[name]])
     console = Console()
     console.print(shown)
     console.print(

@@ -1,52 +1,76 @@
-"""Tables of scores: in Markdown, and as CSV files that grow with a run."""
+"""Tables: in Markdown, and as CSV files that grow with a run."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
 
+from vaevar.files import replacing
+
 _LONGEST_ROW = 1000  # bytes
 
 
+def markdown_table(head: Sequence[str], rows: Iterable[Iterable[object]], align: str | None = None) -> str:
+    """A GitHub table.
+
+    Args:
+        head: title of each column.
+        rows: cells, written by :func:`cell_text`.
+        align: ``l`` or ``r`` for each column; default the first left, the others right.
+    """
+    align = align or "l" + "r" * (len(head) - 1)
+    rules = [{"l": "---", "r": "---:"}[side] for side in align]
+    lines = [head, rules, *([cell_text(value) for value in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def to_markdown(table: pd.DataFrame) -> str:
-    """A GitHub table."""
-    lines = ["| " + " | ".join(table.columns) + " |", "| --- |" + " ---: |" * (table.shape[1] - 1)]
-    lines += ["| " + " | ".join(_cell(value) for value in row) + " |" for row in table.to_numpy()]
-    return "\n".join(lines)
+    """A data frame as a GitHub table, without its index."""
+    return markdown_table(list(table.columns), table.to_numpy())
+
+
+def cell_text(value: object) -> str:
+    """Floats to four digits, NaN as a dash, anything else as it is."""
+    if not isinstance(value, float | np.floating):
+        return str(value)
+    return "–" if np.isnan(value) else f"{value:.4g}"
 
 
 def append_rows(path: Path, rows: pd.DataFrame, time: np.datetime64) -> None:
-    """Put the rows of one analysis after those of earlier ones; what a killed run left is replaced.
+    """Append the rows of one analysis to those of earlier ones, replacing what a killed run left.
 
-    The first column of the file is the time.
+    Args:
+        path: a CSV file whose first column is the time; created when it is missing.
+        rows: of the analysis.
+        time: of the analysis.
     """
     header = ",".join(rows.columns)
     with path.open("r+b" if path.is_file() else "w+b") as file:
         file.truncate(_end_of_earlier_rows(file, time_text(time)))
         file.seek(0)
-        found = file.readline().decode().rstrip()
-        if found in ("", header):
+        old_header = file.readline().decode().rstrip()
+        if old_header in ("", header):
             file.seek(0, os.SEEK_END)
-            file.write(rows.to_csv(index=False, header=not found, lineterminator="\n").encode())
+            file.write(rows.to_csv(index=False, header=not old_header, lineterminator="\n").encode())
             return
-    # Diagnostics of an analysis without observations may lack a column.
-    partial = path.with_suffix(".partial")
-    pd.concat([pd.read_csv(path), rows], ignore_index=True).to_csv(partial, index=False)
-    partial.replace(path)
+    # The diagnostics of an analysis without observations may lack a column.
+    with replacing(path) as partial:
+        pd.concat([pd.read_csv(path), rows], ignore_index=True).to_csv(partial, index=False)
 
 
 def _end_of_earlier_rows(file: BinaryIO, time: str) -> int:
-    """Bytes of the whole rows of analyses before ``time``, and of the header."""
+    """Bytes of the header and of the complete rows of analyses before ``time``."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - _LONGEST_ROW))
     last = file.read().splitlines(keepends=True)[-1:]
     if last and last[0].endswith(b"\n") and last[0].split(b",")[0] < time.encode():
         return size
-    # A killed run was resumed: its rows of this analysis, the last of them perhaps cut short, are no more.
+    # A killed run was resumed: drop its rows of this analysis, of which the last may be incomplete.
     file.seek(0)
     end = 0
     for line in file:
@@ -57,17 +81,11 @@ def _end_of_earlier_rows(file: BinaryIO, time: str) -> int:
 
 
 def gather_rows(directory: Path, arms: list[str], name: str) -> pd.DataFrame:
-    """The rows of a file that each arm of a run keeps, in order of time, then of ``arms``."""
+    """The rows of ``<directory>/<arm>/<name>`` of all arms, in order of time, then of ``arms``."""
     parts = [pd.read_csv(directory / arm / name) for arm in arms]
     return pd.concat(parts, ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
 
 
 def time_text(time: np.datetime64) -> str:
-    """As times stand in the files; texts sort as times do."""
+    """A time as written in the files, in seconds; the texts sort like the times."""
     return str(time.astype("datetime64[s]"))
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return "–" if np.isnan(value) else f"{value:.4g}"

@@ -9,12 +9,13 @@ import torch
 from vaevar.assim.interpolation.linear import LinearInterpolation
 from vaevar.assim.interpolation.optimal import OptimalInterpolation, fit_lengths_km
 from vaevar.assim.interpolation.places import group_by_places
+from vaevar.constants import EARTH_RADIUS_KM
 from vaevar.data.observations.errors import ObservationErrors
 from vaevar.data.observations.networks import ColumnNetwork
 from vaevar.data.observations.points import Observations
 from vaevar.data.observations.simulate import simulate
 from vaevar.errors import UserError
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.sphere.interpolation import great_circle_km, grid_vectors, unit_vectors
 from vaevar.sphere.triangulation import barycentric

@@ -1,14 +1,14 @@
-"""Against atmospheres with a closed form: isothermal, and of constant lapse rate."""
+"""Atmospheres with a closed form: isothermal, and with a constant lapse rate."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from vaevar.constants import LAPSE_RATE
 from vaevar.data.weather.sigma_levels import (
-    GAS_CONSTANT,
-    GRAVITY,
-    LAPSE_RATE,
+    SPEEDY_GAS_CONSTANT,
+    SPEEDY_GRAVITY,
     SigmaState,
     mean_sea_level_pressure,
     to_pressure_levels,
@@ -18,7 +18,7 @@ from vaevar.state import PRESSURE_LEVELS
 LEVELS = np.array(PRESSURE_LEVELS)
 SPEEDY = np.array([0.025, 0.095, 0.20, 0.34, 0.51, 0.685, 0.835, 0.95])
 FINE = np.geomspace(0.03, 0.9999, 400)
-ALPHA = GAS_CONSTANT * LAPSE_RATE / GRAVITY
+ALPHA = SPEEDY_GAS_CONSTANT * LAPSE_RATE / SPEEDY_GRAVITY
 
 
 def column(
@@ -30,11 +30,11 @@ def column(
 ) -> SigmaState:
     """T = T_s (p/p_s)^(RΓ/g) and its hydrostatic geopotential, as [1, K, 1] fields."""
     if lapse_rate:
-        t = surface_temperature * sigma ** (GAS_CONSTANT * lapse_rate / GRAVITY)
-        phi = surface_geopotential + GRAVITY / lapse_rate * (surface_temperature - t)
+        t = surface_temperature * sigma ** (SPEEDY_GAS_CONSTANT * lapse_rate / SPEEDY_GRAVITY)
+        phi = surface_geopotential + SPEEDY_GRAVITY / lapse_rate * (surface_temperature - t)
     else:
         t = np.full_like(sigma, surface_temperature)
-        phi = surface_geopotential - GAS_CONSTANT * surface_temperature * np.log(sigma)
+        phi = surface_geopotential - SPEEDY_GAS_CONSTANT * surface_temperature * np.log(sigma)
 
     def field(values: np.ndarray) -> np.ndarray:
         return values[None, :, None]
@@ -61,7 +61,7 @@ def test_an_isothermal_atmosphere_is_recovered_exactly(ground):
     made = to_pressure_levels(state, LEVELS)
     free = LEVELS < 950
     np.testing.assert_allclose(made["t"][0, free, 0], 260.0, rtol=1e-14)
-    expected = ground - GAS_CONSTANT * 260.0 * np.log(LEVELS / 1000)
+    expected = ground - SPEEDY_GAS_CONSTANT * 260.0 * np.log(LEVELS / 1000)
     np.testing.assert_allclose(made["z"][0, free, 0], expected[free], rtol=1e-12)
     assert state.surface_geopotential.item() == pytest.approx(ground, abs=1e-9)
 
@@ -78,7 +78,7 @@ def test_a_constant_lapse_rate_is_recovered():
     state = column(285.0, lapse_rate=LAPSE_RATE, sigma=FINE)
     made = to_pressure_levels(state, LEVELS)
     t = 285.0 * (LEVELS / 1000) ** ALPHA
-    z = GRAVITY / LAPSE_RATE * (285.0 - t)
+    z = SPEEDY_GRAVITY / LAPSE_RATE * (285.0 - t)
     np.testing.assert_allclose(made["t"][0, :, 0], t, atol=1e-3)
     np.testing.assert_allclose(made["z"][0, :, 0], z, atol=0.1)
 
@@ -88,7 +88,7 @@ def test_eight_levels_are_enough_for_a_metre():
     state = column(285.0, lapse_rate=LAPSE_RATE)
     made = to_pressure_levels(state, LEVELS[LEVELS < 950])["z"][0, :, 0]
     levels = LEVELS[LEVELS < 950]
-    exact = GRAVITY / LAPSE_RATE * (285.0 - 285.0 * (levels / 1000) ** ALPHA)
+    exact = SPEEDY_GRAVITY / LAPSE_RATE * (285.0 - 285.0 * (levels / 1000) ** ALPHA)
     np.testing.assert_allclose(made[levels >= 200], exact[levels >= 200], atol=20)
     linear = np.interp(np.log(levels / 1000), np.log(SPEEDY), state.geopotential[0, :, 0])
     assert np.abs(linear - exact).max() > 300
@@ -101,10 +101,10 @@ def test_temperature_and_geopotential_are_hydrostatic_together():
     ln_p = np.linspace(np.log(360), np.log(500), 41)
     made = to_pressure_levels(state, np.exp(ln_p))
     slope = np.gradient(made["z"][0, :, 0], ln_p)[1:-1]
-    difference = slope + GAS_CONSTANT * made["t"][0, 1:-1, 0]
+    difference = slope + SPEEDY_GAS_CONSTANT * made["t"][0, 1:-1, 0]
     # What is left is one constant in the layer: its thickness is the model's own.
-    assert np.ptp(difference) < 1e-3 * GAS_CONSTANT * 285
-    assert np.abs(difference).max() < 0.01 * GAS_CONSTANT * 285
+    assert np.ptp(difference) < 1e-3 * SPEEDY_GAS_CONSTANT * 285
+    assert np.abs(difference).max() < 0.01 * SPEEDY_GAS_CONSTANT * 285
 
 
 @pytest.mark.parametrize("name", ["z", "q", "u", "v", "t"])
@@ -174,21 +174,21 @@ def test_below_the_ground_by_hand():
 def test_a_high_plateau_uses_298_kelvin_at_sea_level():
     # 4000 m, T_s = 285: the standard rate would give 311 K at sea level; γ = (298 − 285)/4000.
     sigma = np.array([0.05, 0.5, 1 - 1e-12])
-    state = column(285.0, 0.62e5, 4000 * GRAVITY, lapse_rate=LAPSE_RATE, sigma=sigma)
-    ay = GAS_CONSTANT * (13.0 / 4000) / GRAVITY * np.log(1000 / 620)
+    state = column(285.0, 0.62e5, 4000 * SPEEDY_GRAVITY, lapse_rate=LAPSE_RATE, sigma=sigma)
+    ay = SPEEDY_GAS_CONSTANT * (13.0 / 4000) / SPEEDY_GRAVITY * np.log(1000 / 620)
     made = to_pressure_levels(state, np.array([1000]))["t"].item()
     assert made == pytest.approx(285 * (1 + ay + ay**2 / 2 + ay**3 / 6), abs=1e-3)
     # On ground of 2250 m the two rates are mixed in halves: sea level at (299.625 + 298)/2.
-    state = column(285.0, 0.77e5, 2250 * GRAVITY, lapse_rate=LAPSE_RATE, sigma=sigma)
+    state = column(285.0, 0.77e5, 2250 * SPEEDY_GRAVITY, lapse_rate=LAPSE_RATE, sigma=sigma)
     gamma = ((285 + 0.0065 * 2250 + 298.0) / 2 - 285) / 2250
-    ay = GAS_CONSTANT * gamma / GRAVITY * np.log(1000 / 770)
+    ay = SPEEDY_GAS_CONSTANT * gamma / SPEEDY_GRAVITY * np.log(1000 / 770)
     made = to_pressure_levels(state, np.array([1000]))["t"].item()
     assert made == pytest.approx(285 * (1 + ay + ay**2 / 2 + ay**3 / 6), abs=1e-3)
 
 
 def test_ground_hotter_than_the_cap_stays_isothermal_below():
     sigma = np.array([0.05, 0.5, 1 - 1e-12])
-    state = column(300.0, 0.62e5, 4000 * GRAVITY, lapse_rate=LAPSE_RATE, sigma=sigma)
+    state = column(300.0, 0.62e5, 4000 * SPEEDY_GRAVITY, lapse_rate=LAPSE_RATE, sigma=sigma)
     assert to_pressure_levels(state, np.array([1000]))["t"].item() == pytest.approx(300.0, abs=1e-6)
 
 
@@ -206,7 +206,7 @@ def test_on_the_sea_it_is_the_surface_pressure(temperature, ground):
 def test_the_standard_atmosphere_on_a_hill_has_1013_hpa():
     # 1500 m of the ICAO standard atmosphere: 278.4 K, 845.56 hPa (R and g of the tables differ a little).
     sigma = np.array([0.05, 0.5, 1 - 1e-12])
-    state = column(278.4, 0.84556e5, 1500 * GRAVITY, lapse_rate=LAPSE_RATE, sigma=sigma)
+    state = column(278.4, 0.84556e5, 1500 * SPEEDY_GRAVITY, lapse_rate=LAPSE_RATE, sigma=sigma)
     assert mean_sea_level_pressure(state).item() == pytest.approx(101_325, abs=60)
     # The closed form of a constant lapse rate, p_s (T_0/T_s)^(1/α), to the order of the series.
     exact = 0.84556e5 * ((278.4 + 9.75) / 278.4) ** (1 / ALPHA)
@@ -214,8 +214,8 @@ def test_the_standard_atmosphere_on_a_hill_has_1013_hpa():
 
 
 def reduced(surface: float, start: float, alpha: float, phi: float, ps: float) -> float:
-    x = alpha * phi / (GAS_CONSTANT * start)
-    return ps * np.exp(phi / (GAS_CONSTANT * start) * (1 - x / 2 + x**2 / 3))
+    x = alpha * phi / (SPEEDY_GAS_CONSTANT * start)
+    return ps * np.exp(phi / (SPEEDY_GAS_CONSTANT * start) * (1 - x / 2 + x**2 / 3))
 
 
 @pytest.mark.parametrize(
@@ -228,10 +228,10 @@ def reduced(surface: float, start: float, alpha: float, phi: float, ps: float) -
     ],
 )
 def test_cold_and_warm_corrections(temperature, start, kind):
-    phi, ps = 1500 * GRAVITY, 0.85e5
+    phi, ps = 1500 * SPEEDY_GRAVITY, 0.85e5
     sigma = np.array([0.05, 0.5, 1 - 1e-12])
     state = column(temperature, ps, phi, lapse_rate=LAPSE_RATE, sigma=sigma)
-    alphas = {"standard": ALPHA, "limited": GAS_CONSTANT * (290.5 - temperature) / phi, "none": 0.0}
+    alphas = {"standard": ALPHA, "limited": SPEEDY_GAS_CONSTANT * (290.5 - temperature) / phi, "none": 0.0}
     expected = reduced(temperature, start, alphas[kind], phi, ps)
     assert mean_sea_level_pressure(state).item() == pytest.approx(expected, rel=1e-6)
     # Geopotential below the ground follows the same corrections: sea level lies where msl says.
@@ -240,7 +240,7 @@ def test_cold_and_warm_corrections(temperature, start, kind):
 
 
 def test_the_corrections_join_smoothly():
-    phi, ps = 800 * GRAVITY, 0.92e5
+    phi, ps = 800 * SPEEDY_GRAVITY, 0.92e5
     sigma = np.array([0.05, 0.5, 1 - 1e-12])
     temperatures = np.arange(248.0, 300.0, 0.05)
     reductions = [

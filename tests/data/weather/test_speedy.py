@@ -1,4 +1,4 @@
-"""The embedded world: its bookkeeping on a toy model, and the model itself once (slow)."""
+"""The embedded world: its bookkeeping with a toy model, and the real model once (slow)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import json
 import shutil
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ TOY = Period(np.datetime64("2022-01-01T00", "h"), 7)
 
 
 class ToyRun:
-    """Each state follows from the one before it alone, which is all that a restart file holds."""
+    """Each state follows from the previous one alone, which is the content of a restart file."""
 
     grid = Grid.gaussian(4)
     started: int = 0
@@ -47,7 +48,8 @@ class ToyRun:
         return np.stack(made)
 
     def save(self, path: Path) -> None:
-        speedy._write_atomically(path, gzip.compress(json.dumps(self.state).encode()))
+        with speedy.replacing(path) as partial:
+            partial.write_bytes(gzip.compress(json.dumps(self.state).encode()))
 
 
 def expected(count: int) -> np.ndarray:
@@ -61,7 +63,7 @@ def expected(count: int) -> np.ndarray:
 
 @pytest.fixture
 def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], SpeedyWorld]:
-    """A factory of worlds as fresh processes see them: 7 states, in chunks of 3."""
+    """Makes worlds as a new process would see them: 7 states, in chunks of 3."""
     monkeypatch.setattr(speedy, "NatureRun", ToyRun)
     monkeypatch.setattr(speedy, "CHUNK", 3)
     monkeypatch.setitem(PERIODS, "test", TOY)
@@ -148,11 +150,11 @@ def test_progress_is_shown(toy, capsys):
 
 
 class Killed(BaseException):
-    """As if the process had ended here."""
+    """The process ends here."""
 
 
 class Executioner:
-    """Kills at the n-th moment before or after something is written, or in the middle of it."""
+    """Kills at the n-th moment before, during or after a write."""
 
     def __init__(self, moment: int) -> None:
         self.moment, self.passed = moment, 0
@@ -171,6 +173,19 @@ class Executioner:
 
         return watched
 
+    def watch_replacing(
+        self, replacing: Callable[[Path], AbstractContextManager[Path]]
+    ) -> Callable[[Path], AbstractContextManager[Path]]:
+        @contextmanager
+        def watched(path: Path) -> Iterator[Path]:
+            self.pass_by()
+            with replacing(path) as partial:
+                yield partial
+                self.pass_by()  # written, but not yet in its place
+            self.pass_by()
+
+        return watched
+
     def watch_write(self, write_states: Callable[..., None]) -> Callable[..., None]:
         def watched(path: Path, start: int, values: np.ndarray, spec: StateSpec) -> None:
             self.pass_by()
@@ -186,11 +201,11 @@ class Executioner:
 
 
 def run_until_killed(world: SpeedyWorld, moment: int) -> bool:
-    """Generate everything; whether it ended before the moment of its death."""
+    """Generate everything; True when it finished before the kill."""
     executioner = Executioner(moment)
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("create_store", "_write_atomically"):
-            patch.setattr(speedy, name, executioner.watch(getattr(speedy, name)))
+        patch.setattr(speedy, "create_store", executioner.watch(speedy.create_store))
+        patch.setattr(speedy, "replacing", executioner.watch_replacing(speedy.replacing))
         patch.setattr(speedy, "write_states", executioner.watch_write(speedy.write_states))
         removal = executioner.watch(SpeedyWorld._remove_restarts_but)
         patch.setattr(SpeedyWorld, "_remove_restarts_but", removal)
@@ -221,7 +236,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_world(toy, tmp_path):
         assert leftovers <= {"speedy_test.3.msgpack.gz"}
         if ended:
             break
-    assert moment == 20  # every moment of two chunks has been tried
+    assert moment == 24  # every moment of two chunks has been tried
 
 
 def test_a_store_that_is_gone_is_made_anew(toy):

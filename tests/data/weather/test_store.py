@@ -1,4 +1,4 @@
-"""One world in every layout of WeatherBench 2, and what happens to stores that are wrong."""
+"""The same world in every WeatherBench 2 layout, and the errors for wrong stores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CENTRES = {"msl": 101_000.0, "t2m": 280.0, "z": 50_000.0, "t": 250.0}
 
 
 def truth() -> np.ndarray:
-    """[T, C, H, W]: every number its own, in range."""
+    """[T, C, H, W]: all numbers different, and in range."""
     count = TIMES.size * len(SPEC) * GRID.shape[0] * GRID.shape[1]
     pattern = np.arange(count, dtype=np.float32).reshape(TIMES.size, len(SPEC), *GRID.shape) / 16
     centres = np.array(
@@ -39,7 +39,7 @@ def truth() -> np.ndarray:
 
 
 def dataset(level_dtype: str = "int64") -> xr.Dataset:
-    """The world as the ERA5 store of WeatherBench 2 has it."""
+    """The world in the layout of WeatherBench 2's ERA5."""
     values, data = truth(), {}
     for name in (*SPEC.surface, *SPEC.upper):
         fields = values[:, SPEC.variable_slice(name)]
@@ -120,7 +120,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def message_of(call: Callable[[], object], path: Path) -> str:
-    """The message of the UserError: one line, that begins with the path."""
+    """The message of the UserError: one line that begins with the path."""
     with pytest.raises(UserError) as caught:
         call()
     text = str(caught.value)

@@ -1,4 +1,4 @@
-"""The response to one observation, against B written down."""
+"""The response to one observation, compared with an explicit B."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def batch(departure: float, error_std: float = 100.0, shift: float = 0.0, day: i
 
 
 def test_a_linear_arm_answers_with_a_column_of_the_covariance() -> None:
-    """x_a − x_b = BHᵀ d/(HBHᵀ/λ + R)/λ, and its variance is the one the module reports."""
+    """x_a − x_b = BHᵀ d/(HBHᵀ/λ + R)/λ, and the module reports the variance."""
     root, lambda_, case = matrix(), 2.0, batch(-700.0)
     arm = VariationalAssimilator(
         LinearControl(root, SPEC, GRID), lambda_, iterations=50, tolerance=1e-12, dtype="float64"

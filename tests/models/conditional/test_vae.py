@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -251,6 +252,31 @@ def test_the_control_believes_as_much_of_the_day_as_it_is_told(covariance: Path)
     assert float(((found[1.0] - found[0.0]) / size).abs().max()) > 0.1
     with pytest.raises(UserError, match="strength is -1"):
         ConditionalControl(vae, -1.0)
+
+
+def test_coverage_maps_are_those_of_the_samples(covariance: Path) -> None:
+    vae = model(covariance, coverage_maps=3)
+    data = SimpleNamespace(
+        spec=vae.spec, grid=vae.grid, background_mean=torch.zeros(len(SPEC)),
+        background_std=torch.ones(len(SPEC)), coverage_maps=MAPS,
+    )  # fmt: skip
+    vae._trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
+    with pytest.raises(UserError, match=f"samples have {MAPS} coverage maps, but the model expects 3"):
+        vae.setup("fit")
+    background, coverage = day(vae)
+    assert vae.scales(background, coverage[:, :3]).shape[:2] == (2, len(vae.modulation.spans))
+    vae = model(covariance)
+    vae._trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
+    vae.setup("fit")
+
+
+def test_checkpoints_from_before_coverage_maps_was_an_argument(covariance: Path, tmp_path: Path) -> None:
+    path = tmp_path / "vae.ckpt"
+    model(covariance).save_weights(path, {})
+    content = torch.load(path, weights_only=True)
+    del content["hyper_parameters"]["coverage_maps"]
+    torch.save(content, path)
+    assert ConditionalVAE.load(path).hparams["coverage_maps"] == MAPS
 
 
 def test_checkpoints(covariance: Path, tmp_path: Path) -> None:

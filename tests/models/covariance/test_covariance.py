@@ -406,6 +406,6 @@ def test_fit_refuses_what_cannot_work(tmp_path: Path) -> None:
     path = str(tmp_path / "covariance.nc")
     with pytest.raises(UserError, match="set it to 2"):
         trainer(max_epochs=3).fit(CovarianceCalibration(path, lmax=6), datamodule=data)
-    with pytest.raises(UserError, match="no error_std"):
+    with pytest.raises(UserError, match="lacks error_std"):
         trainer().fit(CovarianceCalibration(path, lmax=6), DataLoader(list(data.errors)))  # type: ignore[arg-type]
     assert not Path(path).exists()

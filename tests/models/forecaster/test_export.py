@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from vaevar.errors import UserError
 from vaevar.models.forecaster.export import export
 from vaevar.models.forecaster.fengwu import OnnxForecaster
+from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
-from vaevar.state import Normalizer, StateSpec
+from vaevar.state import StateSpec
 
 SPEC = StateSpec(surface=("t2m",), upper=("t",), levels=(500, 850))
 GRID = Grid.gaussian(4)

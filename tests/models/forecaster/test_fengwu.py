@@ -15,8 +15,9 @@ from onnx import TensorProto, helper
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, rollout
 from vaevar.models.forecaster.fengwu import OnnxForecaster
+from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
-from vaevar.state import Normalizer, StateSpec
+from vaevar.state import StateSpec
 
 SPEC = StateSpec(surface=("t2m", "msl"), upper=("z", "t"), levels=(500, 850))
 ADDED = np.array([0.5, -20.0, 30.0, -10.0, 1.0, 2.0])  # physical units per step
@@ -146,7 +147,7 @@ def test_a_model_whose_output_is_no_state(toy_onnx):
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, str(files.model))
-    with pytest.raises(UserError, match="output has 1 channels, expected 12, and 6 at the least") as caught:
+    with pytest.raises(UserError, match="output has 1 channels, expected 12, and at least 6") as caught:
         OnnxForecaster(*astuple(files), spec=SPEC)
     assert_one_line_naming(caught.value, files.model)
 
@@ -264,6 +265,13 @@ def test_opening_and_running_are_silent(toy_onnx, capfd):
     OnnxForecaster(*astuple(toy_onnx(SPEC, ADDED)), spec=SPEC).step(some_states())
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
+
+
+def test_it_is_a_forecaster_by_inheritance(toy_onnx):
+    """Configs find the subclasses of a protocol by their short names."""
+    assert Forecaster in OnnxForecaster.__mro__
+    forecaster: Forecaster = OnnxForecaster(*astuple(toy_onnx(SPEC, ADDED)), spec=SPEC, step_hours=12)
+    assert (forecaster.history, forecaster.step_hours, forecaster.spec) == (2, 12, SPEC)
 
 
 def test_a_pickled_forecaster_goes_on(toy_onnx):

@@ -18,9 +18,10 @@ from vaevar.models.forecaster.export import export
 from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.training import ForecasterModule
-from vaevar.models.forecaster.training_cycle import CheapCycle
+from vaevar.models.forecaster.training_cycle import TrainingCycle
+from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
-from vaevar.state import Normalizer, StateSpec
+from vaevar.state import StateSpec
 
 SPEC = StateSpec(surface=("t2m",), upper=("z",), levels=(500,))
 GRID = Grid.gaussian(8)
@@ -325,13 +326,13 @@ def test_a_cheap_cycle_needs_lanes_and_single_steps(world, tmp_path):
     with pytest.raises(UserError, match="cycled trains single steps; set rollout_steps to 1"):
         ForecasterModule(**SMALL, cycled=True, rollout_steps=2)
     module = ForecasterModule(**SMALL, cycled=True)
-    with pytest.raises(UserError, match="needs data in lanes; set data's lanes"):
+    with pytest.raises(UserError, match="needs data in lanes; set lanes of the data module"):
         trainer(tmp_path, max_steps=1).fit(module, datamodule=sequences(world))
 
 
 def test_starts_with_errors_count_by_what_they_leave_possible():
     module = ForecasterModule(**SMALL, cycled=True)
-    module._cycle = CheapCycle(GRID, groups=1, clean=0.0)
+    module._cycle = TrainingCycle(GRID, groups=1, clean=0.0)
     batch = torch.randn(2, 3, 2, 8, 16)
     module._cycle.start(batch)
     module._cycle.proceed(batch, batch[:, 1], batch[:, 2] + 1.0)

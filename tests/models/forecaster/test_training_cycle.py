@@ -1,4 +1,4 @@
-"""The cheap cycle that a forecaster is trained in: the correction by hand, and lanes that go on."""
+"""The training cycle of a forecaster: the correction by hand, and lanes that continue."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from vaevar.models.forecaster.training_cycle import CheapCycle, Corrections
+from vaevar.models.forecaster.training_cycle import SuccessiveCorrections, TrainingCycle
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.interpolation import great_circle_km, unit_vectors
 
 GRID = Grid.gaussian(8)
 
 
-def corrections(**arguments) -> Corrections:
+def corrections(**arguments) -> SuccessiveCorrections:
     exact = {"columns": (1, 1), "reach_degrees": (20.0, 20.0), "trust": (0.5, 0.5), "noise": 0.0}
-    return Corrections(GRID, 1, **(exact | arguments))
+    return SuccessiveCorrections(GRID, 1, **(exact | arguments))
 
 
 def test_one_observation_by_hand():
@@ -65,7 +65,7 @@ def windows(start: int, lanes: int) -> torch.Tensor:
 
 def test_lanes_go_on_from_their_own_analyses():
     torch.manual_seed(3)
-    cycle = CheapCycle(GRID, groups=1, clean=0.0)
+    cycle = TrainingCycle(GRID, groups=1, clean=0.0)
     batch = windows(0, 2)
     torch.testing.assert_close(cycle.start(batch), batch)  # nothing came before
     forecast = batch[:, 2] + 5.0
@@ -79,9 +79,9 @@ def test_lanes_go_on_from_their_own_analyses():
     torch.testing.assert_close(states[:, 2], following[:, 2])
 
 
-def after_one_step(clean: float = 0.0) -> CheapCycle:
+def after_one_step(clean: float = 0.0) -> TrainingCycle:
     """The cycle of two lanes whose first forecasts were 5 too large."""
-    cycle = CheapCycle(GRID, groups=1, clean=clean)
+    cycle = TrainingCycle(GRID, groups=1, clean=clean)
     batch = windows(0, 2)
     cycle.start(batch)
     cycle.proceed(batch, batch[:, 1], batch[:, 2] + 5)
@@ -109,7 +109,7 @@ def test_clean_lanes_always_do():
 
 
 def test_groups_take_turns():
-    cycle = CheapCycle(GRID, groups=2, clean=0.0)
+    cycle = TrainingCycle(GRID, groups=2, clean=0.0)
     for start in (0, 100):
         cycle.start(windows(start, 2))
         cycle.proceed(windows(start, 2), windows(start, 2)[:, 1], windows(start, 2)[:, 2] + 5)

@@ -18,9 +18,9 @@ SMALL = {
 }  # fmt: skip
 
 
-def test_a_module_without_slim_checkpoints_is_refused_before_the_fit(tmp_path):
+def test_a_module_that_cannot_save_its_weights_is_refused_before_the_fit(tmp_path):
     callback = ExportWeights(str(tmp_path / "weights.ckpt"))
-    with pytest.raises(UserError, match="a LightningModule has no slim checkpoints"):
+    with pytest.raises(UserError, match="a LightningModule cannot save its weights"):
         callback.setup(SimpleNamespace(), L.LightningModule(), "fit")
 
 
@@ -42,3 +42,31 @@ def test_the_last_state_is_written_where_there_is_no_best_one(tmp_path):
     other = SimpleNamespace(is_global_zero=False)
     ExportWeights(str(tmp_path / "other.ckpt")).on_fit_end(other, vae)
     assert not (tmp_path / "other.ckpt").exists()
+
+
+def test_a_vae_is_finished_with_the_data_module_and_keeps_its_record(tmp_path):
+    torch.manual_seed(0)
+    vae = VAE(**SMALL | {"prior_rank": 2})
+    errors = torch.randn(6, 1, 8, 16)
+    data = SimpleNamespace(training_in_order=lambda: errors.split(3), record={"samples": 6})
+    trainer = SimpleNamespace(
+        is_global_zero=True, checkpoint_callback=None, datamodule=data, callback_metrics={}, current_epoch=1
+    )
+    path = tmp_path / "weights.ckpt"
+    ExportWeights(str(path)).on_fit_end(trainer, vae)
+    assert torch.load(path, weights_only=True)["provenance"]["data"] == {"samples": 6}
+    expected = VAE(**SMALL | {"prior_rank": 2})
+    expected.load_state_dict(vae.state_dict())
+    expected.fit_prior([errors])
+    patterns = VAE.load(path).prior.covariance()
+    assert float(patterns.abs().max()) > 0
+    torch.testing.assert_close(patterns, expected.prior.covariance(), atol=5e-3, rtol=0)  # float16 on disk
+
+
+def test_a_module_is_finished_with_whatever_data_module_there_is(tmp_path):
+    """A VAE without samples in order keeps the prior N(0, I)."""
+    vae = VAE(**SMALL | {"prior_rank": 2})
+    before = {name: value.clone() for name, value in vae.prior.state_dict().items()}
+    vae.finish(SimpleNamespace())
+    for name, value in vae.prior.state_dict().items():
+        assert torch.equal(value, before[name])

@@ -12,8 +12,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from vaevar.models.vae.diagnostics import FieldMoments, SampleDiagnostics, compare
+from vaevar.models.vae.diagnostics import SampleDiagnostics, compare
 from vaevar.models.vae.vae import VAE
+from vaevar.moments import FieldMoments
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.state import StateSpec

@@ -7,42 +7,45 @@ that was killed resumes to the same numbers.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 
+from vaevar.assim.cycle.callback import CycleCallback
 from vaevar.assim.cycle.module import ArmResult, AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.data.observations.coverage import no_coverage, update_coverage
 from vaevar.errors import UserError
+from vaevar.files import replacing
 from vaevar.forecast import rollout
 
 
-class Cycle(L.Callback):
+class Cycle(CycleCallback):
     """Carries every arm from one analysis time to the next.
 
     Args:
         resume: continue from the restart files in the run directory, if there are any. False: start
             again and overwrite them.
-        afresh_every: number of analyses after which every arm starts again from a forecast from the truth,
-            as at the first one. None: never. It records the errors of many short cycles in one run.
+        new_cycle_every: number of analyses after which every arm starts again with a forecast from the
+            truth, as at the first one: many short cycles in one run. None: never.
 
     Raises:
-        UserError: when ``afresh_every`` is not positive.
+        UserError: when ``new_cycle_every`` is not positive.
     """
 
-    def __init__(self, resume: bool = True, afresh_every: int | None = None) -> None:
-        if afresh_every is not None and afresh_every < 1:
-            raise UserError(f"Cycle: afresh_every is {afresh_every}, must be positive")
-        self.resume, self.afresh_every = resume, afresh_every
+    def __init__(self, resume: bool = True, new_cycle_every: int | None = None) -> None:
+        if new_cycle_every is not None and new_cycle_every < 1:
+            raise UserError(f"Cycle: new_cycle_every is {new_cycle_every}, must be positive")
+        self.resume, self.new_cycle_every = resume, new_cycle_every
         self._unsaved: list[str] = []
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module, data = parts_of(trainer, pl_module)
+    def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
+        """Give every arm its first background, or the one at which a killed run stopped.
+
+        Raises:
+            UserError: when forecaster and truth do not belong together, or a restart file is damaged.
+        """
         forecaster = module.forecaster
         if forecaster.spec != data.spec or forecaster.grid != data.store.grid:
             raise UserError(
@@ -82,18 +85,14 @@ class Cycle(L.Callback):
         except Exception as error:  # unpickling raises many kinds; each means "not a restart"
             raise UserError(f"{path}: not a restart file of a cycle ({error}); delete it") from None
 
-    def on_predict_batch_end(
+    def after_analysis(
         self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        module: AssimilationModule,
+        data: AnalysisTimes,
+        time: AnalysisTime,
+        results: dict[str, ArmResult],
     ) -> None:
-        module, data = parts_of(trainer, pl_module)
-        time: AnalysisTime = batch
-        results: dict[str, ArmResult] = outputs
+        """Forecast the next background of every arm."""
         for name, result in results.items():
             analysis = result.analysis.state.values
             past = torch.cat([module.trajectories[name][:-1], analysis[None]])
@@ -105,8 +104,8 @@ class Cycle(L.Callback):
         self._unsaved = list(results)
         following_index = time.index + 1
         if (
-            self.afresh_every
-            and following_index % self.afresh_every == 0
+            self.new_cycle_every
+            and following_index % self.new_cycle_every == 0
             and following_index < len(data.times)
         ):
             first = self._first_trajectory(module, data, following_index)
@@ -116,45 +115,21 @@ class Cycle(L.Callback):
 
     # A restart is written only when every other callback has finished with that analysis. A kill at any
     # moment then loses no score and no state: the analysis is repeated.
-    def on_predict_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        self._save(trainer, pl_module)
+    def before_analysis(self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime) -> None:
+        """Write the restart files of the analysis before."""
+        self._save(module)
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._save(trainer, pl_module)
+    def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
+        """Write the last restart files."""
+        self._save(module)
 
-    def _save(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module, _ = parts_of(trainer, pl_module)
+    def _save(self, module: AssimilationModule) -> None:
         for name in self._unsaved:
-            path = module.directory / name / "restart.pt"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(f".{os.getpid()}.partial")
             content = {
                 "next_index": module.next_index[name],
                 "trajectory": module.trajectories[name].cpu(),
                 "coverage": module.coverage[name].cpu(),
             }
-            torch.save(content, partial)
-            partial.replace(path)
+            with replacing(module.directory / name / "restart.pt") as partial:
+                torch.save(content, partial)
         self._unsaved = []
-
-
-def parts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[AssimilationModule, AnalysisTimes]:
-    """The module and the data of a cycling predict.
-
-    Raises:
-        UserError: when they are of other classes.
-    """
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(pl_module, AssimilationModule) or not isinstance(data, AnalysisTimes):
-        raise UserError(
-            "a cycle needs an AssimilationModule over AnalysisTimes, not "
-            f"{type(pl_module).__name__} over {type(data).__name__}"
-        )
-    return pl_module, data

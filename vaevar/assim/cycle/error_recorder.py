@@ -11,20 +11,18 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
-import lightning as L
 import zarr
 from torch import Tensor
 
-from vaevar.assim.cycle.cycle import parts_of
+from vaevar.assim.cycle.callback import CycleCallback
 from vaevar.assim.cycle.module import ArmResult, AssimilationModule
 from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
 from vaevar.data.samples.layout import SampleWriter, check_format, lay_out
 from vaevar.errors import UserError
 
 
-class CycleErrorRecorder(L.Callback):
+class CycleErrorRecorder(CycleCallback):
     """Writes one arm's backgrounds, truth − background, and where the arm was observed before.
 
     The store is in the format of :mod:`vaevar.data.samples.layout`, at the lead of one step, with
@@ -47,14 +45,13 @@ class CycleErrorRecorder(L.Callback):
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._coverage: Tensor | None = None  # before the current analysis
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         """Lay the store out, or find the one that a killed run left.
 
         Raises:
             UserError: for an unknown arm, nothing to record, a store that is complete, or samples that an
                 earlier run did not record.
         """
-        module, data = parts_of(trainer, pl_module)
         if self.arm not in module.arms:
             raise UserError(f"CycleErrorRecorder: no arm {self.arm!r}; the arms are {', '.join(module.arms)}")
         if self.skip >= len(data.times):
@@ -90,31 +87,18 @@ class CycleErrorRecorder(L.Callback):
         fields = ("error", "background", "coverage")
         lay_out(self._partial, fields, times, [data.step_hours], data.spec, data.store.grid, recipe)
 
-    # Which callback comes first at a batch's end depends on the config, and the cycle's changes the coverage:
-    # it is taken before.
-    def on_predict_batch_start(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        module, _ = parts_of(trainer, pl_module)
+    def before_analysis(self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime) -> None:
+        """Keep the coverage, which ``Cycle`` changes after the analysis."""
         self._coverage = module.coverage.get(self.arm)
 
-    def on_predict_batch_end(
+    def after_analysis(
         self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        module: AssimilationModule,
+        data: AnalysisTimes,
+        time: AnalysisTime,
+        results: dict[str, ArmResult],
     ) -> None:
-        _, data = parts_of(trainer, pl_module)
-        time: AnalysisTime = batch
-        results: dict[str, ArmResult] = outputs
+        """Write one sample."""
         sample = time.index - self.skip
         if self.arm not in results or sample < 0:
             return
@@ -135,8 +119,8 @@ class CycleErrorRecorder(L.Callback):
     def _writer(self, data: AnalysisTimes) -> SampleWriter:
         return SampleWriter(self._partial, data.spec, data.store.grid)
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module, data = parts_of(trainer, pl_module)
+    def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
+        """Complete the store and move it to its place."""
         if self.arm not in module.local_arms():
             return
         writer = self._writer(data)

@@ -68,6 +68,15 @@ class AssimilationModule(L.LightningModule):
         return list(self.arms)[self.global_rank :: self.trainer.world_size]
 
     def on_predict_start(self) -> None:
+        """Callbacks have come first.
+
+        Raises:
+            UserError: when no ``Cycle`` among them has made the first backgrounds, or in inference mode.
+        """
+        if not all(name in self.trajectories for name in self.local_arms()):
+            raise UserError(
+                "no arm has a background: add vaevar.assim.cycle.cycle.Cycle to the callbacks of the trainer"
+            )
         require_gradients()
 
     def predict_step(self, batch: AnalysisTime, batch_idx: int) -> dict[str, ArmResult]:

@@ -1,8 +1,8 @@
-"""A progress bar for cycles: which analysis, how its minimisation goes, how long is left."""
+"""A progress bar for cycles: the analysis, how its minimisation goes, and the time left."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import lightning as L
 from lightning.pytorch.callbacks import ProgressBar
@@ -15,13 +15,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from vaevar.assim.cycle.cycle import parts_of
-from vaevar.assim.cycle.module import ArmResult
+from vaevar.assim.cycle.callback import CycleCallback
+from vaevar.assim.cycle.module import ArmResult, AssimilationModule
 from vaevar.assim.variational import VariationalAssimilator
+from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 
 
-class CycleProgress(ProgressBar):
-    """Shows analyses done, cost and gradient of the current minimisation, and the time left."""
+class CycleProgress(CycleCallback, ProgressBar):
+    """Shows the number of analyses, cost and gradient of the current minimisation, and the time left."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,10 +35,9 @@ class CycleProgress(ProgressBar):
     def enable(self) -> None:
         self._enabled = True
 
-    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not (self._enabled and trainer.is_global_zero):
+    def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
+        if not (self._enabled and module.trainer.is_global_zero):
             return
-        module, data = parts_of(trainer, pl_module)
         self._progress = Progress(
             TextColumn("analyses"),
             BarColumn(),
@@ -54,7 +54,7 @@ class CycleProgress(ProgressBar):
             if isinstance(arm, VariationalAssimilator):
                 arm.on_iteration = self._reporter(name, arm.iterations)
 
-    def _reporter(self, name: str, limit: int) -> Any:
+    def _reporter(self, name: str, limit: int) -> Callable[[int, float, float], None]:
         def report(iteration: int, cost: float, grad_norm: float) -> None:
             if self._progress is not None:
                 text = f"{name} {iteration}/{limit}: J {cost:.4g}, |∇J| {grad_norm:.3g}"
@@ -62,22 +62,19 @@ class CycleProgress(ProgressBar):
 
         return report
 
-    def on_predict_batch_end(
+    def after_analysis(
         self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        module: AssimilationModule,
+        data: AnalysisTimes,
+        time: AnalysisTime,
+        results: dict[str, ArmResult],
     ) -> None:
-        results: dict[str, ArmResult] = outputs
         if self._progress is not None:
-            self._progress.update(self._task, completed=batch.index + 1)
+            self._progress.update(self._task, completed=time.index + 1)
             if not results:
                 self._progress.update(self._task, description="done in an earlier run")
 
-    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         self._stop()
 
     def on_exception(

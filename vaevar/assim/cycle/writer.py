@@ -3,45 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
-import lightning as L
 import numpy as np
-from lightning.pytorch.callbacks import BasePredictionWriter
 
-from vaevar.assim.cycle.cycle import parts_of
-from vaevar.assim.cycle.module import ArmResult
-from vaevar.data.analysis_times import HOUR, AnalysisTime
+from vaevar.assim.cycle.callback import CycleCallback
+from vaevar.assim.cycle.module import ArmResult, AssimilationModule
+from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
 from vaevar.data.weather.writer import create_store, write_states
 
 
-class StateWriter(BasePredictionWriter):
+class StateWriter(CycleCallback):
     """Writes ``<run>/<arm>/background.zarr`` and ``analysis.zarr``.
 
     Both are forecast stores: ``time`` is the initial time and ``prediction_timedelta`` the lead. An
-    analysis is a 0 h forecast; a background starts one step before the time it is valid at.
+    analysis is a 0 h forecast; a background starts one step before its valid time.
+
+    Args:
+        states: which of the two; an empty list writes neither.
     """
 
-    def __init__(self) -> None:
-        super().__init__(write_interval="batch")
-
-    def write_on_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        prediction: Any,
-        batch_indices: Sequence[int] | None,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int,
+    def __init__(
+        self, states: Sequence[Literal["background", "analysis"]] = ("background", "analysis")
     ) -> None:
-        module, data = parts_of(trainer, pl_module)
-        time: AnalysisTime = batch
-        results: dict[str, ArmResult] = prediction
+        self.states = tuple(states)
+
+    def after_analysis(
+        self,
+        module: AssimilationModule,
+        data: AnalysisTimes,
+        time: AnalysisTime,
+        results: dict[str, ArmResult],
+    ) -> None:
         leads = {"background": np.timedelta64(data.step_hours, "h"), "analysis": 0 * HOUR}
         for name, result in results.items():
             states = {"background": result.background, "analysis": result.analysis.state}
-            for kind, state in states.items():
+            for kind in self.states:
+                state = states[kind]
                 path = module.directory / name / f"{kind}.zarr"
                 if time.index == 0 or not path.is_dir():
                     attrs = {

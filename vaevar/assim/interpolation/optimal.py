@@ -27,9 +27,9 @@ from torch import Tensor
 from vaevar.assim.assimilator import Analysis, Assimilator, add_increment
 from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.assim.interpolation.places import Places, group_by_places
+from vaevar.constants import EARTH_RADIUS_KM
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
-from vaevar.sphere.grid import EARTH_RADIUS_KM
 from vaevar.sphere.interpolation import grid_vectors, unit_vectors
 from vaevar.state import State, StateSpec
 

@@ -8,17 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from torch import Tensor
 
+from vaevar.constants import GAS_CONSTANT, SEA_LEVEL_PRESSURE, SEA_LEVEL_TEMPERATURE
 from vaevar.data.observations.points import Points
 from vaevar.errors import UserError
 from vaevar.state import StateSpec
-
-GAS_CONSTANT = 287.05  # dry air, J kg⁻¹ K⁻¹
-
-
-REFERENCE_PRESSURE = 1013.25  # hPa
-
-
-REFERENCE_TEMPERATURE = 288.15  # K
 
 
 @dataclass(frozen=True)
@@ -79,8 +72,8 @@ class ObservationErrors:
 
     def geopotential(self, pressure: np.ndarray) -> np.ndarray:
         """σ_z in m² s⁻² at pressures in hPa (at and below p₀: that of the ground)."""
-        ground = GAS_CONSTANT * REFERENCE_TEMPERATURE * self.pressure / REFERENCE_PRESSURE
-        depth = np.clip(np.log(REFERENCE_PRESSURE / np.asarray(pressure)), 0.0, None)
+        ground = GAS_CONSTANT * SEA_LEVEL_TEMPERATURE * self.pressure / SEA_LEVEL_PRESSURE
+        depth = np.clip(np.log(SEA_LEVEL_PRESSURE / np.asarray(pressure)), 0.0, None)
         thickness = (GAS_CONSTANT * self.temperature) ** 2 * self.layer_depth * depth
         return np.asarray(np.sqrt(ground**2 + thickness))
 

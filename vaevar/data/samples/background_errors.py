@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vaevar.batch_random import generator_of, shared_integers, shared_signs
+from vaevar.data.observations.coverage import MAPS
 from vaevar.data.samples.module import Samples
 from vaevar.data.samples.rollout_errors import RolloutErrors
 from vaevar.errors import UserError
@@ -131,9 +132,11 @@ class BackgroundErrorsWithCoverage(Samples):
 
     Attributes:
         background_mean, background_std: [C], physical units (after ``setup``).
+        coverage_maps: K.
     """
 
     fields = ("background", "error", "coverage")
+    coverage_maps = MAPS
 
     @property
     def background_mean(self) -> Tensor:

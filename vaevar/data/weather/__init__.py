@@ -1,1 +1,1 @@
-"""States of the atmosphere: stores of any WeatherBench 2 layout, and the embedded world."""
+"""States of the atmosphere: stores in any WeatherBench 2 layout, and the embedded world."""

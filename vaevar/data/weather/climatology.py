@@ -1,4 +1,4 @@
-"""The climatological std of each channel: the yardstick of scores and of humidity errors."""
+"""The climatological std of each channel: scores are divided by it, and humidity errors derived from it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from vaevar.state import StateSpec
 
 
 def climatological_std(store: WeatherStore, times: np.ndarray) -> np.ndarray:
-    """Std in time at each point about its own mean, root-mean-square over the sphere, [C] float64.
+    """Std in time about the mean of each grid point, root mean square over the sphere, [C] float64.
 
-    Differences between places (equator and pole) are left out: a forecast that knows the climate
-    of each place but not the weather scores about 1 against this, and a free run about √2.
+    Differences between places do not count: relative to this std, a forecast that knows the climate of each
+    place but not the weather has an RMSE of about 1, and a free run of about √2.
+
+    Args:
+        store: of the truth.
+        times: of the states to use.
     """
     first = store.read(times[:1])[0].astype(np.float64)
     total, square = np.zeros_like(first), np.zeros_like(first)
@@ -34,7 +38,7 @@ def load_climatological_std(path: str | Path, spec: StateSpec) -> np.ndarray:
     """Read the ``.npy`` file that :func:`write` made, [C] float64.
 
     Raises:
-        UserError: when it is missing, unreadable, of another length, or not positive.
+        UserError: when it is missing or unreadable, has another length, or is not positive.
     """
     try:
         std = np.load(path, allow_pickle=False)
@@ -56,7 +60,7 @@ def write(
         source: the truth.
         start: first state.
         end: last state.
-        every: hours between the states that are used.
+        every: hours between the states used.
         path: the ``.npy`` file to write.
     """
     times = six_hourly(start, end)[:: max(1, every // 6)]

@@ -1,8 +1,8 @@
 """The embedded world: a nature run of the SPEEDY general circulation model (through ``jcm``).
 
-T31 with real orography and sea-surface climatology, on its 48 × 96 Gaussian grid, every 6 hours,
-with all 69 channels on FengWu's 13 pressure levels. Three disjoint periods follow a two-month
-spin-up; a committed restart file begins each, so that any of them can be made by itself.
+T31 with real orography and a sea-surface climatology, on its 48 × 96 Gaussian grid, every 6 hours, with all
+69 channels on FengWu's 13 pressure levels. Three disjoint periods follow a two-month spin-up. Each starts
+from a committed restart file, so that it can be generated on its own.
 """
 
 from __future__ import annotations
@@ -23,23 +23,28 @@ import numpy as np
 from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from vaevar.data.weather.sigma_levels import SigmaState, mean_sea_level_pressure, to_pressure_levels
-from vaevar.data.weather.store import WeatherStore
+from vaevar.data.weather.sigma_levels import (
+    SPEEDY_REFERENCE_PRESSURE,
+    SigmaState,
+    mean_sea_level_pressure,
+    to_pressure_levels,
+)
+from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
+from vaevar.files import replacing
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
 SPIN_UP_START = np.datetime64("2019-10-01T00", "h")
 STEP = np.timedelta64(6, "h")
 CHUNK = 20  # states per call of the model: five days
-_REMAKE = "delete that store and it is made anew"
-REFERENCE_PRESSURE = 1.0e5  # Pa; jcm's surface pressure is in units of it
+_REMAKE = "delete that store, and it will be generated again"
 
 
 @dataclass(frozen=True)
 class Period:
-    """A stretch of the nature run: first state, number of 6-hourly states."""
+    """A period of the nature run: its first state, and its number of 6-hourly states."""
 
     start: np.datetime64
     states: int
@@ -56,13 +61,13 @@ PERIODS = {
 }
 
 
-class SpeedyWorld:
-    """One period of the embedded world, generated as far as it is needed and cached.
+class SpeedyWorld(Source):
+    """One period of the embedded world, generated as far as needed and cached.
 
     Args:
         period: ``train``, ``validation`` or ``test``.
-        directory: where stores are cached; default ``$VAEVAR_DATA``, else ``data``.
-        restarts: where the committed restart files lie.
+        directory: of the cached stores; default ``$VAEVAR_DATA``, else ``data``.
+        restarts: directory of the committed restart files.
 
     Raises:
         UserError: for an unknown period.
@@ -87,16 +92,16 @@ class SpeedyWorld:
         return self.directory / f"speedy_{self.period_name}.progress.json"
 
     def _restart_after(self, states: int) -> Path:
-        """The restart from which state number ``states`` comes next."""
+        """The restart file from which state number ``states`` is the next."""
         if states == 0:
             return self.restart
         return self.directory / f"speedy_{self.period_name}.{states}.msgpack.gz"
 
     def prepare(self, start: np.datetime64, end: np.datetime64) -> None:
-        """Generate the nature run as far as ``end``; what is there already is kept.
+        """Generate the nature run up to ``end``; existing states are kept.
 
         Raises:
-            UserError: when the period does not hold these times, or jcm is not installed.
+            UserError: when the times are outside the period, or jcm is not installed.
         """
         times = self.period.times
         if start < times[0] or end > times[-1]:
@@ -112,7 +117,7 @@ class SpeedyWorld:
                 self._generate(needed)
 
     def open(self, spec: StateSpec) -> WeatherStore:
-        """Open what has been generated; states beyond it read as an error that names the time."""
+        """Open what has been generated; reading a later state is an error that names its time."""
         return WeatherStore(self.path, spec)
 
     def _completed(self) -> int:
@@ -127,7 +132,7 @@ class SpeedyWorld:
             task = progress.add_task(f"SPEEDY {self.period_name}: compiling", total=needed, completed=done)
             model = NatureRun(self._restart_after(done))
             if done == 0:
-                # Of a store that is gone: left there, it would call the new one's states written.
+                # Left behind by a deleted store, it would declare the new store's states written.
                 self._progress_file.unlink(missing_ok=True)
                 create_store(self.path, times, spec, NatureRun.grid, {"source": self.description})
             progress.update(task, description=f"SPEEDY {self.period_name}: states")
@@ -135,17 +140,18 @@ class SpeedyWorld:
                 count = min(CHUNK, self.period.states - done)
                 values = model.advance(count)
                 write_states(self.path, done, values, spec)
-                # The progress file alone says how far the run is; a restart is named after the
-                # states before it, so a kill between any two lines here repeats at most one chunk.
+                # The progress file alone says how far the run is, and a restart is named after the number
+                # of states before it: a kill between any two lines here repeats at most one chunk.
                 finished = done + count
                 model.save(self._restart_after(finished))
-                _write_atomically(self._progress_file, json.dumps({"states": finished}).encode())
+                with replacing(self._progress_file) as partial:
+                    partial.write_text(json.dumps({"states": finished}))
                 done = finished
                 self._remove_restarts_but(self._restart_after(done))
                 progress.update(task, completed=done)
 
     def _remove_restarts_but(self, kept: Path) -> None:
-        """The restarts of earlier chunks, and what a killed run left half-written beside them."""
+        """Remove the restarts of earlier chunks, and the partial files of killed runs."""
         for path in self.directory.glob(f"speedy_{self.period_name}.*.msgpack*"):
             if path != kept:
                 path.unlink()
@@ -155,10 +161,10 @@ class NatureRun:
     """The SPEEDY model, continued from a restart file in 6 h steps.
 
     Args:
-        restart: a gzipped jcm checkpoint, or ``None`` to start from rest.
+        restart: a gzipped jcm checkpoint; None: start from rest.
 
     Raises:
-        UserError: when jcm is not installed or the restart file is missing or of another model.
+        UserError: when jcm is not installed, or the restart file is missing or of another model.
     """
 
     grid = Grid.gaussian(48)
@@ -167,7 +173,7 @@ class NatureRun:
         if restart is not None and not restart.is_file():
             raise UserError(
                 f"{restart}: no such restart file; run from the repository's root, or set `restarts`; "
-                f"if it lies beside a store of the embedded world, {_REMAKE}"
+                f"if it is beside a store of the embedded world, {_REMAKE}"
             )
         warnings.filterwarnings("ignore", module="jcm")
         logging.getLogger("jcm").setLevel(logging.ERROR)
@@ -199,7 +205,7 @@ class NatureRun:
         from jcm.checkpoint import load_checkpoint
 
         try:
-            # Not beside the restart: that may lie in an installation nobody may write to.
+            # Not beside the restart, whose directory may be read-only.
             with tempfile.TemporaryDirectory() as directory:
                 unpacked = Path(directory) / "restart.msgpack"
                 unpacked.write_bytes(gzip.decompress(restart.read_bytes()))
@@ -208,20 +214,20 @@ class NatureRun:
             reason = next(iter(str(error).splitlines()), "")
             raise UserError(
                 f"{restart}: not a restart file of this model ({reason}); fetch it again; "
-                f"if it lies beside a store of the embedded world, {_REMAKE}"
+                f"if it is beside a store of the embedded world, {_REMAKE}"
             ) from None
 
     def save(self, path: Path) -> None:
-        """Write a restart file, whole or not at all."""
+        """Write a restart file."""
         from jcm.checkpoint import save_checkpoint
 
-        plain = path.with_suffix(f".{os.getpid()}.tmp")
-        save_checkpoint(self._model, plain)
-        _write_atomically(path, gzip.compress(plain.read_bytes(), 6))
-        plain.unlink()
+        with tempfile.TemporaryDirectory() as directory, replacing(path) as partial:
+            unpacked = Path(directory) / "restart.msgpack"
+            save_checkpoint(self._model, unpacked)
+            partial.write_bytes(gzip.compress(unpacked.read_bytes(), 6))
 
     def advance(self, states: int) -> np.ndarray:
-        """Run on for ``states`` × 6 h and return them, [T, 69, 48, 96] float32.
+        """Run for ``states`` × 6 h and return the states, [T, 69, 48, 96] float32.
 
         Raises:
             RuntimeError: when the model blew up.
@@ -240,7 +246,7 @@ class NatureRun:
             t=field(dynamics.temperature),
             q=field(dynamics.specific_humidity),
             geopotential=field(dynamics.geopotential),
-            surface_pressure=field(dynamics.normalized_surface_pressure) * REFERENCE_PRESSURE,
+            surface_pressure=field(dynamics.normalized_surface_pressure) * SPEEDY_REFERENCE_PRESSURE,
         )
         values = channels_of(sigma_state, field(surface.u0), field(surface.v0), field(surface.t0))
         if not np.isfinite(values).all():
@@ -258,12 +264,19 @@ def channels_of(state: SigmaState, u10: np.ndarray, v10: np.ndarray, t2m: np.nda
 
 
 def make_restarts(directory: str = "weights/speedy") -> Iterator[Path]:
-    """Spin up from rest and write the restart file of each period (about 20 minutes on 2 cores)."""
+    """Spin up from rest and write the restart file of each period (about 20 minutes on 2 cores).
+
+    Args:
+        directory: of the restart files.
+
+    Yields:
+        The path of each file, once it is written.
+    """
     target = Path(directory)
     target.mkdir(parents=True, exist_ok=True)
     model, now = NatureRun(None), SPIN_UP_START
     for name, period in sorted(PERIODS.items(), key=lambda item: item[1].start):
-        # A restart lies one step before the period, so that the period's first state comes out.
+        # One step before the period, so that its first state is the next one.
         while now < period.start - STEP:
             states = min(CHUNK, int((period.start - STEP - now) / STEP))
             model.advance(states)
@@ -271,12 +284,6 @@ def make_restarts(directory: str = "weights/speedy") -> Iterator[Path]:
         path = target / f"{name}.msgpack.gz"
         model.save(path)
         yield path
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + f".{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
 
 
 if __name__ == "__main__":

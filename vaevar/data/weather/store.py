@@ -1,8 +1,8 @@
-"""WeatherBench 2 stores: any layout in, tensors in channel order out, by label.
+"""Reads WeatherBench 2 stores of any layout as arrays in channel order.
 
-Stores differ in latitude direction, dimension order, level order, the longitude that comes first and
-coordinate names (``lat``, ``latitude``); everything here is selected and transposed by label. Forecast stores
-are read at one lead. Stores are written by :mod:`vaevar.data.weather.writer`.
+Stores differ in the direction of latitude, the order of dimensions and levels, the first longitude, and
+coordinate names (``lat``, ``latitude``): everything is selected and transposed by label. A forecast store is
+read at one lead. :mod:`vaevar.data.weather.writer` writes stores.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class WeatherStore:
 
     Args:
         path: a zarr store, local or anything fsspec opens (``gs://...``).
-        spec: the channels wanted, in this order.
-        lead_hours: of a forecast store (with the dimension ``prediction_timedelta``), which lead to read.
+        spec: the channels to read, in this order.
+        lead_hours: the lead to read from a forecast store (one with the dimension ``prediction_timedelta``).
 
     Attributes:
         grid: of the store, north to south and eastward from 0.
-        times: [T] datetime64[ns], at which the states are valid: of forecasts, initial time + lead.
+        times: [T] datetime64[ns], valid times of the states (for forecasts: initial time + lead).
 
     Raises:
-        UserError: when the store is missing, lacks a variable, level or lead, has other units, or a
-            grid that is not latitude × longitude.
+        UserError: when the store is missing, lacks a variable, level or lead, has other units, or is not on
+            a latitude × longitude grid.
     """
 
     def __init__(self, path: str | Path, spec: StateSpec, lead_hours: int | None = None) -> None:
@@ -51,7 +51,7 @@ class WeatherStore:
         latitude = np.asarray(dataset["latitude"].values, dtype=np.float64)
         self._flip = bool(latitude[0] < latitude[-1])
         longitude = _from_0_to_360(dataset["longitude"].values)
-        # How far west the first column of the grid lies from the first of the store.
+        # Columns from the store's first longitude to the grid's, counted westward.
         self._roll = -int(longitude.argmin()) if longitude.size else 0
         try:
             self.grid = Grid(latitude[::-1] if self._flip else latitude, np.roll(longitude, self._roll))
@@ -72,8 +72,8 @@ class WeatherStore:
     def _check(self, dataset: xr.Dataset) -> None:
         for name in ("latitude", "longitude"):
             _check_dimension(dataset, name, self.path)
-        wanted = [VARIABLES[name].long_name for name in (*self.spec.surface, *self.spec.upper)]
-        missing = [name for name in wanted if name not in dataset.data_vars]
+        needed = [VARIABLES[name].long_name for name in (*self.spec.surface, *self.spec.upper)]
+        missing = [name for name in needed if name not in dataset.data_vars]
         if missing:
             raise UserError(
                 f"{self.path}: lacks {', '.join(missing)}; it has {', '.join(map(str, dataset.data_vars))}"
@@ -85,18 +85,18 @@ class WeatherStore:
             if absent:
                 raise UserError(f"{self.path}: lacks the levels {absent} hPa; it has {sorted(levels)}")
         for name in (*self.spec.surface, *self.spec.upper):
-            known = VARIABLES[name]
-            units = str(dataset[known.long_name].attrs.get("units", known.units))
-            if _plain(units) != _plain(known.units):
+            variable = VARIABLES[name]
+            units = str(dataset[variable.long_name].attrs.get("units", variable.units))
+            if _plain(units) != _plain(variable.units):
                 raise UserError(
-                    f"{self.path}: {known.long_name} is in {units!r}, expected {known.units!r}; "
+                    f"{self.path}: {variable.long_name} is in {units!r}, expected {variable.units!r}; "
                     "convert the store to WeatherBench 2 units"
                 )
             expected = {"time", "latitude", "longitude"} | ({"level"} if name in self.spec.upper else set())
-            dims = dataset[known.long_name].dims
+            dims = dataset[variable.long_name].dims
             if set(dims) != expected:
                 raise UserError(
-                    f"{self.path}: {known.long_name} has the dimensions {', '.join(map(str, dims))}; "
+                    f"{self.path}: {variable.long_name} has the dimensions {', '.join(map(str, dims))}; "
                     f"expected {', '.join(sorted(expected))}"
                 )
 
@@ -104,22 +104,22 @@ class WeatherStore:
         """States at these times, [T, C, H, W] float32, physical units, north to south.
 
         Raises:
-            UserError: for a time the store does not hold, or a field that is not finite there.
+            UserError: for a time that the store lacks, or a field with values that are not finite.
         """
-        wanted = np.asarray(times).astype("datetime64[ns]").reshape(-1)
-        missing = [time for time in wanted if time not in self._position]
+        requested = np.asarray(times).astype("datetime64[ns]").reshape(-1)
+        missing = [time for time in requested if time not in self._position]
         if missing:
             raise UserError(
                 f"{self.path}: no state at {missing[0].astype('datetime64[m]')} (and {len(missing) - 1} "
                 f"more); it holds {self.times[0].astype('datetime64[h]')} to "
                 f"{self.times[-1].astype('datetime64[h]')}"
             )
-        positions = _slice_if_run([self._position[time] for time in wanted])
-        out = np.empty((wanted.size, len(self.spec), *self.grid.shape), dtype=np.float32)
+        positions = _slice_if_run([self._position[time] for time in requested])
+        out = np.empty((requested.size, len(self.spec), *self.grid.shape), dtype=np.float32)
         for name, array in self._arrays.items():
             try:
                 values = array.isel(time=positions).values
-            except Exception as error:  # each codec and file system has its own kinds
+            except Exception as error:  # codecs and file systems raise many kinds
                 raise UserError(
                     f"{self.path}: {VARIABLES[name].long_name} cannot be read ({_first_line(error)})"
                 ) from None
@@ -129,7 +129,7 @@ class WeatherStore:
                 values = np.roll(values, self._roll, axis=-1)
             fields = out[:, self.spec.variable_slice(name)]
             fields[:] = values if name in self.spec.upper else values[:, None]
-            self._check_finite(name, fields, wanted)
+            self._check_finite(name, fields, requested)
         return out
 
     def _check_finite(self, name: str, fields: np.ndarray, times: np.ndarray) -> None:
@@ -143,10 +143,10 @@ class WeatherStore:
             )
 
     def state(self, time: np.datetime64) -> State:
-        """One state, checked against the range of each variable.
+        """One state, checked against the plausible range of each variable.
 
         Raises:
-            UserError: as :meth:`read`, and when a field cannot be what its name says.
+            UserError: as for :meth:`read`, and for a field that cannot be what its name says.
         """
         try:
             return State(torch.from_numpy(self.read([time])[0]), self.spec, self.grid)
@@ -155,25 +155,25 @@ class WeatherStore:
 
 
 class Source(Protocol):
-    """Where truth comes from: made or checked by ``prepare``, then opened."""
+    """Where the truth comes from: ``prepare`` generates or checks it, ``open`` opens it."""
 
     @property
     def description(self) -> str:
-        """What the data are, for the attributes of what is computed from them."""
+        """What the data are, for the attributes of results computed from them."""
 
     def prepare(self, start: np.datetime64, end: np.datetime64) -> None:
-        """Make sure that states from ``start`` to ``end`` (inclusive) can be read."""
+        """Make sure that the states from ``start`` to ``end`` (inclusive) can be read."""
 
     def open(self, spec: StateSpec) -> WeatherStore:
-        """Open what is there."""
+        """Open the store for these channels."""
 
 
-class StoreSource:
-    """A store that exists already, such as ERA5 from WeatherBench 2.
+class StoreSource(Source):
+    """An existing store, such as WeatherBench 2's ERA5.
 
     Args:
         path: the zarr store.
-        lead_hours: of a forecast store, the lead that is read; times are then those it is valid at.
+        lead_hours: the lead to read from a forecast store; its times are then valid times.
     """
 
     def __init__(self, path: str, lead_hours: int | None = None) -> None:
@@ -187,7 +187,7 @@ class StoreSource:
         """Check that the store covers the period.
 
         Raises:
-            UserError: when it cannot be opened, ends too early or begins too late, or lacks the lead.
+            UserError: when it cannot be opened, starts too late, ends too early, or lacks the lead.
         """
         times = _open_states(self.path, self.lead_hours)["time"].values
         first, last = times.min().astype("datetime64[h]"), times.max().astype("datetime64[h]")
@@ -202,24 +202,24 @@ def open_zarr(path: str | Path) -> xr.Dataset:
     """Open a zarr store lazily.
 
     Raises:
-        UserError: when there is none, or it cannot be read.
+        UserError: when it is missing or unreadable.
     """
     if "://" not in str(path) and not Path(path).is_dir():
         raise UserError(f"{path}: no such zarr store; check the path in your config")
     try:
         with warnings.catch_warnings():
-            # A store without consolidated metadata only opens more slowly.
+            # A store without consolidated metadata is only slower to open.
             warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
             return xr.open_zarr(path, chunks=None, decode_timedelta=True)
-    except Exception as error:  # zarr and fsspec raise many kinds; each means "not readable"
+    except Exception as error:  # zarr and fsspec raise many kinds; all mean "not readable"
         raise UserError(f"{path}: cannot be opened as a zarr store ({_first_line(error)})") from None
 
 
 def _open_states(path: str | Path, lead_hours: int | None) -> xr.Dataset:
-    """A store under the names used here, at one lead, with the times at which its states are valid.
+    """A store with the coordinate names of this module, at one lead, with valid times.
 
     Raises:
-        UserError: when it cannot be opened, has no times, or has no such lead.
+        UserError: when it cannot be opened, or lacks times or the lead.
     """
     dataset = open_zarr(path)
     dataset = dataset.rename(
@@ -233,7 +233,7 @@ def _open_states(path: str | Path, lead_hours: int | None) -> xr.Dataset:
                 f"{lead_hours} h; leave lead_hours out"
             )
         return dataset.assign_coords(time=times)
-    # One lead may have been picked before the store was written: then it is a coordinate without dimension.
+    # A store written after one lead was selected has a coordinate without a dimension.
     leads = np.atleast_1d(dataset[LEAD].values)
     if LEAD not in dataset.coords or leads.dtype.kind != "m":
         raise UserError(
@@ -244,19 +244,19 @@ def _open_states(path: str | Path, lead_hours: int | None) -> xr.Dataset:
             f"{path}: holds forecasts, of {_leads_text(leads)}; say with lead_hours which to read"
         )
     lead = np.timedelta64(lead_hours, "h").astype("timedelta64[ns]")
-    found = np.flatnonzero(leads.astype("timedelta64[ns]") == lead)
-    if found.size != 1:
+    positions = np.flatnonzero(leads.astype("timedelta64[ns]") == lead)
+    if positions.size != 1:
         raise UserError(
             f"{path}: has no forecasts of {lead_hours} h; it has {_leads_text(leads)}; set lead_hours to one "
             "of them"
         )
     if LEAD in dataset.dims:
-        dataset = dataset.isel({LEAD: int(found[0])})
+        dataset = dataset.isel({LEAD: int(positions[0])})
     return dataset.assign_coords(time=times + lead)
 
 
 def _slice_if_run(positions: list[int]) -> slice | list[int]:
-    """A slice where positions follow one another: read in half the time, with one copy less in memory."""
+    """Consecutive positions as a slice: zarr reads it in half the time, with one copy less in memory."""
     run = positions and positions == list(range(positions[0], positions[0] + len(positions)))
     return slice(positions[0], positions[-1] + 1) if run else positions
 
@@ -271,7 +271,7 @@ def _leads_text(leads: np.ndarray) -> str:
 
 
 def _from_0_to_360(longitude: np.ndarray) -> np.ndarray:
-    """Degrees east, 0 to 360. A hair's breadth west of 0 is 0 that was rounded, not 360."""
+    """Degrees east in [0, 360); slightly less than 0 is 0 that was rounded, not 360."""
     rounding = 1e-3
     return np.clip(np.mod(np.asarray(longitude, dtype=np.float64) + rounding, 360.0) - rounding, 0.0, None)
 
@@ -296,7 +296,7 @@ def _times(dataset: xr.Dataset, path: str) -> np.ndarray:
 
 
 def _plain(units: str) -> str:
-    """The same text for ``m s**-1``, ``m s-1``, ``m s^-1`` and ``m/s``."""
+    """Units in one spelling: the same for ``m s**-1``, ``m s-1``, ``m s^-1`` and ``m/s``."""
     powers = re.sub(r"/\s*([a-zA-Z]+)[*^]*(\d*)", lambda m: f"{m[1]}-{m[2] or 1}", units)
     return powers.replace("**", "").replace("^", "").replace(" ", "").lower()
 

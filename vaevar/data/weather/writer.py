@@ -1,7 +1,7 @@
-"""WeatherBench 2 stores, written: laid out whole, then filled state by state.
+"""Writes WeatherBench 2 stores: first the whole layout, then state by state.
 
-What is written follows the ERA5 store of WeatherBench 2: dims (time, level, latitude, longitude), one time
-per chunk, long names, units and int64 hours.
+The layout is that of WeatherBench 2's ERA5: dimensions (time, level, latitude, longitude), one time per
+chunk, long names, units, and times as int64 hours.
 """
 
 from __future__ import annotations
@@ -29,17 +29,16 @@ def create_store(
     attrs: Mapping[str, str],
     lead: np.timedelta64 | None = None,
 ) -> None:
-    """Lay out an empty WeatherBench 2 store; states are filled in by :func:`write_states`.
+    """Lay out an empty store; :func:`write_states` fills it.
 
-    Long names, units, int64 hours, one time per chunk; unwritten times read as NaN. The layout
-    appears whole or not at all.
+    States that are not written read as NaN. The layout appears whole or not at all.
 
     Args:
-        path: the zarr store; one that is there is replaced.
-        times: [T] datetime64; initial times where a lead is given.
+        path: the zarr store; an existing one is replaced.
+        times: [T] datetime64; initial times when a lead is given.
         spec, grid: of the states.
         attrs: attributes of the dataset.
-        lead: adds the dimension ``prediction_timedelta`` with this one value.
+        lead: adds the dimension ``prediction_timedelta`` with this single value.
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
@@ -58,14 +57,14 @@ def create_store(
     if lead is not None:
         encoding["prediction_timedelta"] = {"units": "hours", "dtype": "int64"}
     for name in (*spec.surface, *spec.upper):
-        known = VARIABLES[name]
+        variable = VARIABLES[name]
         dims = (*outer, *(("level",) if name in spec.upper else ()), "latitude", "longitude")
         shape = tuple(len(coords[dim][1]) for dim in dims)
         lazy = dask.array.empty(shape, chunks=(1, *shape[1:]), dtype=np.float32)
-        data[known.long_name] = xr.DataArray(
-            lazy, dims=dims, attrs={"units": known.units, "short_name": name}
+        data[variable.long_name] = xr.DataArray(
+            lazy, dims=dims, attrs={"units": variable.units, "short_name": name}
         )
-        encoding[known.long_name] = {"chunks": (1, *shape[1:]), "_FillValue": np.float32(np.nan)}
+        encoding[variable.long_name] = {"chunks": (1, *shape[1:]), "_FillValue": np.float32(np.nan)}
     dataset = xr.Dataset(data, coords=coords, attrs=dict(attrs))
     dataset.to_zarr(partial, compute=False, encoding=encoding, consolidated=True, zarr_format=2)
     shutil.rmtree(path, ignore_errors=True)
@@ -73,7 +72,13 @@ def create_store(
 
 
 def write_states(path: str | Path, start: int, values: np.ndarray, spec: StateSpec) -> None:
-    """Fill states [T, C, H, W] into a store made by :func:`create_store`, from position ``start``.
+    """Write consecutive states to a store made by :func:`create_store`.
+
+    Args:
+        path: the zarr store.
+        start: position of the first state along time.
+        values: [T, C, H, W], physical units.
+        spec: the C channels, as in the store.
 
     Raises:
         ValueError: when they reach beyond the store's last time.
@@ -82,7 +87,7 @@ def write_states(path: str | Path, start: int, values: np.ndarray, spec: StateSp
     span = slice(start, start + values.shape[0])
     for name in (*spec.surface, *spec.upper):
         array = cast(zarr.Array, group[VARIABLES[name].long_name])
-        if not 0 <= span.start <= span.stop <= array.shape[0]:  # zarr would drop the rest silently
+        if not 0 <= span.start <= span.stop <= array.shape[0]:  # zarr would drop the rest without an error
             raise ValueError(f"states {span.start} to {span.stop} do not fit the {array.shape[0]} of {path}")
         fields = values[:, spec.variable_slice(name)].astype(np.float32, copy=False)
         array[span] = fields.reshape(values.shape[0], *array.shape[1:])

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 import pandas as pd
-
-from vaevar.experiments.comparison.record import MEAN
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
+
+from vaevar.experiments.comparison.record import MEAN
 
 
 def comparison_figure(table: pd.DataFrame, arms: Sequence[str]) -> Figure:
     """A panel for each kind of network, one line per arm, and a panel of forecast error by lead.
 
-    Error bars are the spread (std) over seeds. The last panel is of the network closest to 250
-    columns, fixed if there is such a one.
+    Error bars are the spread (std) over seeds. The last panel shows the network closest to 250 columns, the
+    fixed one if there are two.
 
     Args:
         table: of :func:`vaevar.experiments.comparison.table.wide`.
@@ -29,9 +25,8 @@ def comparison_figure(table: pd.DataFrame, arms: Sequence[str]) -> Figure:
     """
     networks = sorted(set(table.index.get_level_values("network")))
     sizes = sorted(set(table.index.get_level_values("columns")))
-    figure, axes = plt.subplots(
-        1, len(networks) + 1, figsize=(4.6 * (len(networks) + 1), 4.6), layout="constrained"
-    )
+    figure = Figure(figsize=(4.6 * (len(networks) + 1), 4.6), layout="constrained")
+    axes = figure.subplots(1, len(networks) + 1)
     for axis in axes[1:-1]:
         axis.sharey(axes[0])
     for axis, network in zip(axes[:-1], networks, strict=True):
@@ -54,12 +49,12 @@ def comparison_figure(table: pd.DataFrame, arms: Sequence[str]) -> Figure:
 def _forecasts(axis: Axes, table: pd.DataFrame, arms: Sequence[str]) -> None:
     places = {(network, columns) for network, columns, *_ in table.index}
     network, columns = min(places, key=lambda place: (abs(np.log(place[1] / 250)), place[0]))
-    here = table.xs((network, columns), level=("network", "columns"))
+    errors = table.xs((network, columns), level=("network", "columns"))
     leads = {0: "analysis"}
     for quantity, channel in table:
         if quantity.startswith("forecast_") and channel == MEAN:
             leads[int(quantity.removeprefix("forecast_").removesuffix("h"))] = quantity
-    series = pd.concat({lead: here[name, MEAN] for lead, name in sorted(leads.items())}, names=["lead"])
+    series = pd.concat({lead: errors[name, MEAN] for lead, name in sorted(leads.items())}, names=["lead"])
     for number, arm in enumerate(arms):
         _line(axis, series.dropna().groupby(["arm", "lead"]), number, arm)
     axis.set(

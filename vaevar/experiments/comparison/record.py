@@ -19,6 +19,7 @@ import torch
 
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
+from vaevar.files import replacing
 from vaevar.provenance import fingerprint
 from vaevar.verification.scores import HEADLINE_CHANNELS, Scores, time_mean_rmse
 from vaevar.verification.tables import gather_rows, time_text
@@ -150,13 +151,11 @@ def record(path: Path, case: Case, arm: str, rows: pd.DataFrame, of: str, commit
     """
     labels = {"case": case.name, "network": case.network, "columns": case.columns, "seed": case.seed}
     rows = rows.assign(**labels, arm=arm, fingerprint=of, commit=commit)[RESULT_COLUMNS]
-    path.parent.mkdir(parents=True, exist_ok=True)
     before = read(path)
     if len(before):
         rows = pd.concat([before[before["arm"] != arm], rows], ignore_index=True)
-    partial = path.with_suffix(".partial")
-    rows.sort_values("arm", kind="stable").to_csv(partial, index=False, float_format="%.6g")
-    partial.replace(path)
+    with replacing(path) as partial:
+        rows.sort_values("arm", kind="stable").to_csv(partial, index=False, float_format="%.6g")
 
 
 def read(path: Path) -> pd.DataFrame:

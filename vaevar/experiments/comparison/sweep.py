@@ -160,9 +160,8 @@ def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
                 return
             _say(f"{case.name} {arm}: begins")
             config = case.config(sweep.config, arm)
-            config["trainer"]["logger"]["init_args"] |= {
-                "save_dir": str(sweep.runs), "name": f"{case.name}/{directory.name}", "version": ""
-            }  # fmt: skip
+            config["name"] = directory.name
+            config["trainer"]["logger"]["init_args"] |= {"save_dir": str(directory.parent), "version": ""}
             # Ranks share out arms, and here is only one.
             config["trainer"] |= {"devices": 1, "strategy": "auto"}
             written = Path(f"{directory}.yaml")

@@ -1,1 +1,1 @@
-"""The single-observation experiment."""
+"""The single-observation experiment: what each arm makes of one observation."""

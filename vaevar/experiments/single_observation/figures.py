@@ -1,7 +1,7 @@
-"""Figures of the single-observation experiment: arms in rows, so that they stand side by side.
+"""Figures of the single-observation experiment, with one row per arm.
 
-Every column of a figure has one colour scale, and one scale of arrows, for all arms. Local maps and
-sections are centred on the observation, marked by a cross.
+Each column of a figure has one colour scale and one scale of arrows for all arms. Local maps and sections are
+centred on the observation, which is marked by a cross.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vaevar.constants import EARTH_RADIUS_KM
 from vaevar.experiments.single_observation.data import Place
 from vaevar.experiments.single_observation.scores import Case, nonlinearity, smallest_departure
-from vaevar.sphere.grid import EARTH_RADIUS_KM, Grid
+from vaevar.sphere.grid import Grid
 from vaevar.state import UPPER_VARIABLES, StateSpec
 from vaevar.verification.maps import draw_map
 
@@ -25,9 +26,10 @@ ARROWS = 14  # across a local map
 
 @dataclass(frozen=True)
 class Arrows:
-    """A wind field (u, v), each [H, W], drawn on a scale that the panels of a figure share.
+    """A wind field, drawn on a scale that the panels of a figure share.
 
     Attributes:
+        u, v: [H, W].
         strongest: the wind speed of the longest arrow.
     """
 
@@ -59,13 +61,13 @@ def increment_maps(cases: Sequence[Case], grid: Grid, level: int, radius_km: flo
 def sections(
     cases: Sequence[Case], fields: Mapping[str, np.ndarray], spec: StateSpec, grid: Grid, half_width: float
 ) -> Figure:
-    """A row per arm: pressure by longitude at the observation's latitude, a column per variable.
+    """Pressure × longitude at the observation's latitude: a row per arm, a column per variable.
 
     Args:
         cases: one per arm.
         fields: by arm, [C, W] increments along the latitude (:func:`along_latitude`).
         spec, grid: of the increments.
-        half_width: degrees of longitude to either side.
+        half_width: degrees of longitude on either side.
     """
     shown = [name for name in ("z", "u", "v", "t") if name in spec.upper]
     figure = Figure(figsize=(4.6 * len(shown), 3.6 * len(cases) + 0.6), layout="constrained")
@@ -101,19 +103,19 @@ def sections(
 
 
 def date_maps(cases: Sequence[Case], grid: Grid, level: int, radius_km: float) -> Figure:
-    """Arms by background dates: z with wind arrows, and how far each is from the first date's."""
+    """Arms × background dates: z with wind arrows, and its largest difference from the first date."""
     arms, times = _unique(case.arm for case in cases), _unique(case.time for case in cases)
-    found = {(case.arm, case.time): case for case in cases}
+    by_date = {(case.arm, case.time): case for case in cases}
     figure = Figure(figsize=(4.6 * len(times), 4.0 * len(arms) + 0.6), layout="constrained")
     panels = figure.subplots(len(arms), len(times), squeeze=False)
     limit = largest([case.z for case in cases])
     strongest = largest([case.speed for case in cases])
     for row, arm in enumerate(arms):
-        first = found[arm, times[0]]
+        first = by_date[arm, times[0]]
         for column, time in enumerate(times):
-            case = found[arm, time]
+            case = by_date[arm, time]
             difference = float(np.abs(case.z - first.z).max())
-            title = f"{arm}: {time.astype('datetime64[h]')}, at most {difference:.2g} off the first"
+            title = f"{arm}: {time.astype('datetime64[h]')}, at most {difference:.2g} from the first"
             wind = Arrows(case.u, case.v, strongest)
             local_map(panels[row, column], case.z, grid, case.place, radius_km, limit, title, wind)
     figure.suptitle(f"z{level} increment (m²/s²) by background date: {_title(cases[0], dated=False)}")
@@ -121,10 +123,10 @@ def date_maps(cases: Sequence[Case], grid: Grid, level: int, radius_km: float) -
 
 
 def departure_maps(cases: Sequence[Case], grid: Grid, level: int, radius_km: float) -> Figure:
-    """Arms by departures: z and wind per unit departure, and their profiles along the latitude."""
+    """Arms × departures: z and wind per unit departure, and profiles of z along the latitude."""
     arms = _unique(case.arm for case in cases)
     departures = sorted(_unique(case.departure for case in cases))
-    found = {(case.arm, case.departure): case for case in cases}
+    by_departure = {(case.arm, case.departure): case for case in cases}
     figure = Figure(figsize=(4.4 * (len(departures) + 1), 4.0 * len(arms) + 0.6), layout="constrained")
     panels = figure.subplots(len(arms), len(departures) + 1, squeeze=False)
     limit = largest([case.z / case.departure for case in cases])
@@ -134,7 +136,7 @@ def departure_maps(cases: Sequence[Case], grid: Grid, level: int, radius_km: flo
         base = smallest_departure(list(cases), arm, cases[0].place)
         profile: Axes = panels[row, -1]
         for column, departure in enumerate(departures):
-            case = found[arm, departure]
+            case = by_departure[arm, departure]
             unit = case.z / departure
             number = nonlinearity([(case.z, base.z)], departure, base.departure, grid)
             title = f"{arm}: {departure:+g}, nonlinearity {number:.2g}"
@@ -163,7 +165,7 @@ def local_map(
     title: str,
     wind: Arrows | None = None,
 ) -> None:
-    """One field [H, W] around the observation, with arrows of ``wind``."""
+    """Draw a field [H, W] around the observation, with arrows for ``wind``."""
     order, longitude = centred(grid.longitude, place.longitude)
     half_width, half_height = view(place, radius_km)
     image = axis.pcolormesh(
@@ -190,20 +192,20 @@ def local_map(
 
 
 def view(place: Place, radius_km: float) -> tuple[float, float]:
-    """Half the width and height of a local map, in degrees: a little more than ``radius_km``."""
+    """Half width and half height of a local map in degrees: slightly more than ``radius_km``."""
     half_height = 1.2 * np.degrees(radius_km / EARTH_RADIUS_KM)
     return min(half_height / max(np.cos(np.radians(place.latitude)), 0.1), 180.0), min(half_height, 90.0)
 
 
 def centred(longitude: np.ndarray, middle: float) -> tuple[np.ndarray, np.ndarray]:
-    """The order that puts ``middle`` in the midst, and the longitudes [W], ascending, within ±180° of it."""
+    """Order of columns that centres ``middle``, and their longitudes [W], ascending, within ±180° of it."""
     shifted = (longitude - middle + 180.0) % 360.0 - 180.0 + middle
     order = np.argsort(shifted)
     return order, shifted[order]
 
 
 def along_latitude(values: np.ndarray, grid: Grid, latitude: float) -> np.ndarray:
-    """Linear interpolation to a latitude, [..., H, W] -> [..., W]; beyond the last row, that row."""
+    """Linear interpolation to a latitude, [..., H, W] -> [..., W]; constant beyond the first and last row."""
     south = int(np.clip(np.searchsorted(-grid.latitude, -latitude), 1, grid.shape[0] - 1))
     upper, lower = grid.latitude[south - 1], grid.latitude[south]
     weight = float(np.clip((upper - latitude) / (upper - lower), 0.0, 1.0))
@@ -211,7 +213,7 @@ def along_latitude(values: np.ndarray, grid: Grid, latitude: float) -> np.ndarra
 
 
 def largest(fields: Sequence[np.ndarray]) -> float:
-    """The largest absolute value, or 1 where all is zero: the end of a colour scale."""
+    """The largest absolute value, or 1 when all are zero: the end of a colour scale."""
     return max(float(np.abs(field).max()) for field in fields) or 1.0
 
 

@@ -1,4 +1,4 @@
-"""The callback that turns a single-observation experiment into figures and tables."""
+"""The callback that writes the figures and tables of a single-observation experiment."""
 
 from __future__ import annotations
 
@@ -33,22 +33,23 @@ from vaevar.experiments.single_observation.scores import (
     main_table,
     make_case,
 )
-from vaevar.verification.tables import to_markdown
+from vaevar.verification.tables import cell_text, to_markdown
 
 
 class SingleObservationReport(L.Callback):
     """Writes ``cases.csv``, ``summary.md`` and the PNGs of every place into the run directory.
 
-    ``increment_<place>.png`` (z, u and v around the observation, z on the whole sphere),
-    ``section_<place>.png`` (pressure by longitude), ``dates_<place>.png`` and
-    ``departures_<place>.png``; the same figures go to TensorBoard, and the tables are printed.
+    The PNGs are ``increment_<place>.png`` (z, u and v around the observation, z on the whole sphere),
+    ``section_<place>.png`` (pressure × longitude), ``dates_<place>.png`` and ``departures_<place>.png``. The
+    same figures go to TensorBoard, and the tables are printed.
 
     Args:
         level: hPa, of the maps and of the comparison with the geostrophic wind.
-        radius_km: of that comparison, and of the local maps.
+        radius_km: of the local maps and of that comparison.
 
     Raises:
-        UserError: for a radius that is not positive.
+        UserError: for a radius outside (0, 20000); at the start of a run, when the state lacks z, u or v at
+            ``level``.
     """
 
     def __init__(self, level: int = 500, radius_km: float = 2000.0) -> None:
@@ -83,7 +84,7 @@ class SingleObservationReport(L.Callback):
         responses: dict[str, Response] = outputs
         for arm, response in responses.items():
             self._cases.append(make_case(arm, case, response, self.level, self.radius_km))
-            # Whole increments are large at 0.25°: only a slice of the first one of each place is kept.
+            # Whole increments are large at 0.25°: keep only a section of the first one at each place.
             if (case.place, arm) not in self._sections:
                 increment = response.increment.double().cpu().numpy()
                 self._sections[case.place, arm] = along_latitude(
@@ -110,20 +111,20 @@ class SingleObservationReport(L.Callback):
                 path = self._directory / f"{name}_{place.label}.png"
                 figure.savefig(path, dpi=100)
                 for logger in loggers:
-                    # The picture that is there: drawing it a second time takes as long as the first.
+                    # Reading the file is faster than drawing the figure again.
                     logger.experiment.add_image(f"{name}/{place.label}", imread(path), 0, dataformats="HWC")
 
-    # After every progress bar has gone.
+    # After the progress bars are gone.
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         console = Console()
         for title, table in self._tables.items():
-            # Without lines, to fit a terminal of 80 columns.
+            # Without lines, to fit into 80 columns.
             shown = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
             for name in table.columns:
                 numeric = pd.api.types.is_numeric_dtype(table[name])
                 shown.add_column(name, justify="right" if numeric else "left")
-            for line in to_markdown(table).splitlines()[2:]:
-                shown.add_row(*[cell.strip() for cell in line.strip("|").split("|")])
+            for row in table.to_numpy():
+                shown.add_row(*map(cell_text, row))
             console.print(shown)
         if self._tables:
             console.print(
@@ -134,9 +135,9 @@ class SingleObservationReport(L.Callback):
 
     def _figures(self, place: Place, data: SingleObservations) -> dict[str, Figure]:
         first = self._cases[0]
-        here = [case for case in self._cases if case.place == place]
-        dates = [case for case in here if case.departure == first.departure]
-        departures = [case for case in here if case.time == first.time]
+        cases = [case for case in self._cases if case.place == place]
+        dates = [case for case in cases if case.departure == first.departure]
+        departures = [case for case in cases if case.time == first.time]
         main = [case for case in dates if case.time == first.time]
         slices = {case.arm: self._sections[place, case.arm] for case in main}
         half_width = 1.5 * view(place, self.radius_km)[0]
@@ -153,21 +154,21 @@ class SingleObservationReport(L.Callback):
             "Increments": (
                 f"One observation of {data.observed} (error {data.error_std:g}) that departs by "
                 f"{data.departures[0]:+g} from the background of {data.times[0]}. B/(B+R): the scalar "
-                "optimal analysis, B the variance at the point that the arm's control transform and λ "
-                "imply (of a nonlinear one: for small increments). Correlation: wind increment with the "
-                f"geostrophic wind of the height increment at {self.level} hPa, within "
-                f"{self.radius_km:g} km and more than 5° off the equator; rotation: its sign."
+                "optimal analysis, with the variance B at the point that the arm's control transform and λ "
+                "imply (for a nonlinear transform: for small increments). Correlation: of the wind increment "
+                f"with the geostrophic wind of the height increment at {self.level} hPa, within "
+                f"{self.radius_km:g} km and more than 5° from the equator. Rotation: its sign."
             ),
             "Background date": (
-                f"Largest difference at {self.level} hPa between the increments of {data.times.size} "
-                f"backgrounds ({', '.join(str(time) for time in data.times)}) and the first one's, departure "
-                f"{data.departures[0]:+g}. A decoder that is not conditioned on the background gives the "
-                "same increment on every date, as 3DVar does. Backgrounds are states of the source: "
-                f"{data.source.description}."
+                f"Largest difference at {self.level} hPa between the increments for {data.times.size} "
+                f"backgrounds ({', '.join(str(time) for time in data.times)}) and that for the first one; "
+                f"departure {data.departures[0]:+g}. A decoder that is not conditioned on the background "
+                "gives the same increment on every date, as 3DVar does. Backgrounds are states of the "
+                f"source: {data.source.description}."
             ),
             "Sign and size of the departure": (
-                f"Nonlinearity: ‖D(d)/d − D(d₀)/d₀‖ / ‖D(d₀)/d₀‖ at {self.level} hPa over the sphere, d₀ the "
-                "smallest departure; 0 for a linear method."
+                f"Nonlinearity: ‖D(d)/d − D(d₀)/d₀‖ / ‖D(d₀)/d₀‖ at {self.level} hPa over the sphere, with "
+                "the smallest departure d₀; 0 for a linear method."
             ),
         }
         parts = [f"# {self._directory.name}\n"]
@@ -180,7 +181,7 @@ def data_of(trainer: L.Trainer, pl_module: L.LightningModule) -> SingleObservati
     """The data of a single-observation experiment.
 
     Raises:
-        UserError: when module or data are of other classes.
+        UserError: when the module or the data are of other classes.
     """
     data = trainer.datamodule  # type: ignore[attr-defined]
     if not isinstance(pl_module, SingleObservationModule) or not isinstance(data, SingleObservations):

@@ -1,4 +1,4 @@
-"""Numbers of the single-observation experiment: a row per case and arm, and the tables made of them."""
+"""Numbers of the single-observation experiment: a row per case and arm, and tables of them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from vaevar.experiments.single_observation.geostrophy import geostrophic_wind, n
 from vaevar.experiments.single_observation.module import Response
 from vaevar.sphere.grid import Grid
 
-SAME = 1e-5  # relative difference below which two increments count as one (float32 minimisation)
+EQUAL = 1e-5  # relative difference below which increments count as equal (float32 minimisation)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One arm's answer to one observation, as far as figures and tables need it.
+    """The part of one arm's response to one observation that figures and tables need.
 
     Attributes:
+        arm: its name.
+        time: of the background.
+        place: of the observation.
+        departure: of the observation from the background.
         z, u, v: [H, W] increments on one pressure level, float64, physical units.
         row: the case's line of ``cases.csv`` (:func:`case_row`).
     """
@@ -41,14 +45,14 @@ class Case:
 
 
 def make_case(arm: str, batch: SingleObservation, response: Response, level: int, radius_km: float) -> Case:
-    """Take from a response what is kept of it.
+    """Keep the necessary part of a response.
 
     Args:
         arm: its name.
-        batch: what was observed.
-        response: what the arm made of it.
-        level: of the wind and geopotential, hPa; the state must hold z, u and v there.
-        radius_km: around the observation, within which wind and geostrophic wind are compared.
+        batch: the background and the observation.
+        response: of the arm.
+        level: of wind and geopotential, hPa; the state must have z, u and v at this level.
+        radius_km: within which wind and geostrophic wind are compared.
     """
     spec = batch.background.spec
     z, u, v = (
@@ -67,9 +71,9 @@ def case_row(
 ) -> dict[str, Any]:
     """One line of ``cases.csv``.
 
-    ``increment`` and ``optimal`` are at the observation, in its units, the latter the scalar
-    analysis d · HBHᵀ/(HBHᵀ + R); ``background_std`` is √(HBHᵀ); ``correlation`` is that of the wind
-    increment with the geostrophic wind of the height increment around the observation.
+    ``increment`` and ``optimal`` are at the observation, in its units; ``optimal`` is the scalar analysis
+    d · HBHᵀ/(HBHᵀ + R). ``background_std`` is √(HBHᵀ). ``correlation`` is the correlation of the wind
+    increment with the geostrophic wind of the height increment, around the observation.
     """
     z, u, v = level_fields
     grid, place = batch.background.grid, batch.place
@@ -92,7 +96,7 @@ def case_row(
 
 
 def main_table(cases: list[Case]) -> pd.DataFrame:
-    """A row per arm and place, of the main date and departure (those of the first case)."""
+    """A row per arm and place, for the main date and departure (those of the first case)."""
     chosen = [case for case in cases if (case.time, case.departure) == (cases[0].time, cases[0].departure)]
     rows = []
     for case in by_place(chosen):
@@ -113,26 +117,26 @@ def main_table(cases: list[Case]) -> pd.DataFrame:
 
 
 def date_table(cases: list[Case]) -> pd.DataFrame:
-    """A row per arm and place: how far the increments of other dates are from the first date's."""
+    """A row per arm and place: largest differences of the increments on other dates from the first date."""
     rows = []
     for case in by_place([case for case in cases if case.departure == cases[0].departure]):
         if case.time != cases[0].time:
             continue
-        same = [
-            other
-            for other in cases
-            if (other.arm, other.place, other.departure) == (case.arm, case.place, case.departure)
+        by_date = [
+            candidate
+            for candidate in cases
+            if (candidate.arm, candidate.place, candidate.departure) == (case.arm, case.place, case.departure)
         ]
-        z = max(float(np.abs(other.z - case.z).max()) for other in same)
-        wind = max(float(np.hypot(other.u - case.u, other.v - case.v).max()) for other in same)
+        z = max(float(np.abs(dated.z - case.z).max()) for dated in by_date)
+        wind = max(float(np.hypot(dated.u - case.u, dated.v - case.v).max()) for dated in by_date)
         scales = ((z, float(np.abs(case.z).max())), (wind, float(case.speed.max())))
         relative = max(difference / scale if scale > 0 else difference for difference, scale in scales)
-        depends = "–" if len(same) < 2 else "yes" if relative > SAME else "no"
+        depends = "–" if len(by_date) < 2 else "yes" if relative > EQUAL else "no"
         rows.append(
             {
                 "arm": case.arm,
                 "place": case.place.label,
-                "dates": str(len(same)),
+                "dates": str(len(by_date)),
                 "z difference, m²/s²": z,
                 "wind difference, m/s": wind,
                 "relative": relative,
@@ -143,10 +147,10 @@ def date_table(cases: list[Case]) -> pd.DataFrame:
 
 
 def departure_table(cases: list[Case], grid: Grid) -> pd.DataFrame:
-    """A row per arm, place and departure of the first date: the increment per unit departure.
+    """A row per arm, place and departure on the first date: the increment per unit departure.
 
-    ``nonlinearity`` is ‖D(d)/d − D(d₀)/d₀‖ / ‖D(d₀)/d₀‖ over the sphere, d₀ the smallest departure
-    (the positive one of two); a linear method has 0.
+    ``nonlinearity`` is ‖D(d)/d − D(d₀)/d₀‖ / ‖D(d₀)/d₀‖ over the sphere, with the smallest departure d₀ (of
+    two, the positive one); it is 0 for a linear method.
     """
     rows = []
     for case in by_place([case for case in cases if case.time == cases[0].time]):
@@ -168,8 +172,8 @@ def departure_table(cases: list[Case], grid: Grid) -> pd.DataFrame:
 
 def smallest_departure(cases: list[Case], arm: str, place: Place) -> Case:
     """The case of an arm and place with the smallest departure; of two, the positive one."""
-    same = [case for case in cases if (case.arm, case.place, case.time) == (arm, place, cases[0].time)]
-    return min(same, key=lambda case: (abs(case.departure), case.departure < 0))
+    departures = [case for case in cases if (case.arm, case.place, case.time) == (arm, place, cases[0].time)]
+    return min(departures, key=lambda case: (abs(case.departure), case.departure < 0))
 
 
 def nonlinearity(
@@ -178,12 +182,12 @@ def nonlinearity(
     """‖x/d − x₀/d₀‖ / ‖x₀/d₀‖, area-weighted.
 
     Args:
-        fields: pairs (x, x₀), each [H, W]: one, or the two components of a vector.
+        fields: pairs (x, x₀), each [H, W]: one pair, or one for each component of a vector.
         departure, base_departure: d and d₀.
         grid: of the fields.
 
     Returns:
-        The ratio; NaN where x₀ is zero.
+        The ratio; NaN when x₀ is zero.
     """
     area = grid.area_weights.numpy()[:, None]
     difference = sum(float((area * (x / departure - y / base_departure) ** 2).sum()) for x, y in fields)
@@ -192,7 +196,7 @@ def nonlinearity(
 
 
 def by_place(cases: list[Case]) -> list[Case]:
-    """In the order of places, then arms, then departures, as first met."""
+    """Sorted by place, then by arm, both in the order of first appearance."""
     places = list(dict.fromkeys(case.place for case in cases))
     arms = list(dict.fromkeys(case.arm for case in cases))
     return sorted(cases, key=lambda case: (places.index(case.place), arms.index(case.arm)))

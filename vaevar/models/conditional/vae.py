@@ -1,34 +1,32 @@
-"""The conditional VAE: the background's error given the background, and where it was observed before.
+"""The conditional VAE: the background's error, given the background and where it was observed before.
 
-    p(w) = N(0, I),   δ | w, c  =  D(w; c) + noise,   D(w; c) = S U_p M Σ_b e^{s_b(c)} ⊙ F_b U_v U_h w,
+    p(w) = N(0, I),   δ | w, c  =  D(w; c) + noise,   D(w; c) = S U_p M Σ_b e^{s_b(c)} ⊙ F_b U_v U_h w
 
-c being the background x_b and its coverage (:mod:`vaevar.data.observations.coverage`). It begins as 3DVar's
-U = S U_p M U_v U_h (:mod:`vaevar.models.covariance.transform`), and learns by how much the errors of a day,
-of each
-variable, place and band b of total wavenumbers (F_b), differ in size from the homogeneous and stationary
-ones that U knows.
+The context c is the background x_b and its coverage (:mod:`vaevar.data.observations.coverage`). D starts as
+U = S U_p M U_v U_h of 3DVar (:mod:`vaevar.models.covariance.transform`). It learns how the size of the day's
+errors differs from the homogeneous and stationary errors of U, for each variable, place and band b of total
+wavenumbers (F_b).
 
-D is linear in w, so that the posterior of w is a Gaussian that need not be learned: the encoder of
-Kingma and Welling's VAE (2014) is exact, and the evidence lower bound is the evidence itself. With
-x = (S U_p M)⁻¹ δ, x = Σ_b e^{s_b} ⊙ F_b y and noise of variance σ² in y,
+D is linear in w, so the posterior of w is a Gaussian that need not be learned: the encoder of Kingma and
+Welling's VAE (2014) is exact, and the evidence lower bound is the evidence itself. With x = (S U_p M)⁻¹ δ,
+x = Σ_b e^{s_b} ⊙ F_b y and noise of variance σ² in y,
 
     −log p(δ | c) = Σ_b [ ½ Σ_{l in b} ‖(C_l + τ² I)^{−½} y_l‖² + N_b Σ_i ⟨s_bi⟩ ] + const,
 
-with τ² = σ²/(lmax + 1)², N_b the number of modes of a band and ⟨·⟩ the mean over the sphere: the
-log-determinant of multiplying with e^s within a band is that of its symbol (Szegő's theorem, for s smooth
-beside the band).
+with τ² = σ²/(lmax + 1)², N_b the number of modes of a band and ⟨·⟩ the mean over the sphere. The last term is
+the log-determinant of multiplication by e^s within a band, which is that of its symbol for an s smooth
+compared with the band (Szegő's theorem).
 
-The loss differs from this in two ways. Errors lack the noise σ, which keeps directions of almost no variance
-out of the sum, and (S U_p M)⁻¹ is approximate: so each variable's power at each wavenumber is taken over its
-mean in draws of U itself, and where errors are as 3DVar's B says, s = 0 is best. And bands have weights
-N_b^{−½}, each one's part being a proper score by itself: with equal weights the few modes of the large
-scales, which make most of an error, count for nothing, and come out wrong.
+The loss differs from this in two ways. First, the errors lack the noise σ, which keeps directions of almost
+no variance out of the sum, and (S U_p M)⁻¹ is approximate. So each variable's power at each wavenumber is
+divided by its mean over draws of U itself: where errors follow 3DVar's B, s = 0 is best. Second, the bands
+have weights N_b^{−½}; each band's part is a proper score by itself. With equal weights the few modes of the
+large scales, which make up most of an error, would hardly count and be wrong.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -37,13 +35,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaevar.data.observations.coverage import MAPS
 from vaevar.errors import UserError
 from vaevar.models.conditional.network import ContextNetwork, Modulation
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
-from vaevar.models.training.checkpoint import read_slim, save_slim
-from vaevar.models.training.optimisation import ClippedModule, adamw
+from vaevar.models.training.checkpoint import read_weights, write_weights
+from vaevar.models.training.optimisation import ClippedModule, WarmupCosine, adamw, total_steps
 from vaevar.sphere.harmonics import quadrature_weights
 
 WEIGHTS_FORMAT = "vaevar-conditional-vae-2"
@@ -54,17 +51,18 @@ class ConditionalVAE(ClippedModule):
     """p(truth − background | background, coverage).
 
     Args:
-        covariance: statistics of 3DVar's B, where this begins; on the grid of the samples.
-        widths, depth, maps, dropout: of :class:`vaevar.models.conditional.network.ContextNetwork`.
-        bands: of :class:`vaevar.models.conditional.network.Modulation`.
+        covariance: file of the statistics of 3DVar's B, on the grid of the samples.
+        widths, depth, maps, dropout: as in :class:`vaevar.models.conditional.network.ContextNetwork`.
+        bands: as in :class:`vaevar.models.conditional.network.Modulation`.
         sigma: σ, in units of the standardised variables.
         learning_rate, weight_decay: of AdamW.
-        warmup_steps: optimiser steps of a linear warm-up; a cosine to 0 follows.
+        warmup_steps: optimiser steps of the linear warm-up, which a cosine to 0 follows.
+        coverage_maps: number of coverage maps, K.
 
     Attributes:
         spec, grid: of backgrounds and errors.
-        background_mean, background_std: [C, 1, 1], taken from the data module when fitting begins, and
-            part of every checkpoint, as is the checksum of the statistics.
+        background_mean, background_std: [C, 1, 1], taken from the data module when the fit begins, and
+            stored in every checkpoint, as is the checksum of the statistics.
 
     Raises:
         UserError: for statistics that are missing or damaged, or a setting out of range.
@@ -90,6 +88,7 @@ class ConditionalVAE(ClippedModule):
         learning_rate: float = 1e-3,
         weight_decay: float = 0.05,
         warmup_steps: int = 100,
+        coverage_maps: int = 4,
     ) -> None:
         super().__init__()
         if not (sigma > 0 and learning_rate > 0 and 0 <= dropout < 1 and widths):
@@ -103,7 +102,7 @@ class ConditionalVAE(ClippedModule):
         self.spec, self.grid = statistics.spec, statistics.grid
         count = len(self.spec)
         self.context = ContextNetwork(
-            count + MAPS, self.grid, tuple(widths), depth, maps, min(12, statistics.lmax), dropout
+            count + coverage_maps, self.grid, tuple(widths), depth, maps, min(12, statistics.lmax), dropout
         )
         try:
             self.modulation = Modulation(self.transform.balance.inner, count, widths[0], bands)
@@ -125,11 +124,11 @@ class ConditionalVAE(ClippedModule):
 
     @property
     def latent_shape(self) -> tuple[int, int]:
-        """Shape of w."""
+        """(n, (lmax + 1)²), the shape of w."""
         return self.transform.shape
 
     def scales(self, background: Tensor, coverage: Tensor) -> Tensor:
-        """s of a day: [B, b, n, H, W].
+        """s of the day, [B, b, n, H, W].
 
         Args:
             background: [B, C, H, W], physical units.
@@ -145,9 +144,13 @@ class ConditionalVAE(ClippedModule):
             return self.transform.balanced(self.modulation(self.transform.coloured(w), scales))
 
     def evidence(self, errors: Tensor, scales: Tensor) -> Tensor:
-        """−log p of errors [B, C, H, W], physical: per latent unit of each band, less a constant, [B, b].
+        """−log p of errors, up to a constant, per latent unit of each band: [B, b].
 
-        Powers are over those of draws of U once :meth:`setup` has made these, before as they are.
+        Powers are divided by those of draws of U, which :meth:`setup` estimates (1 before).
+
+        Args:
+            errors: [B, C, H, W], physical units.
+            scales: [B, b, n, H, W], s.
         """
         with torch.autocast(errors.device.type, enabled=False):
             with torch.no_grad():
@@ -159,13 +162,13 @@ class ConditionalVAE(ClippedModule):
             return (norms / 2 / self.band_modes + volume) / len(self.spec)
 
     def _white_power(self, y: Tensor) -> Tensor:
-        """‖(C_l + τ² I)^{−½} y_l‖² by variable and wavenumber: coefficients in parts -> [B, n, L]."""
+        """‖(C_l + τ² I)^{−½} y_l‖², [B, n, L], of coefficients in parts."""
         white = torch.einsum("lij,bjlmr->bilmr", self.whitening, y).square().sum(-1)
         return 2 * white.sum(-1) - white[..., 0]  # orders m and −m
 
     @torch.no_grad()
     def _expected_power(self, draws: int = 128, batch: int = 16) -> Tensor:
-        """Mean of :meth:`_white_power` per mode in errors drawn from U itself, [n, L]."""
+        """The mean of :meth:`_white_power` per mode over draws of U, [n, L]."""
         random = torch.Generator().manual_seed(0)
         total = torch.zeros_like(self.expected)
         for _ in range(draws // batch):
@@ -186,20 +189,25 @@ class ConditionalVAE(ClippedModule):
         data = getattr(self.trainer, "datamodule", None)
         names = ("background_mean", "background_std")
         if data is None or not all(hasattr(data, name) for name in (*names, "spec", "grid")):
-            raise UserError(
-                "ConditionalVAE: fit on vaevar.data.samples.background_errors.BackgroundErrorsWithCoverage"
-            )
+            raise UserError("ConditionalVAE: fit on BackgroundErrorsWithCoverage of vaevar.data.samples")
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
                 f"ConditionalVAE: the errors are {data.spec} on {data.grid}, but the covariance is of "
                 f"{self.spec} on {self.grid}; calibrate it on the same samples"
+            )
+        expected = self.hparams["coverage_maps"]
+        coverage_maps = getattr(data, "coverage_maps", expected)
+        if coverage_maps != expected:
+            raise UserError(
+                f"ConditionalVAE: the samples have {coverage_maps} coverage maps, but the model expects "
+                f"{expected}; set coverage_maps to {coverage_maps}"
             )
         for name in names:
             getattr(self, name).copy_(getattr(data, name)[:, None, None])
         self.expected.copy_(self._expected_power())
 
     def _weighted(self, bands: Tensor) -> Tensor:
-        """The mean over bands of what is per latent unit of each, [b], with the roots of their modes."""
+        """The mean over bands, [b] -> [], with weights √N_b for values per latent unit."""
         weight = self.band_modes.sqrt()
         return (bands * weight).sum() / weight.sum()
 
@@ -210,8 +218,10 @@ class ConditionalVAE(ClippedModule):
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor, Tensor], batch_idx: int) -> None:
-        """``val/loss``; ``val/gain``: by how much it is below that of 3DVar's B, and ``val/gain_3`` and so
-        on: within the band that begins at that wavenumber; nats per latent unit."""
+        """Log ``val/loss``, and ``val/gain``, by which it is below the loss of 3DVar's B.
+
+        ``val/gain_3`` is the gain in the band that begins at wavenumber 3. In nats per latent unit.
+        """
         background, errors, coverage = batch
         scales = self.scales(background, coverage)
         evidence = self.evidence(errors, scales).mean(0)
@@ -225,29 +235,24 @@ class ConditionalVAE(ClippedModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then a cosine down to 0."""
         settings = self.hparams
-        total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / max(warmup, 1))
-            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
-
+        factor = WarmupCosine(total_steps(self), settings["warmup_steps"])
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor)
 
     # ---- files --------------------------------------------------------------------------------
 
     def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
-        """Write a slim checkpoint: hyperparameters, weights, and where they come from."""
-        save_slim(path, self, WEIGHTS_FORMAT, provenance)
+        """Write hyperparameters, weights, and provenance."""
+        write_weights(path, self, WEIGHTS_FORMAT, provenance)
 
     @classmethod
     def load(cls, path: str | Path) -> ConditionalVAE:
         """Open what :meth:`save_weights` wrote, or an ordinary checkpoint of a fit; on the CPU.
 
         Raises:
-            UserError: when the file is missing, damaged, or of another model, or the statistics it was
-                trained with are not there any more.
+            UserError: when the file is missing, damaged, or of another model, or when the statistics that it
+                was trained with are missing or have changed.
         """
-        content = read_slim(path, WEIGHTS_FORMAT, _HINT)
+        content = read_weights(path, WEIGHTS_FORMAT, _HINT)
         try:
             model = cls(**content["hyper_parameters"])
         except TypeError as error:
@@ -261,6 +266,6 @@ class ConditionalVAE(ClippedModule):
         if not torch.equal(digest, model.covariance_sha256):
             raise UserError(
                 f"{path}: was trained with other statistics than {content['hyper_parameters']['covariance']} "
-                f"now holds; bring those back, or {_HINT}"
+                f"holds now; restore that file, or {_HINT}"
             )
         return model.eval()

@@ -1,17 +1,17 @@
 """Control variables of 3DVar, and the balance U_p between them and the state's channels.
 
-Control variables are streamfunction ψ (one per wind pair), unbalanced velocity potential χ, and the
-unbalanced part of every other channel, each divided by a std σ(φ) that depends on latitude. With
-standardised fields marked by a hat,
+The control variables are the streamfunction ψ (one per wind pair), the unbalanced velocity potential χ, and
+the unbalanced part of every other channel, each divided by a std σ(φ) that depends on latitude. With a hat on
+standardised fields,
 
     ψ = σ_ψ ψ̂,     x = σ_x x̂ + (f/f₀) Σ_k A_xk(φ) ψ̂_k     for x = χ, z, t, msl, ...
 
-where k runs over the levels of ψ, f = 2Ω sin φ and f₀ = 10⁻⁴ s⁻¹. As the predictor is f ψ, mass
-fits wind with one sign of A in both hemispheres, and the tropics decouple of themselves.
+where k runs over the levels of ψ, f = 2Ω sin φ and f₀ = 10⁻⁴ s⁻¹. With f ψ as the predictor, A has the same
+sign in both hemispheres, and mass and wind decouple in the tropics.
 
-Everything here depends on latitude alone, so that it acts on each zonal wave by itself. Shapes: n
-control variables, P of them ψ, C channels (n = C), H latitude, L total and M zonal wavenumbers;
-*parts* are complex numbers as a last axis of two reals.
+U_p depends only on latitude, so it acts on each zonal wave separately. Shapes: n control variables, P of them
+ψ, C channels (n = C), H latitude, L total and M zonal wavenumbers; *parts* are complex numbers with real and
+imaginary part on a last axis of 2.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaevar.constants import EARTH_ROTATION
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.sphere.wind import VectorHarmonics, field_of, to_coefficients, to_waves, waves_of
 from vaevar.state import StateSpec
 
-EARTH_ROTATION = 7.292e-5  # s⁻¹
 REFERENCE_CORIOLIS = 1e-4  # s⁻¹
 
 
 class ControlVariables:
-    """Which control variables stand for the channels of a state: ψ, then χ, then the others.
+    """The control variables of a state: ψ, then χ, then the others.
 
     Args:
-        spec: any channels. Where u and v (or u10 and v10) are both there, they become ψ and χ.
+        spec: any channels. If both u and v of a level (or u10 and v10) are present, they become ψ and χ.
 
     Attributes:
-        names: [n], such as ``psi500, psi10, chi500, chi10, t2m, z500``.
+        names: [n], such as ``psi500, psi10m, chi500, chi10m, t2m, z500``.
         units: [n].
         pairs: [P] positions of u and v among the channels.
         others: positions of the remaining channels.
@@ -47,11 +47,11 @@ class ControlVariables:
     def __init__(self, spec: StateSpec) -> None:
         self.spec = spec
         named = [(f"u{level}", f"v{level}", str(level)) for level in spec.levels] + [("u10", "v10", "10m")]
-        found = [(u, v, label) for u, v, label in named if spec.has(u) and spec.has(v)]
-        self.pairs = [(spec.index(u), spec.index(v)) for u, v, _ in found]
+        complete = [(u, v, label) for u, v, label in named if spec.has(u) and spec.has(v)]
+        self.pairs = [(spec.index(u), spec.index(v)) for u, v, _ in complete]
         winds = {position for pair in self.pairs for position in pair}
         self.others = [i for i in range(len(spec)) if i not in winds]
-        labels = [label for _, _, label in found]
+        labels = [label for _, _, label in complete]
         self.names = tuple(
             [f"psi{label}" for label in labels]
             + [f"chi{label}" for label in labels]
@@ -63,7 +63,7 @@ class ControlVariables:
 
     @property
     def psi_count(self) -> int:
-        """P"""
+        """P, the number of ψ."""
         return len(self.pairs)
 
     def __len__(self) -> int:
@@ -71,12 +71,12 @@ class ControlVariables:
 
     @cached_property
     def channel_order(self) -> list[int]:
-        """Where each channel is in (u of the pairs, v of the pairs, others)."""
+        """The position of each channel in (u of the pairs, v of the pairs, others)."""
         stacked = [u for u, _ in self.pairs] + [v for _, v in self.pairs] + self.others
         return [stacked.index(channel) for channel in range(len(self.spec))]
 
     def split(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Channels -> u of the pairs, v of the pairs, others."""
+        """Split channels into u of the pairs, v of the pairs, and others."""
         return (
             x.index_select(axis, torch.tensor([u for u, _ in self.pairs], dtype=torch.long, device=x.device)),
             x.index_select(axis, torch.tensor([v for _, v in self.pairs], dtype=torch.long, device=x.device)),
@@ -84,7 +84,7 @@ class ControlVariables:
         )
 
     def is_variable(self, names: tuple[str, ...]) -> np.ndarray:
-        """[n] bool: the control variables that stand for channels of these variables, such as ``q``."""
+        """[n] bool: True for the control variables of these variables, such as ``q``."""
         winds = [False] * (2 * self.psi_count)
         return np.array(winds + [self.spec.channels[i].variable in names for i in self.others], dtype=bool)
 
@@ -95,22 +95,22 @@ def coriolis_factor(latitude: np.ndarray) -> np.ndarray:
 
 
 def to_latitudes(values: np.ndarray, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Linear interpolation along the last axis [..., H] -> [..., H']; constant beyond its ends."""
+    """Linear interpolation in latitude, [..., H] -> [..., H']; constant beyond the ends."""
     flat = values.reshape(-1, values.shape[-1])[:, ::-1]
     out = np.array([np.interp(target, source[::-1], row) for row in flat])
     return out.reshape(*values.shape[:-1], target.size)
 
 
 class Balance(nn.Module):
-    """U_p with the standard deviations: standardised control variables <-> channels.
+    """U_p: from standardised control variables to channels, and back.
 
     Args:
         variables: the control variables.
-        latitude_grid: where σ and A are given; ψ and χ are multiplied by σ there.
+        latitude_grid: the grid of σ and A, on which ψ and χ are multiplied by σ.
         lmax: triangular truncation.
         std: [n, H], σ.
-        regression: [n, P, H], A; zero for ψ. Physical units.
-        grid: of the channels; any that carries lmax.
+        regression: [n, P, H], A, in physical units; zero for ψ.
+        grid: the grid of the channels; any that carries lmax.
         dtype: float32 or float64.
 
     Raises:
@@ -148,7 +148,7 @@ class Balance(nn.Module):
         self.register_buffer(name, torch.from_numpy(np.ascontiguousarray(values)).to(dtype), persistent=False)
 
     def forward(self, coefficients: Tensor) -> Tensor:
-        """Standardised, in parts [..., n, L, M, 2] -> channels' zonal waves in parts [..., C, H, M, 2]."""
+        """Waves of ψ̂ and χ̂ at the statistics' latitudes, [..., 2P, H, M, 2] -> u, v [..., P, H, M, 2]."""
         p = self.variables.psi_count
         potentials, others = coefficients[..., : 2 * p, :, :, :], coefficients[..., 2 * p :, :, :, :]
         u, v = self.winds(to_waves(self.inner.synthesis_matrix, potentials))
@@ -159,7 +159,7 @@ class Balance(nn.Module):
         return torch.cat([u, v, others], -4).index_select(-4, self.order)
 
     def winds(self, potentials: Tensor) -> tuple[Tensor, Tensor]:
-        """Waves of ψ̂ and χ̂ on the statistics' latitudes [..., 2P, H, M, 2] -> u and v, [..., P, H, M, 2]."""
+        """Waves of ψ̂ and χ̂ at the statistics' latitudes, [..., 2P, H, M, 2] -> u, v [..., P, H, M, 2]."""
         p = self.variables.psi_count
         psi_hat = potentials[..., :p, :, :, :]
         waves = potentials * self.inner_std[..., None, None]
@@ -170,9 +170,9 @@ class Balance(nn.Module):
         )
 
     def inverse(self, waves: Tensor) -> Tensor:
-        """Channels' zonal waves in parts [..., C, H, M, 2] -> standardised [..., n, L, M, 2].
+        """Zonal waves of channels, [..., C, H, M, 2] -> standardised variables in parts, [..., n, L, M, 2].
 
-        Exact but for what products with σ(φ) put beyond the truncation.
+        Exact, except that products with σ(φ) are truncated.
         """
         p = self.variables.psi_count
         u, v, others = self.variables.split(waves, -4)
@@ -184,21 +184,21 @@ class Balance(nn.Module):
         return to_coefficients(analysis, standardised)
 
     def raw_variables(self, x: Tensor) -> Tensor:
-        """Channels [..., C, H, W] -> control variables [..., n, H, W] neither balanced nor scaled."""
-        if not self.variables.pairs:  # no FFT takes an empty field
+        """Channels [..., C, H, W] -> ψ, χ and other channels [..., n, H, W]; not balanced, not scaled."""
+        if not self.variables.pairs:  # an FFT cannot take an empty field
             return x
         u, v, others = self.variables.split(x, -3)
         return torch.cat([*self.wind.potentials(u, v), others], -3)
 
     def field(self, waves: Tensor) -> Tensor:
-        """[..., C, H, M, 2] -> [..., C, H, W]."""
+        """Zonal waves [..., C, H, M, 2] -> field [..., C, H, W]."""
         return field_of(waves, self.grid.shape[1])
 
     def waves(self, field: Tensor) -> Tensor:
-        """[..., C, H, W] -> [..., C, H, M, 2]."""
+        """Field [..., C, H, W] -> zonal waves [..., C, H, M, 2]."""
         return waves_of(field, self.lmax + 1)
 
 
 def _couple(coupling: Tensor, psi_hat: Tensor) -> Tensor:
-    """[i, P, H] and [..., P, H, M, 2] -> [..., i, H, M, 2]."""
+    """The balanced part: [i, P, H] and ψ̂ [..., P, H, M, 2] -> [..., i, H, M, 2]."""
     return torch.einsum("iph,...phmr->...ihmr", coupling, psi_hat)

@@ -1,4 +1,4 @@
-"""Calibration of 3DVar's B as a fit: two epochs over the samples, and no training."""
+"""Calibrates 3DVar's B in a Lightning fit: two epochs over the samples, without training."""
 
 from __future__ import annotations
 
@@ -26,24 +26,23 @@ from vaevar.state import StateSpec
 class CovarianceCalibration(L.LightningModule):
     """Estimates :class:`CovarianceStatistics` on a data module of normalised background errors.
 
-    The data module has ``spec``, ``grid`` and ``error_std`` and yields errors divided by
-    ``error_std`` ([C], or [C, H, 1]), [B, C, H, W], such as
-    :class:`vaevar.data.samples.background_errors.BackgroundErrors`.
-    Epochs are passes over its training part; its validation part is compared with the result.
+    The data module has ``spec``, ``grid`` and ``error_std``, [C] or [C, H, 1], and yields errors divided by
+    ``error_std``, [B, C, H, W]. Each epoch is a pass over its training samples; the result is compared with
+    its validation samples.
 
     Args:
         path: the file to write.
-        residual_of: checkpoint of a VAE; calibrate on what its reconstructions leave of the errors,
-            for :class:`vaevar.assim.control.augmented.AugmentedControl`.
+        residual_of: checkpoint of a VAE. Calibrate on the errors minus their reconstructions, for
+            :class:`vaevar.assim.control.augmented.AugmentedControl`.
         lmax, smoothing_degrees, balance_degrees, eof_fraction, ridge, unbalanced, floor, band_centres,
-            local_degrees, local_fraction: of
+            local_degrees, local_fraction: as in
             :class:`vaevar.models.covariance.estimation.EstimationSettings`.
 
     Attributes:
         statistics: the result, after the fit.
 
     Raises:
-        UserError: for settings that cannot be, or that do not fit the samples' grid.
+        UserError: for settings that are out of range, or do not fit the grid of the samples.
     """
 
     def __init__(
@@ -77,20 +76,20 @@ class CovarianceCalibration(L.LightningModule):
         """Take channels, grid and scale from the data module.
 
         Raises:
-            UserError: when it has none, or the trainer is not set to two epochs.
+            UserError: when the data module lacks them, or the trainer is not set to two epochs.
         """
         if stage != "fit":
             return
         data = getattr(self.trainer, "datamodule", None)
         if data is None or not all(hasattr(data, name) for name in ("error_std", "spec", "grid")):
             raise UserError(
-                "CovarianceCalibration: the data module has no error_std, spec and grid; fit on "
-                "vaevar.data.samples.background_errors.BackgroundErrors"
+                "CovarianceCalibration: the data module lacks error_std, spec or grid; fit on "
+                "BackgroundErrors of vaevar.data.samples"
             )
         if self.trainer.max_epochs != PASSES:
             raise UserError(
                 f"CovarianceCalibration: trainer.max_epochs is {self.trainer.max_epochs}, but the "
-                f"calibration makes {PASSES} passes over the samples: set it to {PASSES}"
+                f"calibration needs {PASSES} passes over the samples; set it to {PASSES}"
             )
         if self.vae is not None and (self.vae.spec != data.spec or self.vae.grid != data.grid):
             raise UserError(
@@ -111,7 +110,7 @@ class CovarianceCalibration(L.LightningModule):
         self.estimator.update(self._errors(batch))
 
     def _errors(self, batch: Tensor) -> Tensor:
-        """[B, C, H, W] in physical units; less what the VAE makes of them, if there is one."""
+        """Errors in physical units, [B, C, H, W], minus their reconstructions if there is a VAE."""
         errors = batch * self.error_std.to(batch.device)
         if self.vae is None:
             return errors
@@ -140,13 +139,13 @@ class CovarianceCalibration(L.LightningModule):
         return reduced
 
     def on_train_end(self) -> None:
-        """Make the statistics on every rank; write and report on the first.
+        """Compute the statistics on every rank; write and report them on the first.
 
         Raises:
-            UserError: when the fit was stopped before its time.
+            UserError: when the fit ended early.
         """
         if self.estimator.passes_done < PASSES:
-            raise UserError("CovarianceCalibration: the fit ended before both passes were made")
+            raise UserError("CovarianceCalibration: the fit ended before both passes were done")
         squares, count = self._sum(self._squares).cpu().numpy(), float(self._sum(self._count))
         try:
             self.statistics = self.estimator.statistics(self._provenance())
@@ -172,16 +171,16 @@ class CovarianceCalibration(L.LightningModule):
 
 
 def report(statistics: CovarianceStatistics, held_out: np.ndarray | None = None) -> list[Table]:
-    """What came out, by variable.
+    """Summarise statistics by variable.
 
     Args:
-        statistics: of the training part.
-        held_out: [C, H], mean squares of samples that were held out.
+        statistics: estimated from the training samples.
+        held_out: [C, H], mean squares of the validation samples.
 
     Returns:
-        Two tables: the channels' std, what S had to put right, and implied over held-out variance;
-        and the fractions of the control variables' variances that balance explains and that the
-        truncation carries.
+        Two tables. The first has the channels' std, the range of S, and the ratio of implied to held-out
+        variance; the second the fractions of the control variables' variances that balance explains and that
+        lie within the truncation.
     """
     spec, weights = statistics.spec, quadrature_weights(statistics.grid) / 2
     channels = Table(
@@ -204,8 +203,8 @@ def report(statistics: CovarianceStatistics, held_out: np.ndarray | None = None)
     variables = Table("control variable", "balance explains", f"within l ≤ {statistics.lmax}")
     groups: dict[str, list[int]] = {}
     for position, name in enumerate(statistics.variables.names):
-        known = [variable for variable in (*spec.surface, *spec.upper) if name.startswith(variable)]
-        label = name[:3] if name[:3] in ("psi", "chi") else max(known, key=len)
+        matching = [variable for variable in (*spec.surface, *spec.upper) if name.startswith(variable)]
+        label = name[:3] if name[:3] in ("psi", "chi") else max(matching, key=len)
         groups.setdefault(label, []).append(position)
     for label, positions in groups.items():
         names = [statistics.variables.names[i] for i in positions]

@@ -1,12 +1,11 @@
 """Estimates the statistics of B = U Uᵀ from samples, in two passes over them.
 
-Pass 1 sums, at each latitude, the products of all variables (ψ, χ and the other channels), averaged
-along the circle: standard deviations, the regression on f ψ and the variance of what it leaves all
-follow from these. Pass 2 sums products of the standardised spectral coefficients, and of what bands of
-them are at each latitude. Moments are about
-zero and not about the mean: a bias of the background is an error that the analysis has to correct,
-and differences of forecasts have a mean near zero. Sums are float64; whatever yields the samples,
-and in however many processes, is the caller's affair.
+Pass 1 sums the products of all variables (ψ, χ and the other channels) at each latitude, averaged over
+longitude. The standard deviations, the regression on f ψ and the unbalanced variances follow from them.
+Pass 2 sums products of the standardised spectral coefficients, and of bands of them at each latitude.
+Moments are about zero and not about the mean: a bias of the background is an error that the analysis has to
+correct, and differences of forecasts have a mean near zero. Sums are float64. The caller provides the
+samples, in one or more processes.
 """
 
 from __future__ import annotations
@@ -34,19 +33,22 @@ PASSES = 2
 
 @dataclass(frozen=True)
 class EstimationSettings:
-    """How samples become statistics.
+    """How statistics are estimated from samples.
 
     Attributes:
         lmax: triangular truncation.
         smoothing_degrees: e-folding width in latitude of the Gaussian that smooths variances.
-        balance_degrees: the same of the window in which the regression on f ψ is fitted.
-        eof_fraction: of the variance of ψ that the leading vertical EOFs, the predictors, explain.
-        ridge: of the regression, as a fraction of the predictors' mean variance in the window.
-        unbalanced: variables that balance leaves alone.
-        floor: least σ, as a fraction of its root mean square over the globe.
-        band_centres, local_degrees, local_fraction: of :mod:`vaevar.models.covariance.local`: bands of
-            wavenumbers, the window in latitude that covariances are averaged with, and the variance that
-            the EOFs explain which they are changed in.
+        balance_degrees: the same for the window in which the regression on f ψ is fitted.
+        eof_fraction: fraction of the variance of ψ that the predictors, its leading vertical EOFs, explain.
+        ridge: ridge of the regression, as a fraction of the predictors' mean variance in the window.
+        unbalanced: variables without a balanced part.
+        floor: smallest σ, as a fraction of its root mean square over the globe.
+        band_centres: centres of the bands of wavenumbers of :mod:`vaevar.models.covariance.local`.
+        local_degrees: e-folding width in latitude of the window in which the bands' covariances are averaged.
+        local_fraction: fraction of the variance that the EOFs explain in which M differs from the identity.
+
+    Raises:
+        UserError: for a setting out of range.
     """
 
     lmax: int = 31
@@ -74,12 +76,12 @@ class EstimationSettings:
 
 
 class CovarianceEstimator:
-    """Takes batches of errors, twice, and gives the statistics.
+    """Estimates the statistics from batches of errors, each given twice.
 
     Args:
-        spec, grid: of the samples; the grid Gaussian or equiangular with poles.
-        settings: see :class:`EstimationSettings`.
-        dtype: of the transforms; sums are float64 always.
+        spec, grid: channels and points of the samples; the grid is Gaussian or equiangular with poles.
+        settings: the settings; the defaults if None.
+        dtype: of the transforms; sums are always float64.
 
     Raises:
         UserError: when the grid cannot carry the truncation.
@@ -147,13 +149,13 @@ class CovarianceEstimator:
         return torch.einsum("bilmr,bjlmr->lij", coefficients, coefficients), torch.stack(bands)
 
     def end_pass(self, reduce: Callable[[Tensor], Tensor] = lambda total: total) -> None:
-        """Draw the conclusions of a pass.
+        """Estimate what this pass is for.
 
         Args:
-            reduce: adds a sum up over processes.
+            reduce: adds up a sum over the processes.
 
         Raises:
-            UserError: when there were no samples, or a channel does not vary.
+            UserError: when there were no samples, or a channel is zero everywhere.
         """
         count, *sums = [reduce(total).cpu().numpy() for total in self._sums]
         if not count > 0:
@@ -169,7 +171,7 @@ class CovarianceEstimator:
         self.passes_done += 1
 
     def _fit_balance(self, moments: np.ndarray) -> None:
-        """σ and A from the moments [H, n, n] of ψ, χ and the others."""
+        """Estimate σ and A from the moments [H, n, n] of ψ, χ and the others."""
         p, settings = self.variables.psi_count, self.settings
         total = np.einsum("hii->ih", moments)
         for name, variance in zip(self.variables.names, total @ self._weights, strict=True):
@@ -190,11 +192,11 @@ class CovarianceEstimator:
         self._balanced = 1 - (left @ self._weights) / (total @ self._weights)
 
     def _regress(self, psi: np.ndarray, cross: np.ndarray) -> np.ndarray:
-        """A [T, P, H] by ridge regression on the leading EOFs of ψ̂ times f/f₀, in windows.
+        """A, [T, P, H], by ridge regression on the leading EOFs of ψ̂ times f/f₀, in windows of latitude.
 
         Args:
-            psi: [H, P, P] moments of ψ̂.
-            cross: [H, P, T] moments of ψ̂ and the targets.
+            psi: [H, P, P], moments of ψ̂.
+            cross: [H, P, T], moments of ψ̂ and the targets.
         """
         values, vectors = np.linalg.eigh(np.einsum("h,hpq->pq", self._weights, psi))
         explained = np.cumsum(values[::-1]) / values.sum()
@@ -209,21 +211,24 @@ class CovarianceEstimator:
         return np.einsum("pk,hkt->tph", eofs, solved)
 
     def _window(self, degrees: float) -> np.ndarray:
-        """[H, H]: area-weighted Gaussian averages in latitude."""
+        """[H, H]: weights of area-weighted Gaussian averages in latitude."""
         latitude = self.grid.latitude
         window = np.exp(-(((latitude[:, None] - latitude) / degrees) ** 2)) * self._weights
         return window / window.sum(1, keepdims=True)
 
     def _smooth_std(self, variance: np.ndarray) -> np.ndarray:
-        """[..., H] variances -> standard deviations, smooth and with a floor."""
-        least = (self.settings.floor**2) * (variance @ self._weights)[..., None]
-        return np.sqrt(np.maximum(variance @ self._window(self.settings.smoothing_degrees).T, least))
+        """Variances [..., H] -> smoothed standard deviations with a floor."""
+        floor = (self.settings.floor**2) * (variance @ self._weights)[..., None]
+        return np.sqrt(np.maximum(variance @ self._window(self.settings.smoothing_degrees).T, floor))
 
     def statistics(self, provenance: Mapping[str, Any] | None = None) -> CovarianceStatistics:
-        """After both passes.
+        """The statistics, after both passes.
+
+        Args:
+            provenance: plain values to keep with the statistics.
 
         Raises:
-            RuntimeError: before.
+            RuntimeError: before the end of both passes.
             ValueError: when the estimates are no covariance.
         """
         if self.passes_done < PASSES:
@@ -254,21 +259,22 @@ class CovarianceEstimator:
         return replace(unscaled, rescaling=channel_std / np.sqrt(implied))
 
     def _local(self, spectral: np.ndarray) -> np.ndarray:
-        """M_b [b, H, n, n], from the moments of the bands and C_l."""
+        """M_b, [b, H, n, n], from the moments of the bands and C_l."""
         numbers = 2 * np.arange(self.settings.lmax + 1) + 1
         window = self._window(self.settings.local_degrees)
         means = np.einsum("bl,l,lij->bij", self._windows**2, numbers, spectral)
-        locals_ = np.einsum("gh,bhij->bgij", window, self._bands)
+        local_moments = np.einsum("gh,bhij->bgij", window, self._bands)
         fraction = self.settings.local_fraction
-        made = [transport(mean, local, fraction) for mean, local in zip(means, locals_, strict=True)]
-        return np.stack(made).astype(np.float32).astype(np.float64)  # as the file holds them
+        matrices = [
+            transport(mean, local, fraction) for mean, local in zip(means, local_moments, strict=True)
+        ]
+        return np.stack(matrices).astype(np.float32).astype(np.float64)  # as stored in the file
 
     def _spectral_covariance(self) -> tuple[np.ndarray, np.ndarray]:
-        """C_l [L, n, n], and the fraction [n] of standardised variance that the truncation carries.
+        """C_l, [L, n, n], and the fraction of standardised variance within the truncation, [n].
 
-        At small l few coefficients stand behind n² numbers. There correlations (never variances)
-        are drawn towards the mean correlations of the neighbouring l, with weight
-        n/(n + N(2l + 1)) from N samples.
+        At small l the n² numbers are estimated from few coefficients. Correlations, not variances, are drawn
+        towards the mean correlations of the neighbouring l, with weight n/(n + N(2l + 1)) for N samples.
         """
         n, count = len(self.spec), self.settings.lmax + 1
         numbers = 2 * np.arange(count) + 1

@@ -1,16 +1,17 @@
-"""Where covariances differ from their mean over the sphere: by latitude and by scale.
+"""M of 3DVar's U: covariances that depend on latitude and scale together.
 
-A covariance C_l for each total wavenumber is the same at all latitudes, and latitude-dependent standard
-deviations are the same for all scales. Errors are neither: the tropics have other vertical structures than
-the storm tracks, and more of their variance at large scales. With smooth windows F_b(l) onto a few bands of
-wavenumbers, Σ_b F_b = 1, homogeneous fields r are recoloured latitude by latitude,
+A covariance C_l for each total wavenumber is the same at all latitudes, and standard deviations that depend
+on latitude are the same for all scales. Errors are different: vertical structures in the tropics are not
+those in the storm tracks, and more of the tropics' variance is in large scales. With smooth windows F_b(l)
+onto a few bands of wavenumbers, Σ_b F_b = 1, homogeneous fields r are recoloured at each latitude,
 
     x(φ) = Σ_b M_b(φ) (F_b r)(φ),      M_b(φ) C̄_b M_b(φ)ᵀ = Ĉ_b(φ),
 
-Ĉ_b(φ) being the samples' covariance of F_b x at that latitude, and C̄_b = Σ_l (2l + 1) F_b(l)² C_l that of
-F_b r at any. It is the idea of wavelet-B (Fisher, 2003, ECMWF seminar on data assimilation), with one control
-vector. Of all such matrices the symmetric M_b is nearest to the identity: the optimal transport between two
-Gaussians (Dowson and Landau, 1982). Shapes as in :mod:`vaevar.models.covariance.balance`; b bands.
+where Ĉ_b(φ) is the samples' covariance of F_b x at that latitude, and C̄_b = Σ_l (2l + 1) F_b(l)² C_l that of
+F_b r at all latitudes. This is the idea of wavelet-B (Fisher, 2003, ECMWF seminar on data assimilation), with
+a single control vector. Of all matrices with this property the symmetric M_b is nearest to the identity: it
+is the optimal transport between two Gaussians (Dowson and Landau, 1982). Shapes as in
+:mod:`vaevar.models.covariance.balance`; b bands.
 """
 
 from __future__ import annotations
@@ -25,18 +26,18 @@ from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.sphere.wind import to_coefficients, to_waves
 
-LIMITS = (0.2, 5.0)  # eigenvalues of M_b: what samples say beyond is not believed
+LIMITS = (0.2, 5.0)  # of the eigenvalues of M_b; estimates beyond are sampling noise
 
 
 def band_windows(lmax: int, centres: Sequence[int]) -> np.ndarray:
-    """F_b(l), [b, lmax + 1]: triangles in log(l + 1) between the centres, flat beyond the outer ones.
+    """F_b(l), [b, lmax + 1]: triangles in log(l + 1) between the centres, constant beyond the outer ones.
 
     Args:
-        lmax: truncation.
-        centres: ascending wavenumbers; those beyond lmax are left out.
+        lmax: triangular truncation.
+        centres: ascending wavenumbers; those beyond lmax are dropped.
 
     Raises:
-        ValueError: when they do not ascend, or none is within the truncation.
+        ValueError: when the centres do not ascend, or none is within the truncation.
     """
     within = [centre for centre in centres if 0 <= centre <= lmax]
     if not within or list(centres) != sorted(set(centres)):
@@ -46,15 +47,15 @@ def band_windows(lmax: int, centres: Sequence[int]) -> np.ndarray:
 
 
 def transport(mean: np.ndarray, local: np.ndarray, fraction: float) -> np.ndarray:
-    """The symmetric M with M C̄ M = Ĉ within the leading EOFs of C̄, and the identity among the others.
+    """The symmetric M with M C̄ M = Ĉ among the leading EOFs of C̄, and the identity among the other EOFs.
 
     Args:
         mean: [n, n], C̄.
         local: [..., n, n], Ĉ.
-        fraction: of the variance, that the leading EOFs explain.
+        fraction: fraction of the variance that the leading EOFs explain.
 
     Returns:
-        [..., n, n], eigenvalues within :data:`LIMITS`.
+        M, [..., n, n], with eigenvalues within :data:`LIMITS`.
     """
     values, vectors = np.linalg.eigh(mean)
     values, vectors = values[::-1], vectors[:, ::-1]
@@ -69,18 +70,18 @@ def transport(mean: np.ndarray, local: np.ndarray, fraction: float) -> np.ndarra
 
 
 def _with_eigenvalues(matrix: np.ndarray, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """A symmetric matrix [..., n, n] with its eigenvalues changed."""
+    """Apply a function to the eigenvalues of a symmetric matrix [..., n, n]."""
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * change(values)[..., None, :]) @ vectors.swapaxes(-1, -2)
 
 
 class LocalCovariance(nn.Module):
-    """r -> x and, nearly, back, both as coefficients in parts [..., n, L, M, 2]; linear.
+    """M: from r to x and, approximately, back; linear. Both are coefficients in parts, [..., n, L, M, 2].
 
     Args:
         windows: [b, L], F_b.
         matrices: [b, H, n, n], M_b.
-        grid: where the latitudes are.
+        grid: the grid with the H latitudes.
         dtype: float32 or float64.
 
     Raises:
@@ -92,7 +93,7 @@ class LocalCovariance(nn.Module):
     ) -> None:
         super().__init__()
         self.harmonics = SphericalHarmonics(grid, windows.shape[1] - 1, dtype)
-        # Each band needs only the wavenumbers that its window lets through.
+        # Each band needs only the wavenumbers within its window.
         self.spans = [(int(used[0]), int(used[-1]) + 1) for used in (np.flatnonzero(row) for row in windows)]
         for name, values in (
             ("windows", windows),
@@ -109,7 +110,7 @@ class LocalCovariance(nn.Module):
         return self._apply_all(self.matrices, coefficients)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
-        """With M_b⁻¹ for M_b: exact where M does not change with latitude and band."""
+        """The same with M_b⁻¹ in place of M_b; exact if M_b is the same for all latitudes and bands."""
         return self._apply_all(self.inverses, coefficients)
 
     def _apply_all(self, matrices: Tensor, coefficients: Tensor) -> Tensor:
@@ -117,7 +118,7 @@ class LocalCovariance(nn.Module):
         waves = coefficients.new_zeros(*coefficients.shape[:-3], synthesis.shape[2], *coefficients.shape[-2:])
         for window, matrix, (low, high) in zip(self.windows, matrices, self.spans, strict=True):
             band = coefficients[..., low:high, :high, :] * window[low:high, None, None]
-            there = to_waves(synthesis[:high, low:high], band)
-            coloured = torch.einsum("hij,...jhmr->...ihmr", matrix, there)
+            band_waves = to_waves(synthesis[:high, low:high], band)
+            coloured = torch.einsum("hij,...jhmr->...ihmr", matrix, band_waves)
             waves = torch.cat([waves[..., :high, :] + coloured, waves[..., high:, :]], -2)
         return to_coefficients(self.harmonics.analysis_matrix, waves)

@@ -12,38 +12,39 @@ import numpy as np
 import xarray as xr
 
 from vaevar.errors import UserError
+from vaevar.files import replacing
 from vaevar.models.covariance.balance import ControlVariables
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
 FORMAT = "vaevar-covariance-2"
 CALIBRATE = "`python main.py fit --config configs/covariance.yaml`"
-# An eigenvalue below minus this fraction of the greatest is no rounding error.
+# An eigenvalue more negative than this fraction of the largest is no rounding error.
 ROUND_OFF = 1e-8
 
 
 @dataclass(frozen=True)
 class CovarianceStatistics:
-    """What was estimated from samples of background errors; float64.
+    """Statistics of background errors, estimated from samples; float64.
 
-    n control variables (P of them ψ), C channels (n = C), H latitudes, L = lmax + 1 wavenumbers.
+    Shapes: n control variables (P of them ψ), C channels (n = C), H latitudes, L = lmax + 1 wavenumbers.
 
     Attributes:
-        spec, grid: channels of the samples, and where they were.
+        spec, grid: channels and points of the samples.
         std: [n, H], σ of ψ and of the unbalanced variables.
         regression: [n, P, H], A of :class:`vaevar.models.covariance.balance.Balance`.
-        spectral: [L, n, n], covariance C_l of the standardised variables: of each of the 2l + 1
-            real coefficients. Σ_l (2l + 1) C_l has a unit diagonal.
+        spectral: [L, n, n], the covariance C_l of the standardised variables, for each of the 2l + 1 real
+            coefficients. Σ_l (2l + 1) C_l has a unit diagonal.
         windows: [b, L], F_b of :mod:`vaevar.models.covariance.local`.
-        local: [b, H, n, n], M_b of the same.
-        rescaling: [C, H], last factor of U, by which implied variances are the calibrated ones.
+        local: [b, H, n, n], M_b of the same module.
+        rescaling: [C, H], S, the last factor of U, by which implied variances equal the calibrated ones.
         channel_std: [C, H], the calibrated std of each channel, smoothed in latitude.
-        balanced: [n], fraction of each control variable's variance that balance explains.
+        balanced: [n], the fraction of each control variable's variance that balance explains.
         provenance: plain values: samples, data, command, settings.
 
     Raises:
-        ValueError: for shapes that do not fit, values that are not finite, a σ or factor that is
-            not positive, or covariances that are not symmetric, or have negative eigenvalues.
+        ValueError: for shapes that do not fit together, values that are not finite, σ or factors that are not
+            positive, or covariances that are not symmetric or have negative eigenvalues.
     """
 
     spec: StateSpec
@@ -79,7 +80,7 @@ class CovarianceStatistics:
                 raise ValueError(f"{name} has values that are not finite")
         for name in ("std", "rescaling", "channel_std"):
             if not (getattr(self, name) > 0).all():
-                raise ValueError(f"{name} must be positive, the least is {getattr(self, name).min():.4g}")
+                raise ValueError(f"{name} must be positive, the smallest is {getattr(self, name).min():.4g}")
         if not np.allclose(self.spectral, self.spectral.transpose(0, 2, 1), rtol=0, atol=1e-10):
             raise ValueError("spectral covariances are not symmetric")
         self.eigen()
@@ -93,7 +94,7 @@ class CovarianceStatistics:
         return self.spectral.shape[0] - 1
 
     def eigen(self) -> tuple[np.ndarray, np.ndarray]:
-        """Eigenvalues [L, n], ascending, and eigenvectors [L, n, n] of each C_l.
+        """Ascending eigenvalues [L, n] and eigenvectors [L, n, n] of each C_l.
 
         Raises:
             ValueError: for an eigenvalue that is negative beyond rounding.
@@ -103,35 +104,47 @@ class CovarianceStatistics:
         if (least < 0).any():
             worst = int(np.argmin(least))
             raise ValueError(
-                f"the covariance at wavenumber {worst} has the eigenvalue {values[worst, 0]:.3g} beside a "
-                f"greatest of {values[worst, -1]:.3g}: it is no covariance"
+                f"the covariance at wavenumber {worst} has the eigenvalue {values[worst, 0]:.3g}, with a "
+                f"largest of {values[worst, -1]:.3g}: it is no covariance"
             )
         return values.clip(0), vectors
 
     def save(self, path: str | Path) -> None:
-        """Write the file, beside its place first and then moved there."""
+        """Write the file; it appears whole or not at all."""
         path, variables = Path(path), self.variables
         units = [channel.units for channel in self.spec.channels]
         data: dict[str, Any] = {
-            "standard_deviation": (("variable", "latitude"), self.std, _about("σ of the control variables")),
+            "standard_deviation": (
+                ("variable", "latitude"),
+                self.std,
+                _attributes("σ of the control variables"),
+            ),
             "spectral_covariance": (
                 ("wavenumber", "variable", "variable_2"),
                 self.spectral,
-                _about("covariance of standardised coefficients at a total wavenumber", "1"),
+                _attributes("covariance of standardised coefficients at a total wavenumber", "1"),
             ),
-            "band_window": (("band", "wavenumber"), self.windows, _about("window onto a band", "1")),
+            "band_window": (("band", "wavenumber"), self.windows, _attributes("window onto a band", "1")),
             "recolouring": (
                 ("band", "latitude", "variable", "variable_2"),
                 self.local.astype(np.float32),
-                _about("of homogeneous standardised variables within a band", "1"),
+                _attributes("of homogeneous standardised variables within a band", "1"),
             ),
-            "rescaling": (("channel", "latitude"), self.rescaling, _about("last factor of U", "1")),
-            "channel_std": (("channel", "latitude"), self.channel_std, _about("calibrated std, smoothed")),
-            "balanced_fraction": ("variable", self.balanced, _about("variance explained by balance", "1")),
+            "rescaling": (("channel", "latitude"), self.rescaling, _attributes("last factor of U", "1")),
+            "channel_std": (
+                ("channel", "latitude"),
+                self.channel_std,
+                _attributes("calibrated std, smoothed"),
+            ),
+            "balanced_fraction": (
+                "variable",
+                self.balanced,
+                _attributes("variance explained by balance", "1"),
+            ),
         }
         if variables.psi_count:
             label = "of a variable (in its units) on (f/f0) times standardised streamfunction"
-            data["regression"] = (("variable", "psi", "latitude"), self.regression, _about(label))
+            data["regression"] = (("variable", "psi", "latitude"), self.regression, _attributes(label))
         dataset = xr.Dataset(
             data,
             coords={
@@ -152,10 +165,8 @@ class CovarianceStatistics:
                 "provenance": json.dumps(dict(self.provenance), default=str),
             },
         )
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(path.name + ".partial")
-        dataset.to_netcdf(partial, engine="scipy", format="NETCDF3_64BIT")
-        partial.replace(path)
+        with replacing(path) as partial:
+            dataset.to_netcdf(partial, engine="scipy", format="NETCDF3_64BIT")
 
     @classmethod
     def load(cls, path: str | Path) -> CovarianceStatistics:
@@ -169,24 +180,24 @@ class CovarianceStatistics:
         try:
             with xr.open_dataset(path, engine="scipy") as opened:
                 dataset = opened.load()
-        except Exception as error:  # the reader raises many kinds; each means "not such a file"
+        except Exception as error:  # the reader raises exceptions of many kinds; each means "no such file"
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
-                f"{path}: cannot be read as netCDF ({reason}); calibrate anew with {CALIBRATE}"
+                f"{path}: cannot be read as netCDF ({reason}); calibrate again with {CALIBRATE}"
             ) from None
-        found = dataset.attrs.get("format")
-        if found != FORMAT:
+        file_format = dataset.attrs.get("format")
+        if file_format != FORMAT:
             raise UserError(
-                f"{path}: holds the format {found!r}, expected {FORMAT!r}; calibrate with {CALIBRATE}"
+                f"{path}: holds the format {file_format!r}, expected {FORMAT!r}; calibrate with {CALIBRATE}"
             )
         try:
-            return cls._from(dataset)
+            return cls._from_dataset(dataset)
         except (ValueError, KeyError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise UserError(f"{path}: damaged ({reason}); calibrate anew with {CALIBRATE}") from None
+            raise UserError(f"{path}: damaged ({reason}); calibrate again with {CALIBRATE}") from None
 
     @classmethod
-    def _from(cls, dataset: xr.Dataset) -> CovarianceStatistics:
+    def _from_dataset(cls, dataset: xr.Dataset) -> CovarianceStatistics:
         spec = StateSpec(
             dataset.attrs["surface"].split(),
             dataset.attrs["upper"].split(),
@@ -238,5 +249,5 @@ class CovarianceStatistics:
         )
 
 
-def _about(long_name: str, units: str | None = None) -> dict[str, str]:
+def _attributes(long_name: str, units: str | None = None) -> dict[str, str]:
     return {"long_name": long_name} | ({"units": units} if units else {})

@@ -1,22 +1,25 @@
-"""U of 3DVar: from a spectral control vector with unit covariance to an increment; B = U Uᵀ.
+"""U of 3DVar, from a spectral control vector with unit covariance to an increment; B = U Uᵀ.
 
-    U = S · U_p · M · U_h U_v:   w -> r_l = C_l^½ w_l -> recoloured by latitude -> balance and σ -> S.
+    U = S U_p M U_v U_h:   w -> r_l = C_l^½ w_l -> recoloured by latitude -> balance and σ -> rescaled
 
-Per total wavenumber l a full covariance C_l between all control variables holds the vertical, the
-cross-variable and the horizontal covariance at once (Bannister, 2008, section 3): U_v U_h is its
-symmetric square root, followed by synthesis. M makes covariances depend on latitude
-(:class:`vaevar.models.covariance.local.LocalCovariance`), balance U_p and σ are
-:class:`vaevar.models.covariance.balance.Balance`, and S makes the implied variance of every channel the
-calibrated
-one.
+The factors act from right to left. The usual formula U_p U_v U_h S has the standard deviations in S, at the
+right. Here the standard deviations σ(φ) of the control variables are part of U_p, and S rescales each channel
+and latitude so that the implied variance equals the calibrated one. It acts on the balanced result, so it
+stands at the left.
 
-Packing of w, [n, (lmax + 1)²]: coefficient (l, m) of a real field in place l² + l + m, cosines at
-m > 0, zonal means at m = 0 and sines at m < 0, such that with r = C_l^½ w
+- U_v U_h: for each total wavenumber l, a full covariance C_l between all control variables holds the
+  vertical, the cross-variable and the horizontal covariance (Bannister, 2008, section 3). U_v U_h is its
+  symmetric square root.
+- M lets covariances depend on latitude (:class:`vaevar.models.covariance.local.LocalCovariance`).
+- U_p multiplies by σ and adds the balanced part (:class:`vaevar.models.covariance.balance.Balance`).
+
+w is packed as [n, (lmax + 1)²]: the coefficient (l, m) of a real field is in place l² + l + m, with cosines
+at m > 0, zonal means at m = 0 and sines at m < 0, so that with r = C_l^½ w
 
     f_l0 = r_l0,      f_lm = (r_lm + i r_l,−m)/√2   for m > 0.
 
-The mean over the sphere of the field's square is then Σ r², and each r of degree l has covariance
-C_l. All that acts on w is linear; nothing is added at w = 0.
+The mean square of the field over the sphere is then Σ r², and each r of degree l has the covariance C_l. U is
+linear: w = 0 gives a zero increment.
 """
 
 from __future__ import annotations
@@ -36,15 +39,15 @@ class CovarianceTransform(nn.Module):
     """U and an approximate left inverse.
 
     Args:
-        statistics: as calibrated, or as read from their file.
-        grid: of the increments; by default that of the statistics. Latitude-dependent statistics
+        statistics: the calibrated statistics. grid: the grid of the increments; by default that of the
+        statistics. Statistics that depend on latitude
             are interpolated linearly, so that B is the same on any grid.
         dtype: float32 or float64.
         regularisation: ε of the inverse square root λ^½/(λ + ε λ_max) in :meth:`project`.
 
     Attributes:
-        spec, grid: of the increments.
-        shape: (n, (lmax + 1)²), of w.
+        spec, grid: channels and points of the increments.
+        shape: (n, (lmax + 1)²), the shape of w.
 
     Raises:
         ValueError: when the grid cannot carry the truncation of the statistics.
@@ -97,16 +100,16 @@ class CovarianceTransform(nn.Module):
         return len(self.spec), (self.lmax + 1) ** 2
 
     def forward(self, w: Tensor) -> Tensor:
-        """U w: [..., n, (lmax + 1)²] -> [..., C, H, W] in physical units."""
+        """U w: [..., n, (lmax + 1)²] -> [..., C, H, W], physical units."""
         with torch.autocast(w.device.type, enabled=False):
             return self.balanced(self.coloured(w))
 
     def coloured(self, w: Tensor) -> Tensor:
-        """U_v U_h w: [..., n, (lmax + 1)²] -> r, homogeneous variables in parts [..., n, L, M, 2]."""
+        """U_v U_h w: [..., n, (lmax + 1)²] -> homogeneous variables r in parts, [..., n, L, M, 2]."""
         return torch.einsum("lij,...jlmr->...ilmr", self.root, self.unpack(w.to(self.root.dtype)))
 
     def balanced(self, coefficients: Tensor) -> Tensor:
-        """S U_p M: homogeneous variables in parts [..., n, L, M, 2] -> [..., C, H, W] in physical units."""
+        """S U_p M r: homogeneous variables in parts, [..., n, L, M, 2] -> [..., C, H, W], physical units."""
         return self.balance.field(self._waves(coefficients))
 
     def _waves(self, coefficients: Tensor) -> Tensor:
@@ -118,10 +121,10 @@ class CovarianceTransform(nn.Module):
         return self.local.inverse(self.balance.inverse(waves))
 
     def project(self, x: Tensor) -> Tensor:
-        """An approximate left inverse of U: [..., C, H, W] physical -> w [..., n, (lmax + 1)²].
+        """An approximate left inverse of U: [..., C, H, W], physical units -> w, [..., n, (lmax + 1)²].
 
-        Wind to ψ and χ, less what is balanced, standardised, analysed, M⁻¹, C_l^−½. What lies beyond the
-        truncation, and along eigenvectors of almost no variance, is lost.
+        It turns wind into ψ and χ, subtracts the balanced part, divides by σ, analyses, and applies M⁻¹ and
+        C_l^−½. Parts beyond the truncation and along eigenvectors of almost no variance are lost.
         """
         with torch.autocast(x.device.type, enabled=False):
             coefficients = self.standardised(x)
@@ -133,32 +136,33 @@ class CovarianceTransform(nn.Module):
 
     def pack(self, coefficients: Tensor) -> Tensor:
         """The inverse of :meth:`unpack`."""
-        # Each place is filled once: elsewhere ``part`` is 0. And 2 · part² = 1 where m > 0.
+        # Each place is filled once, since ``part`` is 0 elsewhere; 2 · part² = 1 where m > 0.
         weighted = coefficients * torch.where(self.part > 0, 1 / self.part, 0.0)
         out = weighted.new_zeros(*weighted.shape[:-3], (self.lmax + 1) ** 2)
         return out.index_add(-1, self.place, weighted.flatten(-3))
 
     @torch.no_grad()
     def implied_variance(self) -> Tensor:
-        """The diagonal of B, [C, H], exactly: U is homogeneous in longitude.
+        """The diagonal of B, [C, H]; exact, because U is homogeneous in longitude.
 
-        A column of a square root of C_l goes through U in all orders m at once, which stay apart as zonal
-        waves: of Σ_m z_m e^{imλ}, z_m linear in f_lm with E|f_lm|² = 1, the variance is |z_0|² + 2 Σ |z_m|².
+        A column of a square root of C_l passes through U with all orders m at once, since they remain
+        separate zonal waves: Σ_m z_m e^{imλ}, with z_m linear in f_lm and E|f_lm|² = 1, has the variance
+        |z_0|² + 2 Σ |z_m|².
         """
         variance = self.root.new_zeros(len(self.spec), self.grid.shape[0])
         twice = torch.where(torch.arange(self.lmax + 1) > 0, 2.0, 1.0).to(self.root)
         for degree in range(self.lmax + 1):
             values, vectors = torch.linalg.eigh(self.root[degree])
             columns = (vectors * values.clamp_min(0)).T[values > 1e-5 * values[-1].clamp_min(1e-30)]
-            for some in columns.split(16):
-                parts = some.new_zeros(*some.shape, self.lmax + 1, self.lmax + 1, 2)
-                parts[:, :, degree, : degree + 1, 0] = some[..., None]
+            for block in columns.split(16):
+                parts = block.new_zeros(*block.shape, self.lmax + 1, self.lmax + 1, 2)
+                parts[:, :, degree, : degree + 1, 0] = block[..., None]
                 variance += torch.einsum("kchmr,m->ch", self._waves(parts).square(), twice)
         return variance
 
 
 def _packing(lmax: int) -> tuple[Tensor, Tensor]:
-    """Where the parts [L, M, 2] of coefficients are in w, [L · M · 2], and their factors [L, M, 2]."""
+    """The places in w of the parts of coefficients, [L · M · 2], and their factors, [L, M, 2]."""
     degree = torch.arange(lmax + 1)[:, None]
     order = torch.arange(lmax + 1)[None, :]
     inside, centre = order <= degree, degree**2 + degree

@@ -1,19 +1,18 @@
-"""The denoiser of DiffDA: a conditional diffusion model of how far a forecast is from the truth.
+"""The denoiser of DiffDA: a conditional diffusion model of the difference between truth and forecast.
 
 Huang et al., "DiffDA: a Diffusion Model for Weather-scale Data Assimilation", ICML 2024. The residual
 
     r = (truth − forecast) / std
 
-is modelled given the forecast by a DDPM of 1000 steps. The loss is the squared error of the noise,
-Σ (ε̂ − ε)² = SNR Σ (r̂ − r)² with SNR = ᾱ/(1 − ᾱ), with the weight SNR changed to min(1 + SNR, 5): equal
-weights would spend a small network on the last, nearly clean steps (Hang et al., "Min-SNR", ICCV 2023),
-and the 1 keeps the noisiest steps, where the sample's large scales are decided. Residuals are never
-clipped: errors of a forecast reach many times their std.
+given the forecast is modelled by a DDPM of 1000 steps. The published loss is the squared error of the noise,
+Σ (ε̂ − ε)² = SNR Σ (r̂ − r)² with SNR = ᾱ/(1 − ᾱ). Here the weight SNR is replaced by min(1 + SNR, 5). The
+upper limit keeps a small network from working mainly on the last, nearly clean steps (Hang et al., "Min-SNR",
+ICCV 2023). The 1 retains the noisiest steps, which determine the large scales of the sample. Residuals are
+never clipped: errors of a forecast reach many times their std.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,8 @@ from vaevar.batch_random import generator_of, shared_randn, shared_spread
 from vaevar.errors import UserError
 from vaevar.models.diffusion.network import DenoiserNetwork
 from vaevar.models.diffusion.schedule import NoiseSchedule
-from vaevar.models.training.checkpoint import read_slim, save_slim
-from vaevar.models.training.optimisation import ClippedModule, adamw
+from vaevar.models.training.checkpoint import read_weights, write_weights
+from vaevar.models.training.optimisation import ClippedModule, WarmupCosine, adamw, total_steps
 from vaevar.sphere.grid import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
 
@@ -44,19 +43,19 @@ class Denoiser(ClippedModule):
         widths, depths, heads, window, kernel_size, patch, head_width, embedding: as in
             :class:`vaevar.models.diffusion.network.DenoiserNetwork`.
         steps, first_beta, last_beta: the noise schedule; the published one by default.
-        max_weight: 5 in the loss.
+        max_weight: the upper limit of the weight in the loss.
         learning_rate, weight_decay: of AdamW.
-        warmup_steps: optimiser steps of a linear warm-up; a cosine to 0 follows.
+        warmup_steps: optimiser steps of the linear warm-up, which a cosine to 0 follows.
         start_from: a checkpoint whose network is trained further, such as the 48 h one for 6 h.
 
     Attributes:
         residual_std: [C, 1, 1], physical units per unit of r.
-        forecast_mean, forecast_std: [C, 1, 1], of the condition; these three are taken from the data
-            module when fitting begins, and part of every checkpoint.
-        lead_hours: scalar, of the forecasts that it was trained on; likewise.
+        forecast_mean, forecast_std: [C, 1, 1], the normalisation of the forecasts.
+        lead_hours: scalar, the lead time of the training forecasts. All four are taken from the data module
+            when the fit begins, and stored in every checkpoint.
 
     Raises:
-        UserError: when sizes do not fit each other, or ``start_from`` is of another network.
+        UserError: when the sizes do not fit together, or ``start_from`` is of another network.
     """
 
     residual_std: Tensor
@@ -116,14 +115,14 @@ class Denoiser(ClippedModule):
         self.register_buffer("row_weights", self.grid.area_weights.float()[:, None], persistent=False)
         self.to(memory_format=torch.channels_last)
         if start_from is not None:
-            self._load(start_from, read_slim(start_from, WEIGHTS_FORMAT, _HINT))
+            self._load(start_from, read_weights(start_from, WEIGHTS_FORMAT, _HINT))
 
     def condition(self, forecast: Tensor) -> Tensor:
-        """A forecast [..., C, H, W] in physical units -> normalised, as the network takes it."""
+        """Normalise forecasts [..., C, H, W] for the network."""
         return (forecast - self.forecast_mean) / self.forecast_std
 
     def clean(self, noised: Tensor, condition: Tensor, step: int) -> Tensor:
-        """r̂: the estimate of the clean residual at one step of the schedule.
+        """Estimate the clean residual r̂ at one step of the schedule.
 
         Args:
             noised: [B, C, H, W], x_t.
@@ -139,7 +138,7 @@ class Denoiser(ClippedModule):
     def losses(
         self, condition: Tensor, residual: Tensor, step: Tensor, noise: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Each sample's weighted loss, and its mean square error of r̂ (area-weighted), [B] each."""
+        """The weighted loss of each sample, and its area-weighted mean square error of r̂, [B] each."""
         noised = self.schedule.noised(residual, step, noise)
         signal = self.schedule.signal[step].float()
         error = (self.network(noised, condition, signal).float() - residual).square() * self.row_weights
@@ -159,7 +158,7 @@ class Denoiser(ClippedModule):
         data = getattr(self.trainer, "datamodule", None)
         names = ("residual_std", "forecast_mean", "forecast_std", "lead_hours")
         if data is None or not all(hasattr(data, name) for name in (*names, "spec", "grid")):
-            raise UserError("Denoiser: fit on vaevar.data.samples.background_errors.BackgroundErrorPairs")
+            raise UserError("Denoiser: fit on BackgroundErrorPairs of vaevar.data.samples")
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
                 f"Denoiser: the forecasts are {data.spec} on {data.grid}, but the model is {self.spec} on "
@@ -180,10 +179,10 @@ class Denoiser(ClippedModule):
         return loss.mean()
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """The loss at fixed steps with fixed noise, so that epochs can be compared.
+        """The loss at fixed steps with fixed noise, so that epochs are comparable.
 
-        ``val/mse_T`` is that of the mean of the residual given the forecast: below 1, it is what the
-        forecast itself tells of its error.
+        ``val/mse_T`` is the error of the residual's mean given the forecast: what is missing to 1 is the
+        fraction of the error that the forecast itself reveals.
         """
         condition, residual = batch
         generator = torch.Generator().manual_seed(batch_idx)
@@ -201,19 +200,14 @@ class Denoiser(ClippedModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then a cosine down to 0."""
         settings = self.hparams
-        total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / max(warmup, 1))
-            return rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
-
+        factor = WarmupCosine(total_steps(self), settings["warmup_steps"])
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor, betas=(0.9, 0.95))
 
     # ---- files --------------------------------------------------------------------------------
 
     def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
-        """Write a slim checkpoint: hyperparameters, weights in float16, and where they come from."""
-        save_slim(path, self, WEIGHTS_FORMAT, provenance, stored=_slim)
+        """Write hyperparameters, weights in float16, and provenance."""
+        write_weights(path, self, WEIGHTS_FORMAT, provenance, convert=_stored)
 
     @classmethod
     def load(cls, path: str | Path) -> Denoiser:
@@ -222,7 +216,7 @@ class Denoiser(ClippedModule):
         Raises:
             UserError: when the file is missing, damaged, or of another model.
         """
-        content = read_slim(path, WEIGHTS_FORMAT, _HINT)
+        content = read_weights(path, WEIGHTS_FORMAT, _HINT)
         try:
             model = cls(**content["hyper_parameters"])
         except TypeError as error:
@@ -238,6 +232,6 @@ class Denoiser(ClippedModule):
             raise UserError(f"{path}: not a checkpoint of this denoiser ({reason})") from None
 
 
-def _slim(name: str, values: Tensor) -> Tensor:
-    """The network in half precision; statistics of the data stay as they are."""
+def _stored(name: str, values: Tensor) -> Tensor:
+    """The network in half precision; the statistics of the data as they are."""
     return values.half() if name.startswith("network.") else values

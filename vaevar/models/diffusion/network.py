@@ -1,13 +1,13 @@
-"""The network of the denoiser: a U on the sphere that knows the forecast and the noise level.
+"""The network of the denoiser: a U-Net on the sphere, given the forecast and the noise level.
 
-Of a size with the VAE's networks and made of the same blocks. It estimates the clean residual,
+It is built from the VAE's blocks and about as large. It estimates the clean residual,
 
     r̂ = h(x_t, c, t) + √ᾱ_t g(t) x_t,
 
-where h comes from the U and 0 < g < 1 is learned by channel: where there is little noise, x_t itself is
-the better part of the answer, and the U, whose patches cannot carry white noise on 69 channels, need
-not copy it. Predicting r is predicting the noise, ε̂ = (x_t − √ᾱ_t r̂)/√(1 − ᾱ_t), without asking the
-network for the white noise itself.
+where h is the U-Net and 0 < g < 1 is learned for each channel. With little noise, x_t itself is most of the
+answer, and the U-Net, whose patches cannot carry white noise on 69 channels, need not copy it. Predicting r
+is equivalent to predicting the noise, ε̂ = (x_t − √ᾱ_t r̂)/√(1 − ᾱ_t), but the network never has to output
+white noise.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vaevar.models.nn.blocks import (
-    ConvNeXtBlock,
     Downsample,
     LatitudeModulation,
     SphereConv2d,
     Upsample,
-    WindowAttention,
+    alternating_blocks,
 )
+from vaevar.models.nn.unet import UNet, scale_grid
 
 
 class NoiseEmbedding(nn.Module):
@@ -47,9 +47,9 @@ class NoiseEmbedding(nn.Module):
 
 
 class Stage(nn.Module):
-    """Blocks of one pass over a scale; each scaled and shifted by the noise level (FiLM).
+    """One pass over a scale, its features scaled and shifted by the noise level (FiLM).
 
-    Perez et al. (2018): x · (1 + a(t)) + b(t), by feature, zero at the start.
+    Perez et al. (2018): x · (1 + a(t)) + b(t), with a and b for each feature, zero at the start.
     """
 
     def __init__(
@@ -61,33 +61,29 @@ class Stage(nn.Module):
         self.film = nn.Linear(embedding, 2 * width)
         nn.init.zeros_(self.film.weight)
         nn.init.zeros_(self.film.bias)
-        self.blocks = nn.Sequential()
-        for block in range(depth):
-            if heads:
-                turn = bool(block % 2) != shifted
-                self.blocks.append(WindowAttention(width, heads, (window, window), shifted=turn))
-            self.blocks.append(ConvNeXtBlock(width, kernel_size=kernel_size))
+        blocks = alternating_blocks(width, depth, heads, window, kernel_size, 4, shifted)
+        self.blocks = nn.Sequential(*blocks)
 
     def forward(self, x: Tensor, embedded: Tensor) -> Tensor:
         gain, offset = self.film(embedded)[:, :, None, None].chunk(2, 1)
         return self.blocks(self.latitude(x) * (1 + gain) + offset)
 
 
-class DenoiserNetwork(nn.Module):
-    """Noised residual, forecast and noise level to the clean residual.
+class DenoiserNetwork(UNet):
+    """From the noised residual, the forecast and the noise level to the clean residual.
 
     Args:
         channels: C of the residual and of the forecast.
         rows, columns: H and W.
-        widths, depths, heads: on each scale, the finest first, as in :class:`vaevar.models.vae.vae.VAE`.
+        widths, depths, heads: for each scale, the finest first, as in :class:`vaevar.models.vae.vae.VAE`.
         window: rows and columns of an attention window.
-        kernel_size: of the depthwise convolutions.
+        kernel_size: size of the depthwise convolutions.
         patch: grid points of a patch on the finest scale, each way.
-        head_width: features on the grid's own points before the last convolution.
+        head_width: features at the grid points, before the last convolution.
         embedding: width of the noise embedding.
 
     Raises:
-        ValueError: when sizes do not fit each other.
+        ValueError: when the sizes do not fit together.
     """
 
     def __init__(
@@ -108,31 +104,24 @@ class DenoiserNetwork(nn.Module):
         scales = range(len(widths))
         if not len(widths) == len(depths) == len(heads) > 0:
             raise ValueError(f"widths {widths}, depths {depths} and heads {heads} must be of one length")
-        sizes = [(-(-rows // patch), columns // patch)]
-        for _ in scales[1:]:
-            sizes.append((-(-sizes[-1][0] // 2), sizes[-1][1] // 2))
+        grids = [scale_grid(rows, columns, patch, scale) for scale in scales]
         if columns % (2 * patch * 2 ** scales[-1]):
             raise ValueError(f"{columns} longitudes do not divide into patches on {len(widths)} scales")
-        for width, head, (high, wide) in zip(widths, heads, sizes, strict=True):
-            if head and (width % head or wide % window or high < window):
+        for width, head, (height, breadth) in zip(widths, heads, grids, strict=True):
+            if head and (width % head or breadth % window or height < window):
                 raise ValueError(
-                    f"{width} features, {head} heads and windows of {window} do not fit {high} × {wide}"
+                    f"{width} features, {head} heads and windows of {window} do not fit {height} × {breadth}"
                 )
 
-        def stage(scale: int, shifted: bool = False) -> Stage:
+        def stage(scale: int, upward: bool) -> Stage:
             return Stage(
-                widths[scale], sizes[scale][0], depths[scale], heads[scale], window, kernel_size, embedding,
-                shifted,
+                widths[scale], grids[scale][0], depths[scale], heads[scale], window, kernel_size, embedding,
+                shifted=upward,
             )  # fmt: skip
 
-        self.rows = [rows, *(high for high, _ in sizes)]
         self.embed = NoiseEmbedding(embedding)
         self.stem = Downsample(2 * channels, widths[0], patch)
-        self.descend = nn.ModuleList(stage(scale) for scale in scales[:-1])
-        self.shrink = nn.ModuleList(Downsample(widths[s], widths[s + 1]) for s in scales[:-1])
-        self.bottom = stage(scales[-1])
-        self.grow = nn.ModuleList(Upsample(widths[s + 1], widths[s]) for s in scales[:-1])
-        self.ascend = nn.ModuleList(stage(scale, shifted=True) for scale in scales[:-1])
+        self.add_scales(widths, stage)
         self.head = Upsample(widths[0], head_width, patch)
         self.finish = SphereConv2d(head_width, channels, 3)
         self.copied = nn.Linear(embedding, channels)
@@ -140,7 +129,7 @@ class DenoiserNetwork(nn.Module):
         nn.init.zeros_(self.copied.weight)
 
     def forward(self, noised: Tensor, forecast: Tensor, signal: Tensor) -> Tensor:
-        """r̂.
+        """Estimate the clean residual r̂.
 
         Args:
             noised: [B, C, H, W], x_t in units of the residual's std.
@@ -152,15 +141,7 @@ class DenoiserNetwork(nn.Module):
         """
         embedded = self.embed(signal.float())
         x = torch.cat([noised, forecast], 1).contiguous(memory_format=torch.channels_last)
-        x = self.stem(x)
-        skips = []
-        for stage, shrink in zip(self.descend, self.shrink, strict=True):
-            x = stage(x, embedded)
-            skips.append(x)
-            x = shrink(x)
-        x = self.bottom(x, embedded)
-        for scale in reversed(range(len(skips))):
-            x = self.ascend[scale](self.grow[scale](x, self.rows[scale + 1]) + skips[scale], embedded)
-        x = self.finish(functional.gelu(self.head(x, self.rows[0])))
+        x = self.through_scales(self.stem(x), embedded)
+        x = self.finish(functional.gelu(self.head(x, noised.shape[-2])))
         copied = self.copied(embedded).sigmoid() * signal.float().sqrt()[:, None]
         return x + copied[:, :, None, None] * noised

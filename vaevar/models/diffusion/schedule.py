@@ -1,11 +1,11 @@
-"""The noise schedule of denoising diffusion models, and how the network's noise levels are read.
+"""The noise schedule of denoising diffusion models.
 
 Ho et al., "Denoising Diffusion Probabilistic Models", NeurIPS 2020: with β_t linear from 1e-4 to 0.02
 over T = 1000 steps and ᾱ_t = Π (1 − β_s), a clean field r is noised to
 
     x_t = √ᾱ_t r + √(1 − ᾱ_t) ε,   ε ~ N(0, I).
 
-Step 0 is the clean field here (ᾱ_0 = 1) and step T almost pure noise.
+Step 0 is the clean field (ᾱ_0 = 1), step T almost pure noise.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class NoiseSchedule(nn.Module):
         self.register_buffer("signal", signal, persistent=False)
 
     def noised(self, clean: Tensor, step: Tensor, noise: Tensor) -> Tensor:
-        """x_t for fields [B, C, H, W] and steps [B]."""
+        """x_t of fields r and noise ε, [B, C, H, W], at steps t, [B]."""
         signal = self.signal[step].to(clean.dtype)[:, None, None, None]
         return signal.sqrt() * clean + (1 - signal).sqrt() * noise
 
     def inference_steps(self, count: int) -> list[int]:
-        """``count`` steps of the T, evenly spaced, from T down, then 0: ``count + 1`` numbers.
+        """``count`` evenly spaced steps from T downwards, then 0: ``count + 1`` numbers.
 
         Raises:
             ValueError: for a count outside 1 ... T.

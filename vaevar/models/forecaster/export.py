@@ -1,4 +1,4 @@
-"""Write a network as an ONNX forecaster of FengWu's contract, also when a fit ends."""
+"""Writes a network as an ONNX forecaster with FengWu's contract, on request or when a fit ends."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
+from vaevar.files import replacing
 from vaevar.models.forecaster.fengwu import METADATA_KEY
 from vaevar.models.forecaster.training import ForecasterModule
 from vaevar.sphere.grid import Grid
@@ -35,13 +36,19 @@ class ExportForecaster(L.Callback):
         if not trainer.is_global_zero:
             return
         if not isinstance(pl_module, ForecasterModule):
-            raise TypeError(f"ExportForecaster exports a ForecasterModule, not {type(pl_module).__name__}")
+            raise TypeError(f"ExportForecaster exports a ForecasterModule, not a {type(pl_module).__name__}")
         scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
         export_forecaster(pl_module, self.path, {"command": " ".join(sys.argv), "validation": scores})
 
 
 def export_forecaster(module: ForecasterModule, path: Path, provenance: dict[str, object]) -> None:
-    """Export a trained module; ``provenance`` goes beside it as JSON."""
+    """Export a trained module.
+
+    Args:
+        module: the module; its network is moved to the CPU and to evaluation mode.
+        path: the ONNX file; ``<stem>_mean.npy``, ``<stem>_std.npy`` and ``<stem>.json`` go beside it.
+        provenance: plain values (command, scores) for the JSON file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     network = module.network.cpu().float().eval()
     export(network, path, module.spec, module.grid)
@@ -57,7 +64,7 @@ TOLERANCE = 1e-4  # of a standard deviation, between torch and ONNX Runtime
 class _Contract(nn.Module):
     """A network with FengWu's number of output channels.
 
-    FengWu's last C are a log-variance; a network that forecasts the state alone gets zeros.
+    FengWu's last C outputs are a log-variance; they are zeros for a network that forecasts only the state.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -83,42 +90,40 @@ def export(
     """Write ``network`` to an ``.onnx`` file that :class:`~vaevar.models.forecaster.fengwu.OnnxForecaster`
     opens.
 
-    The file takes any batch size, and says in its metadata which channels, grid and time step it
-    has. It appears at ``path`` only after ONNX Runtime gave the network's own output from it.
+    The file takes any batch size. It appears at ``path`` only after ONNX Runtime has reproduced the network's
+    output with it.
 
     Args:
-        network: normalised [B, 2C, H, W] (t − 6 h, then t) to normalised [B, C or 2C, H, W] of
-            which the first C are t + 6 h. A plain module; it is copied, and left as it was.
+        network: from normalised [B, 2C, H, W] (t − 6 h, then t) to normalised [B, C or 2C, H, W], whose first
+            C channels are t + 6 h. The network itself is not changed.
         path: the file to write.
         spec: the C channels.
         grid: the H × W points.
         step_hours: the time step.
-        metadata: say in the file which channels, grid and time step it has; FengWu's own does not.
+        metadata: store channels, grid and time step in the file; FengWu's own file lacks them.
 
     Returns:
         ``path``.
 
     Raises:
-        ValueError: when the network's output has another shape, or ONNX Runtime's output differs
-            from it by more than ``TOLERANCE``.
+        ValueError: when the network's output has the wrong shape, or ONNX Runtime's output differs from it by
+            more than ``TOLERANCE``.
     """
     path = Path(path)
     copied = _Contract(copy.deepcopy(network)).cpu().float().eval()
-    # Two batch sizes: a trace that froze the one it saw fails on the other.
+    # Two batch sizes: a trace that froze its batch size fails with the other.
     generator = torch.Generator().manual_seed(0)
     traced, checked = (torch.randn(b, 2 * len(spec), *grid.shape, generator=generator) for b in (2, 1))
     with torch.no_grad():
         expected = copied(checked)
     if expected.shape != checked.shape:
         raise ValueError(
-            f"the network makes {tuple(expected.shape)} (zeros appended) from {tuple(checked.shape)}; "
+            f"the network's output is {tuple(expected.shape)} (zeros appended) for {tuple(checked.shape)}; "
             "expected the same shape, or half the channels"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    with replacing(path) as partial:
         with warnings.catch_warnings():
-            # The exporter that needs no further package announces its own old age and what it traces.
+            # This exporter needs no further package, but warns that it is old, and about what it traces.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 copied,
@@ -136,13 +141,10 @@ def export(
         options.log_severity_level = 3
         options.intra_op_num_threads = torch.get_num_threads()
         session = ort.InferenceSession(str(partial), options, providers=["CPUExecutionProvider"])
-        (made,) = session.run(None, {"input": checked.numpy()})
-        difference = float((torch.from_numpy(made) - expected).abs().max())
+        (output,) = session.run(None, {"input": checked.numpy()})
+        difference = float((torch.from_numpy(output) - expected).abs().max())
         if not difference <= TOLERANCE:
             raise ValueError(f"ONNX Runtime and torch differ by {difference:.2g}, more than {TOLERANCE:g}")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -1,58 +1,62 @@
-"""FengWu, or any ONNX forecaster of its contract, through ONNX Runtime.
+"""FengWu, or any ONNX forecaster with its contract.
 
-The contract (github.com/OpenEarthLab/FengWu): one input named ``input``, float32
-[B, 2C, H, W], holds two normalised states, t − 6 h and then t, each of C channels; of the one
-output [B, ≥ C, H, W] the first C channels are the normalised state at t + 6 h. For FengWu itself
-C is 69 and H × W is 721 × 1440. Two ``.npy`` files hold the mean and std of each channel.
+The contract (github.com/OpenEarthLab/FengWu): the one input is named ``input``, float32 [B, 2C, H, W], and
+holds two normalised states of C channels, t − 6 h and then t. The first C channels of the one output
+[B, ≥ C, H, W] are the normalised state at t + 6 h. FengWu itself has C = 69 and H × W = 721 × 1440. Two
+``.npy`` files hold the mean and std of each channel.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
-import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import onnxruntime as ort
 import torch
 from torch import Tensor
 
 from vaevar.errors import UserError
-from vaevar.models.forecaster.normalised_range import check_normalised_range
+from vaevar.forecast import Forecaster
+from vaevar.models.forecaster.onnx_session import Node, OnnxSession
+from vaevar.normalizer import Normalizer
 from vaevar.provenance import sha256
 from vaevar.sphere.grid import Grid
-from vaevar.state import Normalizer, StateSpec
+from vaevar.state import StateSpec
 
-# Under this name a model that vaevar exported says which channels, grid and time step are its own.
+# The key of the metadata in which a model exported by vaevar names its channels, grid and time step.
 METADATA_KEY = "vaevar"
-_CUDA = "CUDAExecutionProvider"
 _FAMILIES = {"equiangular": Grid.equiangular, "gaussian": Grid.gaussian}
-# Of float32 input in one run, 1 GB: several small states together, but those of 721 × 1440 one by one.
+# Values of float32 input per run, 1 GB: several small states together, but those of 721 × 1440 one by one.
 VALUES_AT_ONCE = 2**28
 
+# Limits on a channel's normalised states, over the sphere. In the embedded world with its own files the mean
+# stays within 1.6 and the std below 1.7; with the files of another climate, within 2 and below 4.5. A t2m in
+# degrees Celsius has a mean of −13, an msl in hPa of −75. A small std is no fault: that of q50 is small.
+MEAN_LIMIT, STD_LIMIT = 6.0, 10.0
+ROWS_CHECKED, CHANNELS_NAMED = 90, 4
 
-class OnnxForecaster:
+
+class OnnxForecaster(Forecaster):
     """An ONNX model of FengWu's contract as a :class:`~vaevar.forecast.Forecaster`.
 
-    On a GPU the session reads and writes torch tensors where they lie; on a CPU too. The result
-    has no gradient. The object can be pickled: the session is opened again in the new process.
+    The model reads and writes torch tensors in place, on a CPU or a GPU. The forecast has no gradient. The
+    forecaster can be pickled; the new process opens the file again.
 
     Args:
         model: the ``.onnx`` file; relative paths start at the current directory.
         mean, std: ``.npy`` files of C values each, in physical units.
         spec: the C channels; FengWu's 69 by default.
-        grid: the family of the model's grid. "auto" reads it from a file that vaevar exported,
-            and otherwise takes H × 2(H − 1) points, such as 721 × 1440, as equiangular.
-        shape: (H, W), needed only where the file leaves them open.
+        grid: the kind of grid. "auto" reads it from a file that vaevar exported; for other files it takes
+            H × 2(H − 1) points, such as 721 × 1440, as equiangular.
+        shape: (H, W), needed only if the file leaves them open.
         step_hours: the time step.
-        device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU where there is one.
-        threads: CPU threads of one step; as many as torch uses by default.
+        device: "cpu", "cuda", "cuda:1", ..., or "auto": a GPU if there is one.
+        threads: CPU threads of one step. None: as many as torch uses.
 
     Raises:
-        UserError: for a file that is missing, is no ONNX model, or does not keep the contract.
+        UserError: for a file that is missing, is no ONNX model, or breaks the contract.
     """
 
     history = 2
@@ -70,23 +74,30 @@ class OnnxForecaster:
         threads: int | None = None,
     ) -> None:
         self.model = Path(model)
-        self.spec = StateSpec() if spec is None else spec
-        self.step_hours = step_hours
-        if not self.model.is_file():
-            raise UserError(f"{self.model}: no such file; give the path of the forecaster's .onnx file")
+        self._spec = StateSpec() if spec is None else spec
+        self._step_hours = step_hours
+        self._session = OnnxSession(self.model, device, threads)
         self._normalizer = Normalizer.load(mean, std, self.spec)
-        self._threads = threads
         self._files, self._range_checked = f"{self.model}: {mean} and {std}", False
-        self._follow_gpu = device == "auto"
-        self._device = _choose_device(device)
-        self._session: ort.InferenceSession | None = self._open()
-        self._check_contract(self._session)
-        metadata = self._read_metadata(self._session)
-        self.grid = self._choose_grid(grid, shape, self._session.get_inputs()[0].shape[2:], metadata)
+        self._check_contract(self._session.inputs, self._session.outputs)
+        metadata = self._read_metadata()
+        self._grid = self._choose_grid(grid, shape, self._session.inputs[0].shape[2:], metadata)
+
+    @property
+    def spec(self) -> StateSpec:
+        return self._spec
+
+    @property
+    def grid(self) -> Grid:
+        return self._grid
+
+    @property
+    def step_hours(self) -> int:
+        return self._step_hours
 
     @property
     def description(self) -> str:
-        """The file's name and checksum: what was computed with another forecaster is told apart."""
+        """The file's name and checksum, which tell results of different forecasters apart."""
         return f"{self.model.name} sha256:{sha256(self.model)}"
 
     def step(self, states: Tensor) -> Tensor:
@@ -99,58 +110,39 @@ class OnnxForecaster:
             [B, C, H, W], physical units, t + ``step_hours``, on the device of ``states``.
 
         Raises:
-            ValueError: when the shape of ``states`` is another.
-            UserError: when the forecast is not finite, or ONNX Runtime fails; at the first step also when
-                the mean and std files do not suit the states.
+            ValueError: when ``states`` has another shape.
+            UserError: when the forecast is not finite or ONNX Runtime fails; in the first step also when the
+                mean and std files do not fit the states.
         """
         expected = (self.history, len(self.spec), *self.grid.shape)
         if tuple(states.shape[1:]) != expected:
             raise ValueError(f"states are {tuple(states.shape)}, expected (B, 2, C, H, W) = (B, {expected})")
-        session = self._session_for(states.device)
-        normalizer = self._normalizer.to(self._device)
+        self._session.follow(states.device)
+        device, output_name = self._session.device, self._session.outputs[0].name
+        normalizer = self._normalizer.to(device)
         count, chunk = len(self.spec), self._batch or max(1, VALUES_AT_ONCE // states[0].numel())
         with torch.no_grad():
-            kind: dict[str, Any] = {"device": self._device, "dtype": torch.float32}
+            kind: dict[str, Any] = {"device": device, "dtype": torch.float32}
             forecast = torch.empty((len(states), count, *self.grid.shape), **kind)
             inputs = torch.empty((min(chunk, len(states)), *expected), **kind)
             outputs = torch.empty((len(inputs), self._output_channels, *self.grid.shape), **kind)
-            for few, made in zip(states.split(chunk), forecast.split(chunk), strict=True):
-                given, output = inputs[: len(few)], outputs[: len(few)]
-                given.copy_(few).sub_(normalizer.mean).div_(normalizer.std)
+            for start, end in zip(states.split(chunk), forecast.split(chunk), strict=True):
+                normalised, output = inputs[: len(start)], outputs[: len(start)]
+                normalised.copy_(start).sub_(normalizer.mean).div_(normalizer.std)
                 if not self._range_checked:
-                    check_normalised_range(given, self.spec, self.grid, self._files)
+                    check_normalised_range(normalised, self.spec, self.grid, self._files)
                     self._range_checked = True
-                self._run(session, given.flatten(1, 2), output)
-                torch.mul(output[:, :count], normalizer.std, out=made).add_(normalizer.mean)
+                self._session.run({"input": normalised.flatten(1, 2)}, {output_name: output})
+                torch.mul(output[:, :count], normalizer.std, out=end).add_(normalizer.mean)
             self._check_finite(forecast, states)
             return forecast.to(states.device, states.dtype)
 
-    def _run(self, session: ort.InferenceSession, inputs: Tensor, outputs: Tensor) -> None:
-        """Let the session read ``inputs`` and write ``outputs`` in place, both contiguous."""
-        binding = session.io_binding()
-        bindings = (
-            (binding.bind_input, session.get_inputs()[0].name, inputs),
-            (binding.bind_output, session.get_outputs()[0].name, outputs),
-        )
-        for bind, name, tensor in bindings:
-            index = self._device.index or 0
-            bind(name, self._device.type, index, np.float32, tuple(tensor.shape), tensor.data_ptr())
-        if self._device.type == "cuda":
-            # ONNX Runtime has a stream of its own: what torch queued must be done before.
-            torch.cuda.current_stream(self._device).synchronize()
-        try:
-            session.run_with_iobinding(binding)
-            binding.synchronize_outputs()
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise UserError(f"{self.model}: the forecast failed ({_first_line(error)})") from None
-
     def _check_finite(self, forecast: Tensor, states: Tensor) -> None:
-        # Extremes pass NaN on and need no array; element by element only where something is wrong.
+        # The extremes pass NaN on and need no array; look at each element only if something is wrong.
         if all(math.isfinite(float(extreme)) for extreme in forecast.aminmax()):
             return
-        finite = torch.isfinite(forecast)
-        per_channel = finite.transpose(0, 1).flatten(1).all(1).tolist()
-        names = [name for name, good in zip(self.spec.names, per_channel, strict=True) if not good]
+        per_channel = torch.isfinite(forecast).transpose(0, 1).flatten(1).all(1).tolist()
+        names = [name for name, finite in zip(self.spec.names, per_channel, strict=True) if not finite]
         shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more channels" if len(names) > 5 else "")
         if bool(torch.isfinite(states).all()):
             cause = "the states it started from are finite, so the model itself has diverged"
@@ -158,48 +150,9 @@ class OnnxForecaster:
             cause = "neither were the states it started from"
         raise UserError(f"{self.model}: the {self.step_hours} h forecast of {shown} is not finite; {cause}")
 
-    def _open(self) -> ort.InferenceSession:
-        """A session on the chosen device; on the CPU where a GPU that was not asked for fails."""
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = self._threads or torch.get_num_threads()
-        options.inter_op_num_threads = 1
-        if self._device.type == "cpu":
-            # The arena grows by powers of two and gives nothing back: gigabytes at 721 × 1440.
-            options.enable_cpu_mem_arena = False
-        providers: list[Any] = ["CPUExecutionProvider"]
-        if self._device.type == "cuda":
-            # Take no more GPU memory than asked for: torch works beside us.
-            settings = {"device_id": self._device.index or 0, "arena_extend_strategy": "kSameAsRequested"}
-            providers.insert(0, (_CUDA, settings))
-        try:
-            session = ort.InferenceSession(str(self.model), options, providers=providers)
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise UserError(
-                f"{self.model}: ONNX Runtime cannot open it as a model ({_first_line(error)})"
-            ) from None
-        if self._device.type == "cuda" and _CUDA not in session.get_providers():
-            message = (
-                f"{self.model}: ONNX Runtime {ort.__version__} cannot use this GPU; its CUDA major "
-                f"version must be torch's ({torch.version.cuda})"
-            )
-            if not self._follow_gpu:
-                raise UserError(message)
-            warnings.warn(f"{message}; the forecaster runs on the CPU", stacklevel=3)
-            self._device, self._follow_gpu = torch.device("cpu"), False
-        return session
-
-    def _session_for(self, device: torch.device) -> ort.InferenceSession:
-        """The session, on the states' own GPU if the device was left to us."""
-        if self._follow_gpu and device.type == self._device.type == "cuda" and device != self._device:
-            self._device, self._session = device, None
-        if self._session is None:
-            self._session = self._open()
-        return self._session
-
-    def _check_contract(self, session: ort.InferenceSession) -> None:
-        """Inputs and outputs against the contract; keeps the batch size and the output channels."""
-        inputs, outputs, count = session.get_inputs(), session.get_outputs(), len(self.spec)
+    def _check_contract(self, inputs: list[Node], outputs: list[Node]) -> None:
+        """Check inputs and outputs against the contract; keep the batch size and the output channels."""
+        count = len(self.spec)
         names = [node.name for node in inputs]
         if names != ["input"]:
             raise UserError(f"{self.model}: its inputs are {names}, expected one named 'input'")
@@ -209,7 +162,9 @@ class OnnxForecaster:
             if node.type != "tensor(float)":
                 raise UserError(f"{self.model}: its {role} is {node.type}, expected tensor(float), float32")
             if len(node.shape) != 4:
-                raise UserError(f"{self.model}: its {role} is {node.shape}, expected [B, channels, H, W]")
+                raise UserError(
+                    f"{self.model}: its {role} is {list(node.shape)}, expected [B, channels, H, W]"
+                )
         batch, channels, *_ = inputs[0].shape
         if isinstance(channels, int) and channels != 2 * count:
             raise UserError(
@@ -219,82 +174,90 @@ class OnnxForecaster:
         if isinstance(batch, int) and batch != 1:
             raise UserError(f"{self.model}: its batch size is fixed to {batch}, expected 1 or an open one")
         self._batch: int | None = batch if isinstance(batch, int) else None
-        forecast = outputs[0].shape[1]
+        output_channels = outputs[0].shape[1]
         # An exporter may leave the output's size open; then it is what the contract says.
-        self._output_channels = forecast if isinstance(forecast, int) else 2 * count
+        self._output_channels = output_channels if isinstance(output_channels, int) else 2 * count
         if self._output_channels < count:
             raise UserError(
-                f"{self.model}: its output has {forecast} channels, expected {2 * count}, "
-                f"and {count} at the least: the next state"
+                f"{self.model}: its output has {output_channels} channels, expected {2 * count}, "
+                f"and at least {count}: the next state"
             )
-        for given, made in zip(inputs[0].shape[2:], outputs[0].shape[2:], strict=True):
-            if isinstance(given, int) and isinstance(made, int) and given != made:
+        for size, output_size in zip(inputs[0].shape[2:], outputs[0].shape[2:], strict=True):
+            if isinstance(size, int) and isinstance(output_size, int) and size != output_size:
                 raise UserError(
-                    f"{self.model}: its output is {outputs[0].shape}, on another grid than its "
-                    f"input, {inputs[0].shape}"
+                    f"{self.model}: its output is {list(outputs[0].shape)}, on another grid than its "
+                    f"input, {list(inputs[0].shape)}"
                 )
 
-    def _read_metadata(self, session: ort.InferenceSession) -> dict[str, Any]:
-        """What a model that vaevar exported says of itself, checked; empty for any other."""
-        metadata = json.loads(session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "{}"))
+    def _read_metadata(self) -> dict[str, Any]:
+        """The metadata of a model that vaevar exported, checked; empty for any other model."""
+        metadata = json.loads(self._session.metadata.get(METADATA_KEY, "{}"))
         channels = tuple(metadata.get("channels", self.spec.names))
         if channels != self.spec.names:
-            at = next(i for i, (a, b) in enumerate(zip(channels, self.spec.names, strict=True)) if a != b)
-            raise UserError(
-                f"{self.model}: its channel {at} is {channels[at]}, but the config's is {self.spec.names[at]}"
-            )
+            pairs = enumerate(zip(channels, self.spec.names, strict=True))
+            number, (name, expected) = next(pair for pair in pairs if pair[1][0] != pair[1][1])
+            raise UserError(f"{self.model}: its channel {number} is {name}, but the config's is {expected}")
         hours = metadata.get("step_hours", self.step_hours)
         if hours != self.step_hours:
             raise UserError(f"{self.model}: its time step is {hours} h, but step_hours is {self.step_hours}")
         return metadata
 
     def _choose_grid(
-        self, family: str, shape: tuple[int, int] | None, in_file: list[Any], metadata: dict[str, Any]
+        self, family: str, shape: tuple[int, int] | None, in_file: Sequence[Any], metadata: dict[str, Any]
     ) -> Grid:
-        """The model's grid, from its own metadata, the file's H and W, and the arguments."""
-        own = Grid(metadata["latitude"], metadata["longitude"]) if "latitude" in metadata else None
+        """The model's grid, from its metadata, the file's H and W, and the arguments."""
+        exported = Grid(metadata["latitude"], metadata["longitude"]) if "latitude" in metadata else None
         sizes = [size if isinstance(size, int) else None for size in in_file]
-        rows, columns = shape or (own.shape if own else sizes)
+        rows, columns = shape or (exported.shape if exported else sizes)
         if rows is None or columns is None:
             raise UserError(f"{self.model}: it leaves H and W open; give shape, such as [721, 1440]")
-        if any(size not in (None, wanted) for size, wanted in zip(sizes, (rows, columns), strict=True)):
+        if any(size not in (None, expected) for size, expected in zip(sizes, (rows, columns), strict=True)):
             raise UserError(f"{self.model}: its grid is {sizes}, but shape says {[rows, columns]}")
-        if family == "auto" and own is not None:
-            return own
+        if family == "auto" and exported is not None:
+            return exported
         if family == "auto" and columns != 2 * (rows - 1):
             raise UserError(
                 f"{self.model}: its {rows} × {columns} points are no equiangular grid with both poles "
-                f"({rows} × {2 * (rows - 1)}); say grid: gaussian, if that is what they are"
+                f"({rows} × {2 * (rows - 1)}); if it is a Gaussian grid, say grid: gaussian"
             )
         grid = _FAMILIES["equiangular" if family == "auto" else family](rows, columns)
-        if own is not None and grid != own:
-            raise UserError(f"{self.model}: its own grid is {own}, but the config says {grid}")
+        if exported is not None and grid != exported:
+            raise UserError(f"{self.model}: its own grid is {exported}, but the config says {grid}")
         return grid
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A session cannot cross processes; the first step opens another.
-        return self.__dict__ | {"_session": None}
 
+def check_normalised_range(states: Tensor, spec: StateSpec, grid: Grid, files: str) -> None:
+    """Check that states and normalisation files belong together.
 
-def _choose_device(device: str) -> torch.device:
-    """The torch device of a name; for "auto" this process's GPU, or the CPU without one.
+    FengWu v1 (ERA5) and v2 (operational analyses) each have a mean and a std file, of the same shape. Files
+    with other variables, order or units, and states in other units, show in the normalised states. Two sets
+    of files that differ by less than the weather varies cannot be told apart. The check uses every n-th row
+    and column, about ``ROWS_CHECKED`` rows, so that it costs almost nothing.
 
-    ONNX Runtime's GPU build lists CUDA also where there is no GPU, so torch is asked too.
+    Args:
+        states: [..., C, H, W], normalised. Values that are not finite are ignored.
+        spec: the C channels.
+        grid: the H × W points.
+        files: names of the mean and std files, for the message.
+
+    Raises:
+        UserError: when a channel's mean over the sphere is beyond ``MEAN_LIMIT``, or its std about that mean
+            beyond ``STD_LIMIT``; it names the worst channels.
     """
-    gpu = torch.cuda.is_available() and _CUDA in ort.get_available_providers()
-    if device == "auto":
-        if not gpu:
-            return torch.device("cpu")
-        # Lightning and torchrun number the processes of a machine, one to a GPU.
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    try:
-        chosen = torch.device(device)
-    except RuntimeError:
-        raise UserError(f"device: {device!r} is none; say auto, cpu, cuda or cuda:1") from None
-    if chosen.type not in ("cpu", "cuda") or (chosen.type == "cuda" and not gpu):
-        raise UserError(f"device: {device!r} cannot be used here; say auto or cpu")
-    return torch.device("cuda", chosen.index or 0) if chosen.type == "cuda" else chosen
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).strip()
+    stride = max(1, grid.shape[0] // ROWS_CHECKED)
+    sampled = states[..., ::stride, ::stride].flatten(0, -4).double()
+    weight = grid.area_weights[::stride, None].to(sampled)
+    weight = weight / (weight.mean() * sampled.shape[0])
+    mean = (sampled * weight).mean((-2, -1)).sum(0)
+    std = ((sampled - mean[:, None, None]).square() * weight).mean((-2, -1)).sum(0).sqrt()
+    excess = torch.maximum(mean.abs() / MEAN_LIMIT, std / STD_LIMIT).nan_to_num(0.0).tolist()
+    wrong = sorted((i for i, value in enumerate(excess) if value > 1), key=lambda i: -excess[i])
+    if wrong:
+        named = wrong[:CHANNELS_NAMED]
+        shown = ", ".join(f"{spec.names[i]} (mean {mean[i]:.3g}, std {std[i]:.3g})" for i in named)
+        rest = f" and {len(wrong) - len(named)} more channels" if len(wrong) > len(named) else ""
+        raise UserError(
+            f"{files}: they normalise the first states to {shown}{rest}, expected means within "
+            f"±{MEAN_LIMIT:g} and stds below {STD_LIMIT:g}; use the files that belong to this model "
+            "(FengWu's v1 with v1, v2 with v2), and a store in WeatherBench 2's units"
+        )

@@ -10,24 +10,28 @@ from torch import Tensor, nn
 
 from vaevar.models.forecaster.resolved_scales import ResolvedScales
 from vaevar.models.nn.blocks import ConvNeXtBlock, Downsample, Upsample
+from vaevar.models.nn.unet import Stage, UNet
 
 
-class ForecastNetwork(nn.Module):
+class ForecastNetwork(UNet):
     """A ConvNeXt U-Net on the sphere, normalised states to normalised states.
 
-    Input [B, 2C, H, W]: the states at t − 6 h and t, normalised. Output [B, 2C, H, W]: the state at
-    t + 6 h, then the log-variance of its error (a constant by channel, learned from the training
-    errors), as FengWu's 138 outputs.
+    Input [B, 2C, H, W]: the states at t − 6 h and t, normalised. Output [B, 2C, H, W]: the state at t + 6 h,
+    then the log-variance of its error, like FengWu's 138 outputs. The log-variance is one constant per
+    channel, estimated from the training errors.
 
     Args:
         channels: C.
         rows, columns: H and W, for the learned map of the ground (orography, coasts, latitude).
         widths: features on each scale, the finest first; each scale halves H and W.
         depths: blocks on each scale, on the way down and again on the way up.
-        kernel_size: of the depthwise convolutions.
-        patch: side of the squares of points that enter as one; a T31 spectral model on 48 × 96
-            points has no more freedom than 24 × 48 of them.
-        resolved: keeps the forecast to the scales of the data; none leaves them to the network.
+        kernel_size: size of the depthwise convolutions.
+        patch: grid points of a patch on the finest scale, each way. A T31 spectral model on 48 × 96 points
+            has no more degrees of freedom than 24 × 48 points.
+        resolved: limits the forecast to the scales that the data resolve. None: no limit.
+
+    Raises:
+        ValueError: when the sizes do not fit together.
     """
 
     change_std: Tensor
@@ -58,39 +62,40 @@ class ForecastNetwork(nn.Module):
         self.stem = Downsample(2 * channels, widths[0], patch)
         self.ground = nn.Parameter(torch.zeros(widths[0], -(-rows // patch), columns // patch))
 
-        def stage(width: int, depth: int) -> nn.Sequential:
-            return nn.Sequential(*[ConvNeXtBlock(width, kernel_size=kernel_size) for _ in range(depth)])
+        def stage(scale: int, upward: bool) -> nn.Sequential:
+            blocks = [ConvNeXtBlock(widths[scale], kernel_size=kernel_size) for _ in range(depths[scale])]
+            return nn.Sequential(*blocks)
 
-        pairs = list(itertools.pairwise(widths))
-        self.down = nn.ModuleList(stage(w, d) for w, d in zip(widths, depths, strict=True))
-        self.shrink = nn.ModuleList(Downsample(fine, coarse) for fine, coarse in pairs)
-        self.grow = nn.ModuleList(Upsample(coarse, fine) for fine, coarse in pairs)
-        self.merge = nn.ModuleList(nn.Conv2d(2 * fine, fine, 1) for fine, _ in pairs)
-        self.up = nn.ModuleList(stage(w, d) for w, d in zip(widths[:-1], depths[:-1], strict=True))
+        self.add_scales(widths, stage)
         self.head = Upsample(widths[0], channels, patch)
         for parameter in self.head.parameters():
             nn.init.zeros_(parameter)
 
+    def add_scales(self, widths: Sequence[int], stage: Stage) -> None:
+        """The layers of the U, and those that merge the skips, under the names that ONNX files use."""
+        pairs = list(itertools.pairwise(widths))
+        self.down = nn.ModuleList(stage(scale, False) for scale in range(len(widths)))
+        self.shrink = nn.ModuleList(Downsample(fine, coarse) for fine, coarse in pairs)
+        self.grow = nn.ModuleList(Upsample(coarse, fine) for fine, coarse in pairs)
+        self.merge = nn.ModuleList(nn.Conv2d(2 * fine, fine, 1) for fine, _ in pairs)
+        self.up = nn.ModuleList(stage(scale, True) for scale in range(len(pairs)))
+
+    def stages(self) -> tuple[list[nn.Module], list[nn.Module]]:
+        return [*self.down], [*self.up]
+
+    def join(self, scale: int, x: Tensor, skip: Tensor) -> Tensor:
+        return self.merge[scale](torch.cat([x, skip], 1))
+
     def change(self, states: Tensor) -> Tensor:
-        """[B, 2C, H, W] normalised -> the 6 h change in units of its std, [B, C, H, W]."""
-        # Full precision here under autocast too: bfloat16 keeps 8 bits, and would round away most of
-        # the difference between two states 6 hours apart.
+        """The 6 h change after the states [B, 2C, H, W], in units of its std, [B, C, H, W]."""
+        # Full precision under autocast too: bfloat16 keeps 8 bits and would round away most of the
+        # difference between two states 6 hours apart.
         with torch.autocast(states.device.type, enabled=False):
             x = self.stem(states.float()) + self.ground
-        skips = []
-        for stage, shrink in zip(self.down, self.shrink, strict=False):
-            x = stage(x)
-            skips.append(x)
-            x = shrink(x)
-        x = self.down[-1](x)
-        for stage, grow, merge, skip in reversed(
-            list(zip(self.up, self.grow, self.merge, skips, strict=True))
-        ):
-            x = stage(merge(torch.cat([grow(x, skip.shape[-2]), skip], 1)))
-        return self.head(x, states.shape[-2])
+        return self.head(self.through_scales(x), states.shape[-2])
 
     def following(self, states: Tensor, change: Tensor) -> Tensor:
-        """The next state [B, C, H, W], of the window [B, 2C, H, W] and the change out of it."""
+        """The next state [B, C, H, W], from the two states [B, 2C, H, W] and the network's change."""
         current = states[:, self.channels :]
         forecast = current + self.change_std * change
         return forecast if self.resolved is None else self.resolved(forecast, current)

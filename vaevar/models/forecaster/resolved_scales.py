@@ -1,15 +1,15 @@
-"""Keeps a learned forecaster to the scales that its training data resolve.
+"""Limits a learned forecaster to the scales that its training data resolve.
 
-A spectral model of truncation T31 has next to no life beyond wavenumber 31 on its 48 × 96 grid, where a
-numerical model would have diffusion besides. A network trained on 6 h steps knows neither: what it makes of
-those scales is noise, and it feeds on itself. In an assimilation cycle no B can take it out again, and it
-doubles in a month until it spoils the large scales. So the forecast's part beyond the truncation is not the
-network's, but a memory of the state before, fading towards its mean:
+A spectral model with truncation T31 has almost no variance beyond wavenumber 31 on its 48 × 96 grid, and
+like other numerical models it has diffusion. A network trained on 6 h steps has neither: its forecasts of
+those scales are noise, which grows. In an assimilation cycle B cannot remove the noise, and it doubles
+within a month until it spoils the large scales. So beyond the truncation the network's forecast is replaced
+by the initial state, which decays towards its mean:
 
-    x ← P x̂ + s̄ + ρ ((1 − P) x₀ − s̄),
+    x ← P x̂ + s̄ + ρ ((1 − P) x₀ − s̄)
 
-P the truncation, x₀ the state that the step starts from, x̂ the network's forecast, s̄ the mean of (1 − P) x
-(coasts and mountains).
+with the truncation P, the initial state x₀ of the step, the network's forecast x̂, and s̄ the mean of
+(1 − P) x, due to coasts and mountains.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ from vaevar.sphere.harmonics import SphericalHarmonics
 
 
 class Truncation(nn.Module):
-    """P: [B, C, H, W] -> the part of total wavenumbers up to lmax; by matrix products, which ONNX has.
+    """P: keeps the total wavenumbers up to lmax, [B, C, H, W] -> the same shape.
+
+    It consists of matrix products, which can be written to ONNX.
 
     Args:
-        grid: Gaussian or equiangular with poles.
+        grid: the H × W points, Gaussian or equiangular with poles.
         lmax: triangular truncation.
 
     Raises:
-        ValueError: when the grid cannot carry it.
+        ValueError: when the grid cannot carry the truncation.
     """
 
     fourier: Tensor
@@ -52,16 +54,16 @@ class Truncation(nn.Module):
 
 
 class ResolvedScales(nn.Module):
-    """x̂ and x₀ [B, C, H, W] -> x, as above; normalised or not, if all are alike.
+    """From x̂ and x₀ to x, [B, C, H, W] each, in physical or in normalised units.
 
     Args:
         channels: C.
-        grid: H × W.
-        lmax: truncation of the data that the forecaster learned from.
+        grid: the H × W points.
+        lmax: truncation of the forecaster's training data.
         memory: ρ.
 
     Attributes:
-        mean: [C, H, W], s̄; 0 until it is set.
+        mean: [C, H, W], s̄; 0 until :meth:`set_mean`.
 
     Raises:
         ValueError: for a truncation that the grid cannot carry, or ρ outside [0, 1].
@@ -77,10 +79,10 @@ class ResolvedScales(nn.Module):
         self.register_buffer("mean", torch.zeros(channels, *grid.shape))
 
     def set_mean(self, state: Tensor) -> None:
-        """Take s̄ from the mean state [C, H, W]."""
+        """Set s̄ from the mean state [C, H, W]."""
         self.mean.copy_(state - self.truncation(state[None])[0])
 
     def forward(self, forecast: Tensor, before: Tensor) -> Tensor:
-        # P is linear: one product for both.
+        # P is linear, so one product is enough for both.
         kept = self.truncation(forecast - self.memory * before) + self.memory * before
         return kept + (1 - self.memory) * self.mean

@@ -1,14 +1,12 @@
-"""A small learned forecaster with FengWu's contract: two past states in, the next state out.
+"""Trains a small forecaster with FengWu's contract: two past states in, the next state out.
 
-The network predicts the 6 h change in units of that change's standard deviation, x(t+6h) = x(t) +
-σ_Δ · f(x(t−6h), x(t)), on normalised fields. A first stage trains single steps; fine-tuning on
-roll-outs (``rollout_steps``) follows, as FengWu's replay and GraphCast do, since what counts in a
-cycle is how errors grow.
+The network predicts the 6 h change of normalised fields in units of its standard deviation, x(t + 6 h) =
+x(t) + σ_Δ · f(x(t − 6 h), x(t)). A first stage trains single steps. A second one trains on roll-outs
+(``rollout_steps``), like FengWu's replay buffer and GraphCast, because a cycle depends on how errors grow.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,8 @@ from torch.utils.checkpoint import checkpoint
 from vaevar.errors import UserError
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.resolved_scales import ResolvedScales
-from vaevar.models.forecaster.training_cycle import CheapCycle
-from vaevar.models.training.optimisation import ClippedModule, adamw
+from vaevar.models.forecaster.training_cycle import TrainingCycle
+from vaevar.models.training.optimisation import ClippedModule, WarmupCosine, adamw, total_steps
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -29,28 +27,27 @@ from vaevar.state import StateSpec
 class ForecasterModule(ClippedModule):
     """Trains a :class:`ForecastNetwork`.
 
-    Loss: the area-weighted mean square of the change's error, each channel divided by the std of
-    its 6 h change, averaged over ``rollout_steps`` steps (the gradient flows through the roll-out).
+    The loss is the area-weighted mean square error of the forecast, each channel divided by the std of its
+    6 h change, averaged over ``rollout_steps`` steps. The gradient flows through the roll-out.
 
     Args:
         rows, columns, gaussian: the grid.
         surface, upper, levels: the channels.
-        widths, depths, kernel_size, patch: of the network.
-        learning_rate: peak; warms up over ``warmup_steps`` and decays as a cosine to zero.
+        widths, depths, kernel_size, patch: as in :class:`ForecastNetwork`.
+        learning_rate: peak; it rises over ``warmup_steps`` and falls to zero along a cosine.
         weight_decay: of AdamW.
-        warmup_steps: optimiser steps.
-        rollout_steps: steps of the roll-out that the loss sees; the data must supply as many.
-        resolved_lmax, memory: of :class:`vaevar.models.forecaster.resolved_scales.ResolvedScales`, if the
-        data are a
-            spectral model's; none otherwise.
+        warmup_steps: optimiser steps of the linear warm-up.
+        rollout_steps: roll-out steps in the loss; the samples must be long enough.
+        resolved_lmax, memory: as in :class:`vaevar.models.forecaster.resolved_scales.ResolvedScales`, for
+            data of a spectral model. None: no limit on the scales.
         cycled: train on the states of cheap assimilation cycles
-        (:mod:`vaevar.models.forecaster.training_cycle`), for which
-            the data must come in ``lanes``; each sample's loss then counts by what its own start leaves
-            possible, c / (c + E), E its start's mean square error and c the forecaster's from true states.
+            (:mod:`vaevar.models.forecaster.training_cycle`). The data must come in ``lanes``. The loss of a
+            sample then has the weight c/(c + E), where E is the mean square error of its initial state and c
+            that of a forecast from true states.
         start_from: checkpoint of an earlier fit whose network is trained further.
 
     Raises:
-        UserError: when ``start_from`` is not a checkpoint of such a network.
+        UserError: when the settings do not fit together, or ``start_from`` is no checkpoint of this network.
     """
 
     mean: Tensor
@@ -96,7 +93,7 @@ class ForecasterModule(ClippedModule):
             raise UserError("ForecasterModule: cycled trains single steps; set rollout_steps to 1")
         self.warmup_steps, self.rollout_steps, self.cycled = warmup_steps, rollout_steps, cycled
         self.register_buffer("row_weights", self.grid.area_weights.float()[:, None], persistent=False)
-        # Kept for the export: the normalisation that the network was trained with.
+        # The normalisation of the training data, for the export.
         self.register_buffer("mean", torch.zeros(len(self.spec), dtype=torch.float64))
         self.register_buffer("std", torch.ones(len(self.spec), dtype=torch.float64))
         if start_from is not None:
@@ -105,7 +102,7 @@ class ForecasterModule(ClippedModule):
             except RuntimeError:
                 raise UserError(
                     f"{start_from}: not a checkpoint of this network; its channels, grid, widths, depths, "
-                    "kernel_size or patch are others"
+                    "kernel_size or patch differ"
                 ) from None
 
     def setup(self, stage: str) -> None:
@@ -123,9 +120,14 @@ class ForecasterModule(ClippedModule):
         self.std.copy_(datamodule.normalizer.std.flatten())
 
     def errors(self, states: Tensor, steps: int) -> Tensor:
-        """Roll out and compare: [B, 2 + T, C, H, W] normalised -> [B, steps, C, H, W].
+        """Errors of a roll-out, in units of the std of the 6 h change.
 
-        The errors are in units of the std of the 6 h change.
+        Args:
+            states: [B, 2 + T, C, H, W], normalised; the roll-out starts from the first two.
+            steps: at most T.
+
+        Returns:
+            [B, steps, C, H, W].
         """
         window = states[:, :2].flatten(1, 2)
         errors = []
@@ -141,11 +143,11 @@ class ForecasterModule(ClippedModule):
         return torch.stack(errors, 1)
 
     def mean_square(self, errors: Tensor) -> Tensor:
-        """Area-weighted mean square by channel, [B, T, C, H, W] -> [T, C]."""
+        """Area-weighted mean square by step and channel: [B, T, C, H, W] -> [T, C]."""
         return (errors.square() * self.row_weights).mean((0, 3, 4))
 
     def mean_square_of_each(self, errors: Tensor) -> Tensor:
-        """Area-weighted mean square over all channels, [B, C, H, W] -> [B]."""
+        """Area-weighted mean square of each sample over all channels: [B, C, H, W] -> [B]."""
         return (errors.square() * self.row_weights).mean((1, 2, 3))
 
     def training_step(self, batch: Tensor, _: int) -> Tensor:
@@ -162,19 +164,19 @@ class ForecasterModule(ClippedModule):
         if self.cycled:
             datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             if datamodule.lanes is None:
-                raise UserError("a forecaster trained with cycled needs data in lanes; set data's lanes")
+                raise UserError("ForecasterModule: cycled needs data in lanes; set lanes of the data module")
             processes = datamodule.batch_size * self.trainer.world_size
-            self._cycle = CheapCycle(self.grid, datamodule.lanes // processes)
+            self._cycle = TrainingCycle(self.grid, datamodule.lanes // processes)
 
     def _cycled_errors(self, batch: Tensor) -> Tensor:
-        """As ``errors`` of a step, from the states of the lanes' cycles, weighted by their starts."""
+        """As :meth:`errors` for one step from the states of the cycles, with each sample's weight applied."""
         states = self._cycle.start(batch)
         errors = self.errors(states, 1)
         scale = self.network.change_std
         self._cycle.proceed(batch, states[:, 1], batch[:, 2] + scale * errors[:, 0].detach())
         start = self.mean_square_of_each((states[:, 1] - batch[:, 1]) / scale)
-        possible = (self.network.log_variance.exp() / scale.square()).mean()
-        weight = possible / (possible + start)
+        attainable = (self.network.log_variance.exp() / scale.square()).mean()
+        weight = attainable / (attainable + start)
         return errors * weight.sqrt()[:, None, None, None, None]
 
     def on_validation_epoch_start(self) -> None:
@@ -187,7 +189,7 @@ class ForecasterModule(ClippedModule):
         self._windows += batch.shape[0]
 
     def on_validation_epoch_end(self) -> None:
-        # The root comes after the mean over all windows (of all processes).
+        # Take the root after the mean over all windows of all processes.
         total = torch.stack(self._squares).sum(0)
         windows = torch.tensor(float(self._windows), device=total.device)
         reduce = self.trainer.strategy.reduce
@@ -203,13 +205,8 @@ class ForecasterModule(ClippedModule):
                     self.log(f"val/rmse_{name}_{6 * (step + 1)}h", rmse, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
-        total = max(int(self.trainer.estimated_stepping_batches), 1)
-
-        def factor(step: int) -> float:
-            if step < self.warmup_steps:
-                return (step + 1) / self.warmup_steps
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, step / total)))
-
+        # The cosine counts from the first step, but takes effect after the warm-up.
+        factor = WarmupCosine(total_steps(self), self.warmup_steps, hold=self.warmup_steps)
         return adamw(
             self,
             self.learning_rate,
@@ -221,14 +218,14 @@ class ForecasterModule(ClippedModule):
 
 
 def network_weights(path: str | Path) -> dict[str, Tensor]:
-    """The network's weights in a checkpoint of :class:`ForecasterModule`.
+    """Read the network's weights from a checkpoint of :class:`ForecasterModule`.
 
     Raises:
         UserError: when the file is missing or is no such checkpoint.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    except Exception as error:  # torch.load raises as many kinds as there are ways to be no checkpoint
+    except Exception as error:  # unpickling raises exceptions of many kinds; each means "not a checkpoint"
         reason = next(iter(str(error).splitlines()), "")[:200]
         raise UserError(
             f"{path}: not a checkpoint of a forecaster ({type(error).__name__}: {reason})"

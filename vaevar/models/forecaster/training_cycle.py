@@ -1,14 +1,14 @@
-"""A cheap assimilation cycle in the training of a forecaster, for states such as analyses are.
+"""A cheap assimilation cycle that trains a forecaster on states like analyses.
 
-A network trained on true states alone has not seen an analysis: small scales off its data, patterns
-that nothing observes. It passes them on, or feeds on them. FengWu's replay buffer trains on states of its own
-making; here these are corrected towards the truth at random columns besides, by one pass of successive
-corrections (Barnes, 1964),
+A network trained only on true states has never seen an analysis, with its small scales unlike the data and
+its unobserved patterns. It keeps or amplifies them. FengWu's replay buffer trains on the network's own
+forecasts; here the forecasts are also corrected towards the truth at random columns, by one pass of
+successive corrections (Barnes, 1964),
 
     x_a(s) = x_b(s) + Σ_p w(s, p) d_p / (κ + Σ_p w(s, p)),
     w = exp(−½ (distance / L)²),   d_p = x(p) + ε_p − x_b(p),
 
-so that errors stay as large as a cycle's, and a roll-out can go on for weeks.
+so that errors stay as large as in a cycle, and the roll-out can continue for weeks.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from vaevar.sphere.grid import Grid
 from vaevar.sphere.interpolation import grid_vectors
 
 
-class Corrections:
-    """Successive corrections of B states, each with its own network, reach and trust in observations.
+class SuccessiveCorrections:
+    """Successive corrections of B states, each with its own random network, L and κ.
 
     Args:
-        grid: of the states.
+        grid: the H × W points.
         lanes: B.
-        columns: fewest and most observed columns.
-        reach_degrees: least and largest L.
-        trust: least and largest κ.
-        noise: std of ε, in units of the (normalised) states.
+        columns: smallest and largest number of observed columns.
+        reach_degrees: smallest and largest L.
+        trust: smallest and largest κ.
+        noise: std of ε, in units of the normalised states.
     """
 
     def __init__(
@@ -53,62 +53,62 @@ class Corrections:
         self.chosen: list[Tensor | None] = [None] * lanes
 
     def __call__(self, background: Tensor, truth: Tensor) -> Tensor:
-        """[B, C, H, W] normalised, twice -> analyses of the same shape."""
-        analyses = [self._one(lane, *pair) for lane, pair in enumerate(zip(background, truth, strict=True))]
-        return torch.stack(analyses)
+        """Backgrounds and truth, [B, C, H, W] each, normalised -> analyses of the same shape."""
+        pairs = enumerate(zip(background, truth, strict=True))
+        return torch.stack([self._analyse(lane, *pair) for lane, pair in pairs])
 
-    def _one(self, lane: int, background: Tensor, truth: Tensor) -> Tensor:
+    def _analyse(self, lane: int, background: Tensor, truth: Tensor) -> Tensor:
         chosen = self.chosen[lane]
         if chosen is None or self.moving[lane]:
             chosen = self.chosen[lane] = self.area.multinomial(self.columns[lane])
         innovation = (truth - background).flatten(1)[:, chosen]
         innovation = innovation + self.noise * torch.randn_like(innovation)
         points = self.points.to(background.device)
-        # Distance along the chord; at some reaches w is nothing, so the arc would be the same.
+        # The chord stands for the arc: where they differ, w is almost 0.
         weight = (-0.5 * (torch.cdist(points, points[chosen]) / self.reach[lane]).square()).exp()
         increment = innovation @ (weight / (self.trust[lane] + weight.sum(1, keepdim=True))).T
         return background + increment.reshape(background.shape)
 
 
-class CheapCycle:
-    """Keeps the lanes of a :class:`vaevar.data.sequences.LaneSampler` in a cycle.
+class TrainingCycle:
+    """Keeps the lanes of a :class:`vaevar.data.sequences.LaneSampler` in an assimilation cycle.
 
-    A lane that goes on is known by its truth: the first state of its window is the second of the one before.
+    A lane continues if the first true state of its window is the second one of the window before.
 
     Args:
-        grid: of the states.
-        groups: batches among which the lanes are shared out; each comes again after so many steps.
-        clean: share of the lanes that start every step from the truth instead.
+        grid: the H × W points.
+        groups: number of batches that the lanes fill; a lane returns after as many steps.
+        clean: fraction of the lanes that start every step from the truth.
     """
 
     def __init__(self, grid: Grid, groups: int, clean: float = 0.25) -> None:
         self.grid, self.groups, self.clean = grid, groups, clean
-        self.waiting: deque[tuple[Tensor, Tensor, Tensor, Corrections]] = deque()
+        self.waiting: deque[tuple[Tensor, Tensor, Tensor, SuccessiveCorrections]] = deque()
 
     @torch.no_grad()
     def start(self, batch: Tensor) -> Tensor:
-        """Truth [B, T, C, H, W] -> the same, with the first two states those of the lanes' cycles."""
-        self._corrections = Corrections(self.grid, batch.shape[0])
+        """The true windows [B, T, C, H, W], with the first two states taken from the lanes' cycles."""
+        self._corrections = SuccessiveCorrections(self.grid, batch.shape[0])
         self._clean = torch.rand(batch.shape[0], device=batch.device) < self.clean
         if len(self.waiting) < self.groups:
             return batch
         truth, states, clean, corrections = self.waiting.popleft()
         follows = (truth == batch[:, 0]).flatten(1).all(1)
-        if not follows.any():  # another epoch: other networks too
+        if not follows.any():  # a new epoch: new networks too
             return batch
-        # A lane that has reached the period's end, and goes on at its beginning, starts from the truth.
+        # A lane that wraps around from the end of the period to its beginning starts from the truth.
         self._clean, self._corrections = clean, corrections
         window = torch.where((follows & ~clean)[:, None, None, None, None], states, batch[:, :2])
         return torch.cat([window, batch[:, 2:]], 1)
 
     @torch.no_grad()
     def proceed(self, batch: Tensor, current: Tensor, forecast: Tensor) -> None:
-        """Analyse the forecasts [B, C, H, W], and keep them for the lanes' next step.
+        """Analyse the forecasts and keep the analyses for the next step of the lanes.
 
         Args:
-            batch: as it was given to ``start``.
-            current: the states that the forecasts started from.
-            forecast: for the time of ``batch[:, 2]``.
+            batch: as given to :meth:`start`.
+            current: [B, C, H, W], the states that the forecasts started from.
+            forecast: [B, C, H, W], valid at the time of ``batch[:, 2]``.
         """
         analysis = self._corrections(forecast.float(), batch[:, 2].float())
         states = torch.stack([current, analysis], 1)
@@ -116,5 +116,5 @@ class CheapCycle:
 
 
 def _between(low: float, high: float) -> float:
-    """A random number, uniform in its logarithm."""
+    """A random number whose logarithm is uniform."""
     return low * (high / low) ** float(torch.rand(()))

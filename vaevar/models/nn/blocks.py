@@ -1,9 +1,8 @@
-"""Network blocks that know the sphere: cyclic in longitude, continued across the poles.
+"""Network blocks on the sphere: cyclic in longitude, continued across the poles.
 
-Shared by the VAE, the forecaster and the denoiser. Feature maps are [B, C, H, W] with latitude
-rows from north to south and an even number of longitudes; H may be odd (721). Every block is
-exportable to ONNX by the TorchScript exporter, and keeps ``channels_last`` memory where the input
-has it (on a CPU that is the fast layout, most of all in bfloat16).
+Feature maps are [B, C, H, W] with rows from north to south and an even number of longitudes; H may be odd
+(721). The TorchScript exporter can write every block to ONNX. Blocks keep the ``channels_last`` layout of
+their input, which is the fast one on a CPU, above all in bfloat16.
 """
 
 from __future__ import annotations
@@ -18,14 +17,17 @@ from torch.utils.checkpoint import checkpoint
 
 
 def _half_circle(rows: Tensor) -> Tensor:
-    """Rows as seen from the other side of the pole: rolled by half a circle, order reversed."""
+    """Rows seen from the other side of the pole: rolled by half a circle, in reverse order."""
     half = rows.shape[-1] // 2
     return torch.cat([rows[..., half:], rows[..., :half]], dim=-1).flip(-2)
 
 
 def pad_poles(x: Tensor, north: int, south: int) -> Tensor:
-    """[B, C, H, W] -> [B, C, north + H + south, W]: the rows beyond a pole are that pole's rows
-    half a circle away, nearest first. Wind components do not change sign: it is for features."""
+    """[B, C, H, W] -> [B, C, north + H + south, W].
+
+    The rows beyond a pole are the rows half a circle away, nearest first. This is for features: wind
+    components do not change sign.
+    """
     parts = [x]
     if north:
         parts.insert(0, _half_circle(x[..., :north, :]))
@@ -41,13 +43,14 @@ def pad_sphere(x: Tensor, rows: int, columns: int) -> Tensor:
 
 
 class Recomputed(nn.Module):
-    """Calls a function whose intermediate results are not kept for the backward pass, but made again in it.
+    """Calls a function and recomputes its intermediate results in the backward pass instead of keeping them.
 
-    Activation checkpointing (Chen et al., 2016): memory against one more forward pass. Only while training
-    and with gradients; an analysis, whose decoder is in evaluation mode, keeps everything and is faster.
+    Activation checkpointing (Chen et al., 2016) saves memory at the cost of one more forward pass. It applies
+    only in training mode and with gradients. An analysis runs the decoder in evaluation mode, keeps
+    everything and is faster.
 
     Args:
-        active: otherwise the function is called as it is.
+        active: False: call the function directly.
     """
 
     def __init__(self, active: bool) -> None:
@@ -57,14 +60,14 @@ class Recomputed(nn.Module):
     def forward(self, function: Callable[..., Tensor], *inputs: object) -> Tensor:
         if not (self.active and self.training and torch.is_grad_enabled()):
             return function(*inputs)
-        # Nothing here is random, so no state of the generators need be kept.
-        made = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
-        assert isinstance(made, Tensor)
-        return made
+        # The functions use no random numbers, so the state of the generators need not be kept.
+        output = checkpoint(function, *inputs, use_reentrant=False, preserve_rng_state=False)
+        assert isinstance(output, Tensor)
+        return output
 
 
 class SphereConv2d(nn.Conv2d):
-    """A convolution over the sphere's grid, output of the input's size; W even, kernel odd.
+    """A convolution on the sphere's grid that keeps the size; W even, kernel odd.
 
     Raises:
         ValueError: for an even kernel size.
@@ -83,14 +86,14 @@ class SphereConv2d(nn.Conv2d):
 
 
 class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution, norm, pointwise expansion, GELU, pointwise, layer scale, residual.
+    """Depthwise convolution, norm, pointwise expansion, GELU, pointwise reduction, layer scale, residual.
 
-    Liu et al. (2022), on the sphere. [B, C, H, W] -> the same.
+    Liu et al. (2022), on the sphere. [B, C, H, W] -> the same shape.
 
     Args:
         channels: C.
         expansion: width of the hidden pointwise layer, in multiples of C.
-        kernel_size: of the depthwise convolution.
+        kernel_size: size of the depthwise convolution.
         layer_scale: initial factor of the residual branch.
     """
 
@@ -111,9 +114,9 @@ class ConvNeXtBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Patches of ``factor`` × ``factor`` points to one point: [B, C, H, W] -> [B, C', ⌈H/f⌉, W/f].
+    """Turns patches of ``factor`` × ``factor`` points into one point: [B, C, H, W] -> [B, C', ⌈H/f⌉, W/f].
 
-    Where H is no multiple of the factor, rows beyond the south pole complete the last patch.
+    Rows beyond the south pole complete the last patch when H is no multiple of the factor.
     """
 
     def __init__(self, in_channels: int, out_channels: int, factor: int = 2) -> None:
@@ -126,10 +129,9 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Each point to ``factor`` × ``factor`` points (sub-pixel): [B, C, H, W] -> [B, C', f H, f W].
+    """Turns each point into ``factor`` × ``factor`` points (sub-pixel): [B, C, H, W] -> [B, C', f H, f W].
 
-    ``rows``, where given to ``forward``, crops the result to that many: the inverse of what
-    :class:`Downsample` added to an odd H.
+    ``forward`` crops the result to ``rows`` if given, which removes the rows that :class:`Downsample` added.
     """
 
     def __init__(self, in_channels: int, out_channels: int, factor: int = 2) -> None:
@@ -143,17 +145,17 @@ class Upsample(nn.Module):
 
 
 class LatitudeModulation(nn.Module):
-    """x · (1 + a(φ)) + b(φ), each feature with its own a and b: [B, C, H, W] -> the same.
+    """x · (1 + a(φ)) + b(φ), with a and b for each feature: [B, C, H, W] -> the same shape.
 
-    Everything else here acts alike at all latitudes, but weather does not: errors are larger in the
-    storm tracks, and wind turns about mass the other way round in the other hemisphere. a and b are
-    Legendre series in sin φ, so their number of weights does not depend on the grid. a is random at
-    the start, odd and even terms alike, so that features differ between hemispheres from the first step.
+    The other blocks act alike at all latitudes, but weather does not: errors are larger in the storm tracks,
+    and wind turns the other way round a low in the other hemisphere. a and b are Legendre series in sin φ, so
+    the number of weights does not depend on the grid. a starts with random odd and even terms, so that
+    features differ between the hemispheres from the first step.
 
     Args:
         channels: C.
-        rows: H; of equal depth in latitude.
-        degree: of the series.
+        rows: H, equally spaced in latitude.
+        degree: degree of the series.
         gain: std of a at the start.
     """
 
@@ -175,16 +177,16 @@ class LatitudeModulation(nn.Module):
 
 
 class WindowAttention(nn.Module):
-    """Self-attention within windows of latitude × longitude, with a residual: [B, C, H, W] -> same.
+    """Self-attention within windows of latitude × longitude, residual: [B, C, H, W] -> the same shape.
 
-    As in Swin transformers (Liu et al., 2021), with relative position bias and, in every second
-    block, shifted windows; but no mask is needed on the sphere: in longitude the shift is a roll,
-    and in latitude windows reach over the poles, where they see the rows of the other side.
+    As in Swin transformers (Liu et al., 2021), with relative position bias and shifted windows in every
+    second block. The sphere needs no mask: in longitude the shift is a roll, and in latitude windows reach
+    across the poles to the rows on the other side.
 
     Args:
         channels: C, a multiple of ``heads``.
-        heads: attention heads.
-        window: rows and columns of a window; W must be a multiple of its columns, H need not.
+        heads: number of attention heads.
+        window: rows and columns of a window. W must be a multiple of the columns; H may be any number.
         shifted: shift the windows by half a window.
         layer_scale: initial factor of the residual branch.
 
@@ -236,3 +238,19 @@ class WindowAttention(nn.Module):
             y = torch.cat([y[:, :, -west:], y[:, :, :-west]], dim=2)
         y = self.project(y[:, north : north + rows]) * self.scale
         return x + y.permute(0, 3, 1, 2)
+
+
+def alternating_blocks(
+    channels: int, depth: int, heads: int, window: int, kernel_size: int, expansion: int, shifted: bool
+) -> list[nn.Module]:
+    """``depth`` pairs of attention and convolution; with 0 ``heads``, convolutions only.
+
+    Every second attention block has shifted windows, starting with the first if ``shifted``.
+    """
+    blocks: list[nn.Module] = []
+    for number in range(depth):
+        if heads:
+            shift = bool(number % 2) != shifted
+            blocks.append(WindowAttention(channels, heads, (window, window), shift))
+        blocks.append(ConvNeXtBlock(channels, expansion, kernel_size))
+    return blocks

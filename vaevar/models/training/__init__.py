@@ -1,1 +1,1 @@
-"""What every fit shares: optimisation, checkpoints, exported weights."""
+"""Optimisation, weight files and the export of weights, for every fit."""

@@ -1,4 +1,4 @@
-"""After a fit: the trained weights as a slim checkpoint that says where they come from."""
+"""Writes the trained weights and their provenance when a fit ends."""
 
 from __future__ import annotations
 
@@ -8,30 +8,31 @@ from typing import Any
 import lightning as L
 
 from vaevar.errors import UserError
-from vaevar.models.vae.vae import VAE
 from vaevar.provenance import fit_record
 
 
 class ExportWeights(L.Callback):
-    """Writes the weights of the fit's best checkpoint (else its last state); of a VAE with its prior fitted.
+    """Writes the weights of the fit's best checkpoint, or of its last state if there is no best one.
 
-    For modules with ``load`` and ``save_weights``: the VAE, the conditional VAE, DiffDA's denoiser.
+    For modules with ``load`` and ``save_weights``: the VAE, the conditional VAE, DiffDA's denoiser. A module
+    that also has ``finish`` is given the data module before its weights are written. If the data module has
+    a ``record``, the provenance of the weights includes it.
 
     Args:
-        path: the slim checkpoint, such as ``weights/vae.ckpt``.
+        path: the file, such as ``weights/vae.ckpt``.
     """
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        """Refuse before a fit what cannot be written after it.
+        """Check before the fit that the weights can be written after it.
 
         Raises:
-            UserError: when the module has no slim checkpoints.
+            UserError: when the module cannot save its weights.
         """
         if not all(hasattr(pl_module, name) for name in ("load", "save_weights")):
-            raise UserError(f"ExportWeights: a {type(pl_module).__name__} has no slim checkpoints")
+            raise UserError(f"ExportWeights: a {type(pl_module).__name__} cannot save its weights")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not trainer.is_global_zero:
@@ -41,8 +42,8 @@ class ExportWeights(L.Callback):
         trained: Any = kind.load(best).to(pl_module.device) if best else pl_module
         record = fit_record(trainer)
         data = trainer.datamodule  # type: ignore[attr-defined]
+        if data is not None and hasattr(trained, "finish"):
+            trained.finish(data)
         if hasattr(data, "record"):
-            if isinstance(trained, VAE):
-                trained.fit_prior(data.training_in_order())
             record["data"] = data.record
         trained.save_weights(self.path, record)

@@ -1,13 +1,46 @@
-"""AdamW as every fit here uses it, with a learning rate that changes from step to step."""
+"""AdamW and the learning-rate schedule that every fit uses."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import lightning as L
 import torch
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class WarmupCosine:
+    """A linear warm-up, then a cosine down to 0: the factor of the learning rate after each number of steps.
+
+        min(1, (step + 1)/warmup) · ½ (1 + cos π p),   p = (step − origin)/(total − origin), within [0, 1]
+
+    Attributes:
+        total: optimiser steps of the fit.
+        warmup: steps of the warm-up.
+        origin: the step at which the cosine begins.
+        hold: the cosine has no effect before this step.
+    """
+
+    total: int
+    warmup: int
+    origin: int = 0
+    hold: float = 0
+
+    def __call__(self, step: int) -> float:
+        rise = min(1.0, (step + 1) / max(self.warmup, 1))
+        if step < self.hold:
+            return rise
+        progress = min(1.0, max(0.0, (step - self.origin) / max(self.total - self.origin, 1)))
+        return rise * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def total_steps(module: L.LightningModule) -> int:
+    """Optimiser steps of the fit that the module is in; at least 1."""
+    return max(int(module.trainer.estimated_stepping_batches), 1)
 
 
 def adamw(
@@ -18,28 +51,28 @@ def adamw(
     betas: tuple[float, float] = (0.9, 0.999),
     undecayed: Iterable[Tensor] = (),
 ) -> dict[str, Any]:
-    """What ``configure_optimizers`` returns.
+    """AdamW with its schedule, as ``configure_optimizers`` returns them.
 
     Args:
-        module: whose parameters are optimised.
+        module: the module whose parameters are optimised.
         learning_rate: multiplied by ``factor`` at each step.
-        weight_decay: pulls on weights that mix features, not on biases, norms and scales.
-        factor: from the number of steps done.
+        weight_decay: applied to weights that mix features; not to biases, norms and scales.
+        factor: of the number of steps done.
         betas: of AdamW.
-        undecayed: parameters left out of the decay although they have the shape for it.
+        undecayed: further parameters without weight decay.
     """
-    spared = {id(parameter) for parameter in undecayed}
+    exempt = {id(parameter) for parameter in undecayed}
     parameters = list(module.parameters())
-    mixing = [p for p in parameters if p.ndim > 1 and id(p) not in spared]
-    rest = [p for p in parameters if p.ndim <= 1 or id(p) in spared]
-    groups = [{"params": mixing, "weight_decay": weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    decayed = [p for p in parameters if p.ndim > 1 and id(p) not in exempt]
+    others = [p for p in parameters if p.ndim <= 1 or id(p) in exempt]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
 class ClippedModule(L.LightningModule):
-    """A module whose gradients can be clipped in mixed bfloat16 too."""
+    """A module whose gradients can also be clipped in mixed bfloat16."""
 
     def configure_gradient_clipping(
         self,
@@ -47,10 +80,10 @@ class ClippedModule(L.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip the norm also in mixed bfloat16.
+        """Clip the norm, in mixed bfloat16 too.
 
-        Lightning refuses fused optimisers under any mixed precision, since float16's gradients are scaled;
-        bfloat16's are not.
+        Lightning refuses to clip with a fused optimiser in any mixed precision, because float16 scales its
+        gradients; bfloat16 does not.
         """
         if (
             self.trainer.precision == "bf16-mixed"

@@ -1,8 +1,8 @@
-"""Do samples of the decoder's odd part look like the background errors that they imitate?
+"""Do samples of the decoder look like the background errors that it was trained on?
 
-What an analysis spreads around an observation are the decoder's covariances. A VAE that reconstructs
-well but whose samples have too little variance, or the wrong scales, makes poor increments. After
-validation this callback compares samples with the validation errors, as numbers and as figures.
+An analysis spreads an observation by the covariances of the decoder. A VAE may reconstruct well and still
+make poor increments, because its samples have too little variance or the wrong scales. After validation this
+callback compares samples of the decoder's odd part with the validation errors, in numbers and figures.
 """
 
 from __future__ import annotations
@@ -18,62 +18,24 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaevar.models.vae.vae import VAE
+from vaevar.moments import FieldMoments, largest_truncation
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 
 BAND_EDGES = (1, 6, 16, 31, 61, 121, 241, 481)
-SMALLEST = 1e-12  # variance, in units of the errors' own: keeps logarithms finite
-
-
-class FieldMoments:
-    """Mean, variance and power spectrum of fields that come in batches.
-
-    Args:
-        harmonics: of the fields' grid.
-    """
-
-    def __init__(self, harmonics: SphericalHarmonics) -> None:
-        self.harmonics = harmonics
-        self.count = 0
-        self.total, self.squares, self.powers = torch.zeros(()), torch.zeros(()), torch.zeros(())
-
-    def add(self, fields: Tensor) -> None:
-        """[B, C, H, W]"""
-        fields = fields.detach().float()
-        self.count += fields.shape[0]
-        self.total = self.total + fields.sum(0).double().cpu()
-        self.squares = self.squares + fields.square().sum(0).double().cpu()
-        self.powers = self.powers + self.harmonics.power(fields).sum(0).double().cpu()
-
-    @property
-    def mean(self) -> Tensor:
-        """[C, H, W]"""
-        return self.total / self.count
-
-    @property
-    def variance(self) -> Tensor:
-        """[C, H, W] about the mean at each point."""
-        return (self.squares / self.count - self.mean.square()).clamp_min(SMALLEST)
-
-    @property
-    def std(self) -> Tensor:
-        """[C, H, W]"""
-        return self.variance.sqrt()
-
-    @property
-    def spectrum(self) -> Tensor:
-        """[C, L] power of the departures from the mean by total wavenumber."""
-        of_mean = self.harmonics.power(self.mean.float().to(self.harmonics.analysis_matrix.device))
-        return (self.powers / self.count - of_mean.double().cpu()).clamp_min(SMALLEST)
 
 
 def compare(samples: FieldMoments, errors: FieldMoments, grid: Grid) -> dict[str, float]:
-    """Scalars that are 0 or 1 for perfect samples.
+    """Scores of samples against errors.
+
+    Args:
+        samples, errors: their moments.
+        grid: the H × W points of both.
 
     Returns:
-        ``abs_log_variance_ratio``: mean over channels and latitudes of |ln(zonal variance of samples /
-        of errors)|, by area, 0 at best; ``variance_ratio``: the geometric mean over channels of the
-        ratio of global variances; ``spectrum_ratio_<from>_<to>``: the same of the power in a band of
+        ``abs_log_variance_ratio``: the area-weighted mean over channels and latitudes of |ln(zonal variance
+        of samples / of errors)|, 0 at best; ``variance_ratio``: the geometric mean over channels of the ratio
+        of global variances, 1 at best; ``spectrum_ratio_<from>_<to>``: likewise for the power in a band of
         total wavenumbers.
     """
     zonal = samples.variance.mean(-1).log() - errors.variance.mean(-1).log()  # [C, H]
@@ -93,12 +55,12 @@ def compare(samples: FieldMoments, errors: FieldMoments, grid: Grid) -> dict[str
 
 
 class SampleDiagnostics(L.Callback):
-    """Compare samples of a :class:`vaevar.models.vae.vae.VAE` with validation errors, on rank 0.
+    """Compares samples of a :class:`vaevar.models.vae.vae.VAE` with the validation errors, on rank 0.
 
     Args:
-        every_n_epochs: how often, in epochs that validate.
-        samples: how many to draw (always the same w).
-        channels: shown as maps, as far as the VAE has them.
+        every_n_epochs: number of epochs from one comparison to the next; the last epoch always has one.
+        samples: number of samples, always from the same w.
+        channels: the channels in the figures; those that the VAE lacks are skipped.
     """
 
     def __init__(
@@ -117,9 +79,8 @@ class SampleDiagnostics(L.Callback):
         self._errors = None
         if due and trainer.is_global_zero and not trainer.sanity_checking:
             assert isinstance(pl_module, VAE)
-            rows, columns = pl_module.grid.shape
-            lmax = min(rows - 1 if pl_module.grid.is_gaussian else (rows - 1) // 2, columns // 2 - 1)
-            self._errors = FieldMoments(SphericalHarmonics(pl_module.grid, lmax).to(pl_module.device))
+            harmonics = SphericalHarmonics(pl_module.grid, largest_truncation(pl_module.grid))
+            self._errors = FieldMoments(harmonics.to(pl_module.device))
 
     def on_validation_batch_end(
         self,
@@ -206,7 +167,7 @@ class SampleDiagnostics(L.Callback):
 
 
 def _zonal_figure(vae: VAE, samples: FieldMoments, errors: FieldMoments) -> Figure:
-    """log2 of the ratio of zonal variances, channel by latitude: 0 is right, −1 half."""
+    """log2 of the ratio of zonal variances, by channel and latitude; −1 is half the variance."""
     ratio = (samples.variance.mean(-1) / errors.variance.mean(-1)).log2()
     figure = Figure(figsize=(8, 0.13 * len(vae.spec) + 1.5), layout="constrained")
     axis = figure.subplots()

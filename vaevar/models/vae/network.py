@@ -1,14 +1,14 @@
-"""Encoder and decoder of the VAE: U-shaped stacks of windowed attention on the sphere.
+"""Encoder and decoder of the VAE: U-Nets of windowed attention on the sphere.
 
-In the spirit of VAE-Var (Xiao et al., ICLR 2025): a stem of its own for the surface variables and
-for each upper-air variable, a U-shaped stack in the encoder, a latent field [Cz, h, w], a U-shaped
-stack in the decoder, and a head of its own for each group. Nothing skips from encoder to decoder.
+In the spirit of VAE-Var (Xiao et al., ICLR 2025): one stem for the surface variables and one for each
+upper-air variable, a U-Net in the encoder, a latent field [Cz, h, w], a U-Net in the decoder, and one head
+for each group. No skip connects the encoder with the decoder.
 
-Scales: scale 0 has patches of ``patch`` × ``patch`` grid points; each next one halves rows and
-columns. The latent field lives on scale ``latent_scale``; the U reaches from there down to the last
-scale and back. All blocks are residual around a trunk that is linear and starts out as a nearly
-orthogonal map: at first the network is a linear autoencoder, which trains fast, and the decoder
-stays smooth enough for a quasi-Newton minimisation over w.
+Scale 0 has patches of ``patch`` × ``patch`` grid points; each next scale halves the rows and columns. The
+latent field lives on scale ``latent_scale``, and the U-Nets reach from there to the coarsest scale and back.
+All blocks are residual around a linear trunk that starts as a nearly orthogonal map. So the network starts as
+a linear autoencoder, which trains fast, and the decoder stays smooth enough for a quasi-Newton minimisation
+over w.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.models.nn.blocks import (
-    ConvNeXtBlock,
     Downsample,
     LatitudeModulation,
     Recomputed,
     SphereConv2d,
     Upsample,
-    WindowAttention,
+    alternating_blocks,
 )
+from vaevar.models.nn.unet import UNet, scale_grid
 
 
 @dataclass(frozen=True)
 class VAEShape:
-    """Sizes that encoder and decoder share.
+    """The sizes of encoder and decoder.
 
     Attributes:
         rows, columns: H and W of the fields.
-        groups: channels of each group of fields, one stem and head each, in channel order.
+        groups: number of channels of each group, in channel order; each group has its own stem and head.
         patch: grid points of a patch on scale 0, each way.
         stem_width: features of each group's stem.
-        head_width: features of each group's head, on the fields' own grid.
+        head_width: features of each group's head, on the grid of the fields.
         widths: features on each scale.
-        depths: how many times attention and convolution alternate on each scale.
-        heads: attention heads on each scale; 0 for convolutions only.
+        depths: pairs of attention and convolution on each scale.
+        heads: attention heads on each scale; 0: convolutions only.
         window: rows and columns of an attention window.
-        expansion: of the pointwise layers in the convolution blocks.
-        kernel_size: of the depthwise convolutions.
+        expansion: width of the pointwise layers in the convolution blocks, in multiples of the features.
+        kernel_size: size of the depthwise convolutions.
         latent_scale: the scale of the latent field.
         latent_channels: Cz.
 
     Raises:
-        ValueError: when sizes do not fit each other; the message names them.
+        ValueError: when the sizes do not fit together; the message names them.
     """
 
     rows: int
@@ -96,11 +96,8 @@ class VAEShape:
                 )
 
     def grid_of(self, scale: int) -> tuple[int, int]:
-        """Rows and columns of a scale; an incomplete patch at the south pole counts."""
-        rows = -(-self.rows // self.patch)
-        for _ in range(scale):
-            rows = -(-rows // 2)
-        return rows, self.columns // (self.patch * 2**scale)
+        """Rows and columns of a scale."""
+        return scale_grid(self.rows, self.columns, self.patch, scale)
 
     @property
     def latent(self) -> tuple[int, int, int]:
@@ -108,53 +105,33 @@ class VAEShape:
         return (self.latent_channels, *self.grid_of(self.latent_scale))
 
     def stage(self, scale: int, shifted: bool = False) -> nn.Sequential:
-        """The blocks of one pass over a scale: latitude first, then attention and convolution in turn.
-
-        Every second attention has shifted windows, beginning with the first where ``shifted``.
-        """
-        width, heads = self.widths[scale], self.heads[scale]
-        blocks = nn.Sequential(LatitudeModulation(width, self.grid_of(scale)[0]))
-        for block in range(self.depths[scale]):
-            if heads:
-                window = (self.window, self.window)
-                blocks.append(WindowAttention(width, heads, window, shifted=bool(block % 2) != shifted))
-            blocks.append(ConvNeXtBlock(width, self.expansion, self.kernel_size))
-        return blocks
+        """One pass over a scale: latitude first, then attention and convolution in turn."""
+        width, rows = self.widths[scale], self.grid_of(scale)[0]
+        depth, heads = self.depths[scale], self.heads[scale]
+        return nn.Sequential(
+            LatitudeModulation(width, rows),
+            *alternating_blocks(width, depth, heads, self.window, self.kernel_size, self.expansion, shifted),
+        )
 
 
-class UStack(nn.Module):
-    """From the latent scale down to the last and back up, with skips: [B, C, h, w] -> the same."""
+class UStack(UNet):
+    """The U-Net from the latent scale to the coarsest and back: [B, C, h, w] -> the same shape."""
 
     def __init__(self, shape: VAEShape, recompute: bool = False) -> None:
-        super().__init__()
-        self.recomputed = Recomputed(recompute)
-        scales = range(shape.latent_scale, len(shape.widths))
-        steps = [(fine, shape.widths[fine], shape.widths[fine + 1]) for fine in scales[:-1]]
-        self.rows = [shape.grid_of(fine)[0] for fine, _, _ in steps]
-        self.descend = nn.ModuleList(shape.stage(fine) for fine, _, _ in steps)
-        self.shrink = nn.ModuleList(Downsample(wide, deep) for _, wide, deep in steps)
-        self.bottom = shape.stage(scales[-1])
-        self.grow = nn.ModuleList(Upsample(deep, wide) for _, wide, deep in steps)
-        self.ascend = nn.ModuleList(shape.stage(fine, shifted=True) for fine, _, _ in steps)
+        super().__init__(recompute)
+        first = shape.latent_scale
+        self.add_scales(shape.widths[first:], lambda scale, upward: shape.stage(first + scale, upward))
 
     def forward(self, x: Tensor) -> Tensor:
-        skips = []
-        for stage, shrink in zip(self.descend, self.shrink, strict=True):
-            x = self.recomputed(stage, x)
-            skips.append(x)
-            x = shrink(x)
-        x = self.recomputed(self.bottom, x)
-        for step in reversed(range(len(skips))):
-            x = self.grow[step](x, self.rows[step]) + skips[step]
-            x = self.recomputed(self.ascend[step], x)
-        return x
+        return self.through_scales(x)
 
 
 class Encoder(nn.Module):
-    """Fields to the mean and log-variance of the latent field.
+    """From normalised fields [B, C, H, W] to mean and log-variance of the latent field, [B, Cz, h, w] each.
 
-    [B, C, H, W] normalised -> two of [B, Cz, h, w]. With ``recompute`` what lies between the stages is
-    kept for the backward pass, and the rest made again.
+    Args:
+        shape: the sizes.
+        recompute: recompute the activations of stages in the backward pass.
     """
 
     def __init__(self, shape: VAEShape, recompute: bool = False) -> None:
@@ -171,8 +148,8 @@ class Encoder(nn.Module):
         self.mean = nn.Conv2d(width, shape.latent_channels, 1)
         self.log_variance = nn.Conv2d(width, shape.latent_channels, 1)
         _orthogonal(self.stems, self.mix, self.shrink, self.stack.shrink, self.stack.grow, self.mean)
-        # Little noise at the start, so that the mean learns to carry information before the KL
-        # term closes the units that are not worth it.
+        # Little noise at the start, so that the mean learns to carry information before the KL term
+        # switches off the units that are not worth their cost.
         nn.init.zeros_(self.log_variance.weight)
         self.log_variance.bias = nn.Parameter(torch.full((shape.latent_channels,), -4.0))
 
@@ -187,9 +164,11 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The latent field to normalised fields: [B, Cz, h, w] -> [B, C, H, W].
+    """From the latent field [B, Cz, h, w] to normalised fields [B, C, H, W].
 
-    ``recompute`` is the encoder's.
+    Args:
+        shape: the sizes.
+        recompute: as in :class:`Encoder`.
     """
 
     def __init__(self, shape: VAEShape, recompute: bool = False) -> None:

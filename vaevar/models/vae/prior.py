@@ -1,15 +1,16 @@
-"""The distribution of a VAE's latent field, fitted after training to what its encoder makes of the data.
+"""The distribution of a VAE's latent field, fitted to the encoded samples after training.
 
-The loss wants the encoded samples, all together, to be N(0, I), but a finite training leaves them
-correlated in space: patterns that span several latent points need those points to act together. Were
-w drawn from N(0, I) all the same, D(w) would lack variance and reach, and so would the increments.
-Ghosh et al., "From Variational to Deterministic Autoencoders" (ICLR 2020), fit the density of the codes
-ex post; so is done here, with a Gaussian that is homogeneous in longitude,
+The loss drives the encoded samples as a whole towards N(0, I), but a finite training leaves them correlated
+in space: a pattern that spans several latent points needs them to act together. With w drawn from N(0, I),
+D(w) would lack variance and reach, and so would the increments. Ghosh et al., "From Variational to
+Deterministic Autoencoders" (ICLR 2020), fit the density of the codes after training. Here it is a Gaussian
+that is homogeneous in longitude,
 
-    w = w̄ + L v,   v ~ N(0, I),   L_m L_mᴴ = E[(ŵ_m − w̄_m)(ŵ_m − w̄_m)ᴴ] ∘ K     for each zonal wavenumber m,
+    w = w̄ + L v,   v ~ N(0, I),   L_m L_mᴴ = E[(ŵ_m − w̄_m)(ŵ_m − w̄_m)ᴴ] ∘ K     for each zonal wavenumber
+    m,
 
-where ŵ_m are the Fourier coefficients of the encoder's means, with its variances added on the diagonal,
-and K (a Gaussian of the distance in latitude) takes out the sampling noise of remote correlations.
+where ŵ_m are the Fourier coefficients of the encoder's means. The encoder's variances are added on the
+diagonal. K, a Gaussian of the distance in latitude, removes the sampling noise of remote correlations.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ class LatentPrior(nn.Module):
 
     Args:
         shape: (Cz, h, w) of the latent field.
-        rank: leading patterns kept for each m; what they leave is kept on the diagonal. With 0 it stays
-            the identity, and N(0, I) the prior, as published.
-        reach_degrees: standard deviation of K.
+        rank: leading patterns kept for each m; the remaining variance is kept on the diagonal. With 0 the
+            prior is N(0, I), as published.
+        reach_degrees: standard deviation of K, in degrees of latitude.
     """
 
     mean: Tensor
@@ -57,7 +58,7 @@ class LatentPrior(nn.Module):
 
     @torch.no_grad()
     def covariance(self) -> Tensor:
-        """[M, Cz·h, Cz·h] complex, of the Fourier coefficients of w."""
+        """[M, Cz·h, Cz·h], complex: the covariance of the Fourier coefficients of w."""
         channels, rows, _ = self.shape
         patterns = torch.view_as_complex(self.patterns.double().contiguous())
         covariance = patterns @ patterns.mH
@@ -67,7 +68,7 @@ class LatentPrior(nn.Module):
 
     def _new_root(self) -> Tensor:
         covariance = self.covariance()
-        # Of a real field the mean, and the shortest wave of an even number of points, are real.
+        # In a real field the zonal mean is real, and so is the shortest wave on an even number of points.
         covariance[0] = covariance[0].real.to(covariance.dtype)
         if self.shape[2] % 2 == 0:
             covariance[-1] = covariance[-1].real.to(covariance.dtype)
@@ -75,13 +76,13 @@ class LatentPrior(nn.Module):
 
     @torch.no_grad()
     def fit(self, codes: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Take the statistics of encoded samples, batch by batch (not if the rank is 0).
+        """Estimate the prior from encoded samples, batch by batch; with rank 0 do nothing.
 
         Args:
             codes: the encoder's means and variances, each [B, Cz, h, w].
 
         Raises:
-            ValueError: when there are none.
+            ValueError: when there are no samples.
         """
         if not self.rank:
             return

@@ -1,15 +1,15 @@
-"""The VAE of background errors: what VAE-Var uses in place of a covariance matrix.
+"""The VAE of background errors, which VAE-Var uses in place of a covariance matrix.
 
 Xiao et al., "VAE-Var: Variational Autoencoder-Enhanced Variational Methods for Data Assimilation in
-Meteorology", ICLR 2025. A sample x is a background error divided by the error's standard deviation,
-channel by channel (and latitude by latitude, if the data module does so). The loss is that of the paper,
+Meteorology", ICLR 2025. A sample x is a background error divided by the standard deviation of its channel (at
+its latitude, if the data module says so). The loss is that of the paper,
 
     L = Σ (x̂ − x)² / (2 σ²) + KL(N(μ, diag e^v) ‖ N(0, I)),   KL = ½ Σ (μ² + e^v − v − 1),
 
-with sums over channels, points and latent units, and the mean over the batch. σ decides what is
-signal: a pattern of errors gets latent units only where its variance, summed over the points it
-spans, exceeds σ². The paper's 2.0 is for 128 × 256 points; on a coarser grid a pattern spans fewer
-points, and the same cut lies at σ smaller by the square root of the ratio of points.
+with sums over channels, points and latent units, and the mean over the batch. σ separates signal from
+noise: an error pattern gets latent units only if its variance, summed over its points, exceeds σ². The
+paper's 2.0 is for 128 × 256 points. On a coarser grid a pattern has fewer points, and σ must be smaller by
+the square root of the ratio of points for the same threshold.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from torch import Tensor
 
 from vaevar.batch_random import generator_of, shared_randn
 from vaevar.errors import UserError
-from vaevar.models.training.checkpoint import read_slim, save_slim
-from vaevar.models.training.optimisation import adamw
+from vaevar.models.training.checkpoint import read_weights, write_weights
+from vaevar.models.training.optimisation import WarmupCosine, adamw, total_steps
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
 from vaevar.models.vae.prior import LatentPrior
 from vaevar.sphere.grid import Grid
@@ -37,7 +37,7 @@ _HINT = "train one with `python main.py fit --config configs/vae.yaml`"
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, e^log_variance) ‖ N(0, 1)) summed over all but the batch: [B, ...] -> [B], float32."""
+    """KL(N(mean, e^log_variance) ‖ N(0, 1)), summed over all but the batch: [B, ...] -> [B], float32."""
     mean, log_variance = mean.float(), log_variance.float()
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).flatten(1).sum(1)
 
@@ -51,31 +51,31 @@ class VAE(L.LightningModule):
         surface, upper, levels: the channels, as in :class:`vaevar.state.StateSpec`.
         patch: grid points of a patch, each way.
         stem_width, head_width: features of each group's stem, and head.
-        widths, depths, heads: on each scale (each halves rows and columns), the finest first:
+        widths, depths, heads: for each scale, the finest first (each next one halves rows and columns):
             features, blocks of one pass, attention heads (0: convolutions only).
         window: rows and columns of an attention window.
         expansion, kernel_size: of the convolution blocks.
-        latent_scale, latent_channels: the scale of the latent field, and its channels.
-        prior_rank, prior_reach_degrees: of :class:`vaevar.models.vae.prior.LatentPrior`.
+        latent_scale, latent_channels: the scale of the latent field, and its number of channels.
+        prior_rank, prior_reach_degrees: rank and reach of :class:`vaevar.models.vae.prior.LatentPrior`.
         sigma: σ in the loss, in units of the error's standard deviation.
         kl_weight: factor of the KL term; 1 is the published loss.
-        area_weighted: weight squared errors by the area of a grid point (mean 1). Not part of the
-            published loss, which counts every grid point alike, also where they crowd at the poles.
+        area_weighted: weight squared errors by the area of a grid point (mean 1). The published loss weights
+            all grid points alike, even near the poles, where they are dense.
         learning_rate, weight_decay: of AdamW.
-        warmup_steps: optimiser steps of a linear warm-up.
-        cosine: let the learning rate fall to 0 along a cosine by the end of training.
+        warmup_steps: optimiser steps of the linear warm-up.
+        cosine: let the learning rate fall to 0 along a cosine by the end of the fit.
         start_from: checkpoint of an earlier fit whose networks are trained further.
         compile: run encoder and decoder through ``torch.compile`` while fitting.
-        checkpoint_activations: keep only what lies between the stages of the networks for the backward pass
-            and make the rest again in it: less memory, one more forward pass. The same loss and gradients.
+        checkpoint_activations: recompute the activations within each stage in the backward pass: less memory
+            for one more forward pass. Loss and gradients are the same.
 
     Attributes:
         spec, grid: the channels and points of decoded fields.
-        error_std: [C, H, 1], physical units per unit of the decoder; taken from the data module when
-            fitting begins, and part of every checkpoint.
+        error_std: [C, H, 1], physical units per unit of the decoder. It is taken from the data module when
+            the fit begins, and stored in every checkpoint.
 
     Raises:
-        UserError: when the sizes do not fit the grid or each other, or ``start_from`` is no VAE of them.
+        UserError: when the sizes do not fit the grid or each other, or ``start_from`` has other sizes.
     """
 
     error_std: Tensor
@@ -154,7 +154,9 @@ class VAE(L.LightningModule):
                 self.encoder.load_state_dict(earlier.encoder.state_dict())
                 self.decoder.load_state_dict(earlier.decoder.state_dict())
             except RuntimeError:
-                raise UserError(f"{start_from}: a VAE of other sizes; start from one of the same") from None
+                raise UserError(
+                    f"{start_from}: a VAE of other sizes; start from one of the same sizes"
+                ) from None
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -164,11 +166,11 @@ class VAE(L.LightningModule):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised errors [B, C, H, W] -> mean and log-variance of w, each [B, Cz, h, w]."""
         mean, log_variance = self.encoder(x)
-        # exp() of a stray log-variance must not overflow in the first steps.
+        # In the first steps exp() of an outlying log-variance must not overflow.
         return mean.float(), log_variance.float().clamp(-20.0, 10.0)
 
     def decode(self, w: Tensor) -> Tensor:
-        """Latent fields [B, Cz, h, w] -> normalised errors [B, C, H, W]."""
+        """D(w): latent fields [B, Cz, h, w] -> normalised errors [B, C, H, W]."""
         return self.decoder(w)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -176,19 +178,19 @@ class VAE(L.LightningModule):
         return self.decode(self.encode(x)[0])
 
     def generate(self, v: Tensor) -> Tensor:
-        """D(v), decoded from where the prior takes white v: [B, Cz, h, w] -> errors [B, C, H, W]."""
+        """D of the prior's latent field for white v: [B, Cz, h, w] -> normalised errors [B, C, H, W]."""
         return self.decode(self.prior(v))
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """½ (D(v) − D(−v)) for v ~ N(0, I): ``count`` normalised errors [count, C, H, W].
+        """Draw normalised errors ½ (D(v) − D(−v)), v ~ N(0, I): [count, C, H, W].
 
-        The odd part, as in the analysis (:class:`vaevar.assim.control.latent.LatentControl`).
+        The analysis uses the same odd part of D (:class:`vaevar.assim.control.latent.LatentControl`).
         """
         v = torch.randn(count, *self.latent_shape, generator=generator).to(self.error_std.device)
         return (self.generate(v) - self.generate(-v)) / 2
 
     def fit_prior(self, batches: Iterable[Tensor]) -> None:
-        """Fit the prior to the codes of normalised errors [B, C, H, W], and of their opposites."""
+        """Fit the prior to the codes of normalised errors [B, C, H, W] and of their negatives."""
 
         def codes() -> Iterator[tuple[Tensor, Tensor]]:
             for batch in batches:
@@ -199,12 +201,17 @@ class VAE(L.LightningModule):
         with torch.no_grad():
             self.prior.fit(codes())
 
+    def finish(self, data: Any) -> None:
+        """Fit the prior to the training samples of the data module, if it gives them in order."""
+        if hasattr(data, "training_in_order"):
+            self.fit_prior(data.training_in_order())
+
     def losses(self, x: Tensor, step: int = 0) -> dict[str, Tensor]:
         """The loss and its two terms, scalars, for normalised errors [B, C, H, W].
 
         Args:
             x: the errors.
-            step: which noise w gets.
+            step: number of the step, which determines the noise of w.
         """
         mean, log_variance = self.encode(x)
         noise = shared_randn(mean, generator_of(step, 0, mean.device))
@@ -234,8 +241,8 @@ class VAE(L.LightningModule):
         data = getattr(self.trainer, "datamodule", None)
         if data is None or not all(hasattr(data, name) for name in ("error_std", "spec", "grid")):
             raise UserError(
-                "VAE: the data module has no error_std, spec and grid; fit on "
-                "vaevar.data.samples.background_errors.BackgroundErrors"
+                "VAE: the data module lacks error_std, spec or grid; fit on BackgroundErrors of "
+                "vaevar.data.samples"
             )
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
@@ -246,7 +253,7 @@ class VAE(L.LightningModule):
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         losses = self.losses(batch, self.global_step)
-        # The mean over all processes: the loss of the whole batch.
+        # Averaged over the processes, it is the loss of the whole batch.
         self.log_dict(
             {f"train/{name}": value for name, value in losses.items()}, prog_bar=True, sync_dist=True
         )
@@ -256,7 +263,7 @@ class VAE(L.LightningModule):
         self._latent_moments = []
 
     def validation_step(self, batch: Tensor, batch_idx: int) -> None:
-        """Log the loss, and how much of each variable's variance the posterior mean explains."""
+        """Log the loss, and the fraction of each variable's variance that the posterior mean explains."""
         scores = {f"val/{name}": value for name, value in self.losses(batch, batch_idx).items()}
         mean = self.encode(batch)[0]
         residual = (self.decode(mean).float() - batch).square().mean((0, 2, 3))
@@ -271,8 +278,7 @@ class VAE(L.LightningModule):
         self._latent_moments.append(torch.cat([count, mean.sum(0)[None], mean.square().sum(0)[None]]))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the active units: those whose posterior mean varies by more than 0.01 over the data
-        (Burda et al., 2016)."""
+        """Log the number of active units: posterior mean of variance over 0.01 (Burda et al., 2016)."""
         moments = torch.stack(self._latent_moments).sum(0)
         gathered = self.all_gather(moments)
         assert isinstance(gathered, Tensor)
@@ -285,25 +291,22 @@ class VAE(L.LightningModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then constant or a cosine down to 0."""
         settings = self.hparams
-        total, warmup = max(int(self.trainer.estimated_stepping_batches), 1), settings["warmup_steps"]
-
-        def factor(step: int) -> float:
-            rise = min(1.0, (step + 1) / max(warmup, 1))
-            progress = min(1.0, max(0.0, (step - warmup) / max(total - warmup, 1)))
-            return rise * (0.5 * (1 + math.cos(math.pi * progress)) if settings["cosine"] else 1.0)
-
+        total, warmup = total_steps(self), settings["warmup_steps"]
+        # Without a cosine, hold the full rate to the end and beyond.
+        hold = 0 if settings["cosine"] else math.inf
+        factor = WarmupCosine(total, warmup, origin=warmup, hold=hold)
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor)
 
     # ---- files --------------------------------------------------------------------------------
 
     def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
-        """Write a slim checkpoint: hyperparameters, weights in float16, and where they come from.
+        """Write hyperparameters, weights in float16, and provenance.
 
         Args:
             path: the file.
             provenance: plain values (command, data, scores) to keep with the weights.
         """
-        save_slim(path, self, WEIGHTS_FORMAT, provenance, stored=_slim)
+        write_weights(path, self, WEIGHTS_FORMAT, provenance, convert=_stored)
 
     @classmethod
     def load(cls, path: str | Path) -> VAE:
@@ -312,7 +315,7 @@ class VAE(L.LightningModule):
         Raises:
             UserError: when the file is missing, damaged, or of another model.
         """
-        content = read_slim(path, WEIGHTS_FORMAT, _HINT)
+        content = read_weights(path, WEIGHTS_FORMAT, _HINT)
         try:
             model = cls(**content["hyper_parameters"])
             model.load_state_dict(content["state_dict"])
@@ -321,6 +324,6 @@ class VAE(L.LightningModule):
         return model.eval()
 
 
-def _slim(name: str, values: Tensor) -> Tensor:
-    """Weights of the networks and patterns of the prior in half precision; the scale stays as it is."""
+def _stored(name: str, values: Tensor) -> Tensor:
+    """Networks and prior in half precision; ``error_std`` as it is."""
     return values if name == "error_std" else values.half()

@@ -1,1 +1,1 @@
-"""Background errors compared: tables and figures."""
+"""Tables and figures that compare samples of background errors."""

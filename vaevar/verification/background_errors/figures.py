@@ -1,4 +1,4 @@
-"""Figures that set several samples of background errors side by side, one per quantity."""
+"""Figures that compare samples of background errors, one for each quantity."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AROUND_DEGREES = (60.0, 30.0)  # half width and half height of a correlation map
 
 
 def std_figure(sources: Sources) -> Figure:
-    """Std by channel and latitude: the first source over its global mean, the others over the first."""
+    """Std by channel and latitude: the first source relative to its global std, the others to the first."""
     name, reference = reference_of(sources)
     spec, latitude = reference.spec, reference.grid.latitude
     figure = Figure(figsize=(4.2 * len(sources), 0.12 * len(spec) + 1.8), layout="constrained")
@@ -80,13 +80,13 @@ def cross_figure(sources: Sources, place: int) -> Figure:
 
     Args:
         sources: see :mod:`vaevar.verification.background_errors.tables`.
-        place: which of the moments' points.
+        place: number of the point, in ``around``.
     """
     _, reference = reference_of(sources)
     base, latitude = reference.around[place]
     names, (half_width, half_height) = reference.among, AROUND_DEGREES
     grid = reference.grid
-    # Columns of eastward distance, reordered to run from west to east of the base.
+    # Columns are eastward distances; reorder them from west to east of the base.
     distance = (grid.longitude - grid.longitude[0] + 180.0) % 360.0 - 180.0
     order = np.argsort(distance)
     figure = Figure(figsize=(3.6 * len(names) + 0.8, 2.3 * len(sources) + 0.4), layout="constrained")
@@ -119,7 +119,7 @@ def spectrum_figure(sources: Sources, channels: Sequence[str]) -> Figure:
             axis.loglog(np.arange(1, power.size + 1), power, label=label)
         axis.set_title(f"{name} (({channel.units})²)", fontsize=9)
         axis.set_xlabel("total wavenumber")
-        # B carries nothing beyond its truncation: keep what is far below everything out of sight.
+        # B has no power beyond its truncation: cut off what is far below everything else.
         top = float(reference.spectrum[reference.spec.index(name), 1:].max())
         axis.set_ylim(top * 1e-6, top * 3)
         axis.grid(alpha=0.3)

@@ -1,6 +1,6 @@
-"""Tables in Markdown that set the measures of several samples of background errors side by side.
+"""Markdown tables that compare samples of background errors.
 
-The first source is the one that the others are compared with: the samples that B was calibrated with.
+The first source is the reference of all others: the samples that B was calibrated with.
 """
 
 from __future__ import annotations
@@ -10,29 +10,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vaevar.moments import EXTRATROPICS, ErrorMoments, band_variance_ratio, spectrum_ratio, variance_ratio
+from vaevar.verification.tables import markdown_table
 
 Sources = Mapping[str, ErrorMoments]
-# What 3DVar's B should keep to: greatest |ratio − 1|.
+# Limits of |ratio − 1| for 3DVar's B.
 GLOBAL_LIMIT, BAND_LIMIT, SPECTRUM_LIMIT = 0.05, 0.15, 0.10
 WAVE_BANDS = ((1, 5), (6, 10), (11, 15), (16, 20), (21, 25))
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table; numbers to three digits."""
-    lines = [" | ".join(head), " | ".join(["---", *["---:"] * (len(head) - 1)])]
-    lines += [" | ".join(_cell(value) for value in row) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
 def reference_of(sources: Sources) -> tuple[str, ErrorMoments]:
-    """The first source.
+    """Name and moments of the first source.
 
     Raises:
-        ValueError: when there is none.
+        ValueError: when there are no sources.
     """
     if not sources:
         raise ValueError("no source of background errors")
@@ -40,9 +30,9 @@ def reference_of(sources: Sources) -> tuple[str, ErrorMoments]:
 
 
 def checks(sources: Sources) -> str:
-    """How far variances and spectra of each source are from the first one's, and its geostrophy.
+    """Deviations of variances and spectra of each source from the first one, and its geostrophy.
 
-    Each cell: greatest |ratio − 1|, where it is, and the mean of |ratio − 1|.
+    Each cell has the greatest |ratio − 1| and its place, and the mean of |ratio − 1|.
     """
     name, reference = reference_of(sources)
     names = reference.spec.names
@@ -76,22 +66,22 @@ def checks(sources: Sources) -> str:
         f"geostrophy {EXTRATROPICS[0]:.0f}–{EXTRATROPICS[1]:.0f}°N",
         "the same, °S",
     ]
-    return table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _deviation(ratio: np.ndarray, limit: float, place: str) -> str:
-    away = np.abs(ratio - 1)
-    verdict = "holds" if away.max() <= limit else f"{(away > limit).mean():.1%} beyond"
-    return f"{away.max():.1%} ({place}), mean {away.mean():.1%}: {verdict}"
+    deviation = np.abs(ratio - 1)
+    verdict = "holds" if deviation.max() <= limit else f"{(deviation > limit).mean():.1%} beyond"
+    return f"{deviation.max():.1%} ({place}), mean {deviation.mean():.1%}: {verdict}"
 
 
 def std_table(sources: Sources) -> str:
-    """Standard deviation of each channel over the sphere, physical units."""
+    """Standard deviation of each channel over the sphere, in physical units."""
     return _by_channel(sources, {name: moments.global_std.numpy() for name, moments in sources.items()}, True)
 
 
 def latitude_table(sources: Sources) -> str:
-    """Ratio of variances to the first source's in 30° bands, mean over the channels of a variable."""
+    """Variance relative to the first source in 30° bands, mean over the channels of a variable."""
     name, reference = reference_of(sources)
     spec, rows = reference.spec, []
     edges: np.ndarray = np.empty(0)
@@ -103,11 +93,11 @@ def latitude_table(sources: Sources) -> str:
             mean = ratio[spec.variable_slice(variable)].mean(0)[::-1]
             rows.append([label, variable, *(f"{value:.2f}" for value in mean)])
     bands = [f"{low:.0f} to {low + 30:.0f}°" for low in edges[::-1]]
-    return table(["source", "variable", *bands], rows)
+    return markdown_table(["source", "variable", *bands], rows)
 
 
 def length_table(sources: Sources) -> str:
-    """Correlation length of each channel, km."""
+    """Correlation length of each channel, in km."""
     return _by_channel(sources, {name: moments.length_km.numpy() for name, moments in sources.items()}, False)
 
 
@@ -118,27 +108,26 @@ def _by_channel(sources: Sources, values: Mapping[str, np.ndarray], with_units: 
         label = f"{channel.name} ({channel.units})" if with_units else channel.name
         numbers = [float(column[position]) for column in values.values()]
         rows.append([label, *(f"{n:.4g}" if with_units else f"{n:.0f}" for n in numbers)])
-    return table(["channel", *values], rows)
+    return markdown_table(["channel", *values], rows)
 
 
 def vertical_table(sources: Sources, variables: Sequence[str]) -> str:
-    """Correlation of neighbouring levels and of levels three apart (means), and the distance between
-    matrices: root mean square difference from the first source's."""
+    """Mean correlation of levels one and three apart, and the RMS difference from the first source."""
     _, reference = reference_of(sources)
     rows: list[list[object]] = []
     for variable in variables:
         expected = reference.vertical_correlation(variable).numpy()
         for label, moments in sources.items():
-            found = moments.vertical_correlation(variable).numpy()
-            apart = [f"{np.diagonal(found, k).mean():.2f}" if k < len(found) else "" for k in (1, 3)]
-            rows.append([variable, label, *apart, f"{np.sqrt(((found - expected) ** 2).mean()):.3f}"])
-    return table(["variable", "source", "next level", "three levels away", "rms difference"], rows)
+            matrix = moments.vertical_correlation(variable).numpy()
+            apart = [f"{np.diagonal(matrix, k).mean():.2f}" if k < len(matrix) else "" for k in (1, 3)]
+            rows.append([variable, label, *apart, f"{np.sqrt(((matrix - expected) ** 2).mean()):.3f}"])
+    return markdown_table(["variable", "source", "next level", "three levels away", "rms difference"], rows)
 
 
 def cross_table(sources: Sources) -> str:
-    """Extremes of the correlation maps, and how the maps' patterns agree with the first source's.
+    """Extremes of the correlation maps, and the agreement of their patterns with the first source's.
 
-    The agreement is Σ a r r'/√(Σ a r² Σ a r'²) over all points, weighted by area.
+    The agreement is Σ a r r'/√(Σ a r² Σ a r'²) over all points, with the area weights a.
     """
     _, reference = reference_of(sources)
     area = reference.grid.area_weights.numpy()[:, None]
@@ -147,12 +136,12 @@ def cross_table(sources: Sources) -> str:
     for place, (base, latitude) in enumerate(reference.around):
         for other, channel in enumerate(reference.among):
             for label, moments in sources.items():
-                found, true = moments.cross_correlation.numpy()[place, other], expected[place, other]
-                norm = np.sqrt((area * found**2).sum() * (area * true**2).sum())
-                agreement = (area * found * true).sum() / norm if norm > 0 else np.nan
-                cells = (f"{value:.2f}" for value in (found.min(), found.max(), agreement))
+                ours, theirs = moments.cross_correlation.numpy()[place, other], expected[place, other]
+                norm = np.sqrt((area * ours**2).sum() * (area * theirs**2).sum())
+                agreement = (area * ours * theirs).sum() / norm if norm > 0 else np.nan
+                cells = (f"{value:.2f}" for value in (ours.min(), ours.max(), agreement))
                 rows.append([f"{base} at {_north(latitude)} with {channel}", label, *cells])
-    return table(["correlation of", "source", "least", "greatest", "agreement"], rows)
+    return markdown_table(["correlation of", "source", "least", "greatest", "agreement"], rows)
 
 
 def _north(latitude: float) -> str:
@@ -160,7 +149,7 @@ def _north(latitude: float) -> str:
 
 
 def spectrum_table(sources: Sources) -> str:
-    """Power in bands of total wavenumbers over the first source's, mean over a variable's channels."""
+    """Power in bands of total wavenumber relative to the first source, mean over a variable's channels."""
     name, reference = reference_of(sources)
     spec = reference.spec
     bands = [(low, high) for low, high in WAVE_BANDS if high <= reference.lmax]
@@ -177,4 +166,4 @@ def spectrum_table(sources: Sources) -> str:
                 ours[:, low : high + 1].sum(1) / theirs[:, low : high + 1].sum(1) for low, high in bands
             ]
             rows.append([label, variable, *(f"{ratio.mean():.2f}" for ratio in ratios)])
-    return table(["source", "variable", *(f"l = {low} to {high}" for low, high in bands)], rows)
+    return markdown_table(["source", "variable", *(f"l = {low} to {high}" for low, high in bands)], rows)

@@ -1,0 +1,92 @@
+"""The base of callbacks that follow a cycle: Lightning's hooks, with types and without boilerplate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning as L
+
+from vaevar.assim.cycle.module import ArmResult, AssimilationModule
+from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
+from vaevar.errors import UserError
+
+
+class CycleCallback(L.Callback):
+    """Follows a cycle; override the hooks that are needed.
+
+    Every rank calls every hook at every analysis time, whether or not it has arms left to run. What depends
+    on the state before an analysis belongs in :meth:`before_analysis`: when :meth:`after_analysis` is called,
+    the cycle may or may not have moved on to the next background, depending on the order of the callbacks.
+
+    Raises:
+        UserError: at the first hook of a run, when the module is not an ``AssimilationModule`` or the data
+            are not ``AnalysisTimes``.
+    """
+
+    def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
+        """Before the first analysis; the arms have their first backgrounds if ``Cycle`` came first."""
+
+    def before_analysis(self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime) -> None:
+        """Before each analysis: ``module`` holds the backgrounds of this time."""
+
+    def after_analysis(
+        self,
+        module: AssimilationModule,
+        data: AnalysisTimes,
+        time: AnalysisTime,
+        results: dict[str, ArmResult],
+    ) -> None:
+        """After each analysis.
+
+        Args:
+            module: the arms.
+            data: of the whole cycle.
+            time: truth and observations of this analysis.
+            results: of this rank's arms, by name; without those that an earlier run has already taken past
+                this time.
+        """
+
+    def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
+        """After the last analysis."""
+
+    def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.before_cycle(*parts_of(trainer, pl_module))
+
+    def on_predict_batch_start(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.before_analysis(*parts_of(trainer, pl_module), batch)
+
+    def on_predict_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self.after_analysis(*parts_of(trainer, pl_module), batch, outputs)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.after_cycle(*parts_of(trainer, pl_module))
+
+
+def parts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[AssimilationModule, AnalysisTimes]:
+    """The module and the data of a cycling predict.
+
+    Raises:
+        UserError: when they are of other classes.
+    """
+    data = trainer.datamodule  # type: ignore[attr-defined]
+    if not isinstance(pl_module, AssimilationModule) or not isinstance(data, AnalysisTimes):
+        raise UserError(
+            "a cycle needs an AssimilationModule over AnalysisTimes, not "
+            f"{type(pl_module).__name__} over {type(data).__name__}"
+        )
+    return pl_module, data

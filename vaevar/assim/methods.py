@@ -1,0 +1,84 @@
+"""The two variational methods by name: each is the variational analysis with one control transform.
+
+A config may also write any of them, and every other control transform, as a
+:class:`~vaevar.assim.variational.VariationalAssimilator` with a ``control``; the numbers are the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from vaevar.assim.control.covariance import CovarianceControl
+from vaevar.assim.control.latent import LatentControl
+from vaevar.assim.variational import VariationalAssimilator
+from vaevar.models.covariance.statistics import CovarianceStatistics
+
+
+class ThreeDVar(VariationalAssimilator):
+    """3DVar: x_a = x_b + U w*, w* = argmin λ/2 ‖w‖² + ½ (y − H(x_b + U w))ᵀ R⁻¹ (y − H(x_b + U w)).
+
+    The background-error covariance is B/λ, with B = U Uᵀ calibrated by ``configs/covariance.yaml``.
+
+    Args:
+        statistics: path of the netCDF file of B, or statistics already in memory.
+        lambda_: λ. None: estimate λ from the innovations of each analysis.
+        iterations: the most L-BFGS iterations.
+        history: number of past steps that L-BFGS keeps.
+        tolerance: stop when the norm of the gradient has fallen to this fraction of its first value.
+        dtype: precision of U and of the minimisation.
+        nlat, nlon: H and W of the increments' grid. None: the grid of the statistics.
+        gaussian: that grid has Gaussian latitudes; otherwise it is equiangular with both poles.
+
+    Raises:
+        UserError: for a file that is missing or damaged, a grid that cannot carry the truncation, or a λ, a
+            count or a tolerance out of range.
+    """
+
+    def __init__(
+        self,
+        statistics: str | Path | CovarianceStatistics,
+        lambda_: float | None = 1.0,
+        iterations: int = 30,
+        history: int = 10,
+        tolerance: float = 1e-3,
+        dtype: Literal["float32", "float64"] = "float32",
+        nlat: int | None = None,
+        nlon: int | None = None,
+        gaussian: bool = False,
+    ) -> None:
+        control = CovarianceControl(statistics, nlat, nlon, gaussian, dtype)
+        super().__init__(control, lambda_, iterations, history, tolerance, dtype)
+
+
+class VAEVar(VariationalAssimilator):
+    """VAE-Var: x_a = x_b + D(w*), w* = argmin λ/2 ‖w‖² + ½ (y − H(x_b + D(w)))ᵀ R⁻¹ (y − H(x_b + D(w))).
+
+    D is the odd part of a decoder trained on background errors
+    (:class:`~vaevar.assim.control.latent.LatentControl`); Xiao et al., ICLR 2025, have the decoder itself
+    (``configs/vaevar_published.yaml``).
+
+    Args:
+        checkpoint: path of a VAE's checkpoint, or a VAE already in memory.
+        lambda_: λ. None: estimate λ from the innovations of each analysis.
+        iterations: the most L-BFGS iterations (the paper takes 20 to 40).
+        history: number of past steps that L-BFGS keeps.
+        tolerance: stop when the norm of the gradient has fallen to this fraction of its first value.
+        dtype: precision of the minimisation; the decoder works in its own.
+
+    Raises:
+        UserError: for a checkpoint that is missing or not a VAE, or a λ, a count or a tolerance out of range.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path | nn.Module,
+        lambda_: float | None = 1.0,
+        iterations: int = 30,
+        history: int = 10,
+        tolerance: float = 1e-3,
+        dtype: Literal["float32", "float64"] = "float32",
+    ) -> None:
+        super().__init__(LatentControl(checkpoint), lambda_, iterations, history, tolerance, dtype)

@@ -1,0 +1,115 @@
+"""Short names of classes in configs: ``class_path: ThreeDVar``, or ``ThreeDVar`` alone.
+
+Which module defines which class is read from the package's own source, so a class in a new file has a short
+name at once, and nothing is imported that no config asks for. A ``class_path`` becomes the full path as the
+config is read. A bare name may stand for a class where the parser expects an object; jsonargparse knows it
+once its module is imported, which happens as the config is read too.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+import traceback
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import get_loader, set_loader
+
+_ROOT = Path(__file__).parent
+_CLASS = re.compile(r"^class ([A-Za-z]\w*)", re.MULTILINE)
+_NO_SUCH_CLASS = re.compile(r"Expected a dot import path string: (\w+)\s*$")
+
+
+@cache
+def modules_of_classes() -> dict[str, tuple[str, ...]]:
+    """The modules of the package that define a public class of each name."""
+    modules: dict[str, tuple[str, ...]] = {}
+    for path in sorted(_ROOT.rglob("*.py")):
+        module = ".".join((_ROOT.name, *path.relative_to(_ROOT).with_suffix("").parts))
+        for name in _CLASS.findall(path.read_text(encoding="utf-8")):
+            modules[name] = (*modules.get(name, ()), module)
+    return modules
+
+
+def resolve_names(content: Any) -> Any:
+    """A config with full class paths; the modules of all classes that it names are imported.
+
+    Args:
+        content: mappings, lists and scalars. A string that happens to be the name of a class does no harm.
+    """
+    if isinstance(content, dict):
+        return {
+            key: _full_path(item) if key == "class_path" else resolve_names(item)
+            for key, item in content.items()
+        }
+    if isinstance(content, list):
+        return [resolve_names(item) for item in content]
+    if isinstance(content, str):
+        _import(content)
+    return content
+
+
+def _full_path(name: Any) -> Any:
+    modules = modules_of_classes().get(name, ()) if isinstance(name, str) else ()
+    _import(name)
+    # Of several classes with one name, the parser takes the one that fits.
+    return f"{modules[0]}.{name}" if len(modules) == 1 else name
+
+
+def _import(name: str) -> None:
+    for module in modules_of_classes().get(name, ()):
+        importlib.import_module(module)
+
+
+@cache
+def accept_short_names() -> None:
+    """Let every jsonargparse parser of this process, now and later, know the package's classes by name."""
+    load = get_loader("yaml")
+
+    set_loader("yaml", lambda text: resolve_names(load(text)))
+
+
+def misspelt(error: BaseException) -> str | None:
+    """One line for an unknown short name, with the names nearest to it; None for any other error.
+
+    Args:
+        error: what the parser raised; those it came from are looked at too.
+    """
+    line = None
+    cause: BaseException | None = error
+    while cause is not None:
+        match = _NO_SUCH_CLASS.search(str(cause))
+        # The innermost error is the one that knows which class was expected.
+        if match and (expected := _expected_class(cause)):
+            nearest = _nearest(match[1], expected)
+            hint = f"did you mean {' or '.join(nearest)}?" if nearest else "give its full path"
+            line = f"{match[1]}: no {expected.__name__} has this name; {hint}"
+        cause = cause.__cause__ or cause.__context__
+    return line
+
+
+def _expected_class(error: BaseException) -> type | None:
+    """The class that the parser wanted a subclass of. It is told nowhere but in the parser's own frames."""
+    expected = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        hint = frame.f_locals.get("typehint")
+        expected = hint if isinstance(hint, type) else expected
+    return expected
+
+
+def _nearest(name: str, expected: type) -> list[str]:
+    lower = {known.lower(): known for known in modules_of_classes()}
+    for near in difflib.get_close_matches(name.lower(), lower, n=10):
+        _import(lower[near])
+    fitting = {cls.__name__.lower(): cls.__name__ for cls in _subclasses(expected)}
+    return [fitting[near] for near in difflib.get_close_matches(name.lower(), fitting)]
+
+
+def _subclasses(cls: type[Any]) -> Iterator[type[Any]]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
