@@ -34,7 +34,7 @@ def make(store: StoreBuilder, processes: int, batches: int | None = None) -> Non
     """What this many processes do, each killed after this many batches of its own."""
     assert store.begin()
     for share in [store.share(rank, processes) for rank in range(processes)]:
-        for batch in itertools.islice(share.rollouts(), batches):
+        for batch in itertools.islice(share, batches):
             share.take(batch, store.errors.forecasts(batch.states, batch.hours))
     if not store.missing():
         store.complete()

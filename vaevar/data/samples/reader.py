@@ -54,6 +54,7 @@ class ItemReader:
         self._array = zarr.open_array(self.path, mode="r")
         self.shape = self._array.shape[1 + len(within) :]
         self._layout = _layout(self._array, 1 + len(within))
+        self._items: Tensor | None = None
 
     def __len__(self) -> int:
         return self._array.shape[0]
@@ -62,12 +63,18 @@ class ItemReader:
     def direct(self) -> bool:
         return self._layout is not None
 
+    def hold(self) -> None:
+        """Read all items now, and keep them in memory."""
+        self._items = self.read(range(len(self)))
+
     def read(self, numbers: Sequence[int]) -> Tensor:
         """The items with these numbers, [B, *shape].
 
         Raises:
             UserError: when a file is damaged.
         """
+        if self._items is not None:
+            return self._items[list(numbers)]
         # numpy asks the system for huge pages; torch does not, and its page faults take as long as the disk.
         batch = np.empty((len(numbers), *self.shape), self._array.dtype.newbyteorder("="))
         for number, item in zip(numbers, batch, strict=True):
@@ -105,17 +112,6 @@ class ItemReader:
         except (OSError, ValueError, RuntimeError) as error:  # also what the decoders raise
             raise UserError(f"{path}: cannot be read ({error}); delete the store and make it again") from None
         return True
-
-
-class HeldItems:
-    """All of a reader's items, read once and held in memory."""
-
-    def __init__(self, reader: ItemReader) -> None:
-        self.items = reader.read(range(len(reader)))
-
-    def read(self, numbers: Sequence[int]) -> Tensor:
-        """[B, *shape]"""
-        return self.items[list(numbers)]
 
 
 def _layout(array: zarr.Array, leading: int) -> _Layout | None:

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 
 from vaevar.data.observations.coverage import MAPS
 from vaevar.data.samples.layout import RECORD_A_CYCLE, SCALED, STATISTICS, check_format
-from vaevar.data.samples.reader import HeldItems, ItemReader
+from vaevar.data.samples.reader import ItemReader
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
 from vaevar.state import SURFACE_VARIABLES, StateSpec
@@ -117,7 +117,7 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
                 f"{self.path}: {name} is not positive for {', '.join(wrong)}; delete it and make it again"
             )
 
-    def _open(self, name: str, lead: int, in_memory: bool) -> ItemReader | HeldItems:
+    def _open(self, name: str, lead: int, in_memory: bool) -> ItemReader:
         try:
             reader = ItemReader(self.path / name, (lead,) if name in SCALED else ())
         except Exception as error:
@@ -129,7 +129,9 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
                 f"{self.path}: {name} is {shape}, expected {(len(self.times), maps, *self.grid.shape)}; "
                 "delete it and make it again"
             )
-        return HeldItems(reader) if in_memory else reader
+        if in_memory:
+            reader.hold()
+        return reader
 
     def __len__(self) -> int:
         return len(self.times)
