@@ -65,9 +65,9 @@ def test_batches_are_normalised_and_validation_is_the_last_stretch(
     count = len(physical)
     first = count - round(count / 4)
     batches = [data.on_after_batch_transfer(batch, 0) for batch in data.val_dataloader()]
-    found = torch.cat(batches)
-    assert found.dtype == torch.float32
-    np.testing.assert_allclose(found, physical[first:] / std[..., None], rtol=1e-5, atol=1e-6)
+    normalised = torch.cat(batches)
+    assert normalised.dtype == torch.float32
+    np.testing.assert_allclose(normalised, physical[first:] / std[..., None], rtol=1e-5, atol=1e-6)
     # Training ends the gap before validation begins: two samples of 6 h lie between.
     assert list(data.training.indices) == list(range(first - 2 + 1))
     np.testing.assert_allclose(data.error_std[..., 0], np.broadcast_to(std, physical.shape[1:3]), rtol=1e-6)

@@ -16,6 +16,8 @@ from vaevar.data.samples.forecast_errors import ForecastErrors
 from vaevar.data.samples.making import StoreBuilder
 from vaevar.data.samples.store import SampleStore
 from vaevar.errors import UserError
+from vaevar.sphere.coarsening import Coarsening
+from vaevar.sphere.grid import Grid
 
 END = np.datetime64("2020-01-06T18", "h")
 
@@ -118,3 +120,16 @@ def test_mistakes(tmp_path: Path) -> None:
     xr.Dataset({"x": 1}).to_zarr(tmp_path / "other.zarr", zarr_format=2)
     with pytest.raises(UserError, match="its format is None"):
         SampleStore(tmp_path / "other.zarr")
+
+
+def test_samples_on_a_coarser_grid_are_means_over_its_cells(tmp_path: Path) -> None:
+    coarse = Grid.gaussian(4)
+    build(tmp_path / "fine.zarr", ToyForecaster(noise=0.3))
+    build(tmp_path / "coarse.zarr", ToyForecaster(noise=0.3), coarsen_to=coarse.shape)
+    fields = ("background", "error")
+    fine, means = (SampleStore(tmp_path / f"{name}.zarr", fields, 48) for name in ("fine", "coarse"))
+    assert means.grid == coarse
+    for name, stored, kept in zip(fields, fine[5], means[5], strict=True):
+        expected, values = Coarsening(GRID, coarse)(fine.decode(name, stored)), means.decode(name, kept)
+        size = expected.abs().amax((1, 2), keepdim=True)
+        torch.testing.assert_close(values / size, expected / size, atol=3e-3, rtol=0)

@@ -1,4 +1,4 @@
-"""Threads give the same batches as none; an epoch is gone on with where a checkpoint was written."""
+"""Threads give the same batches as none; an epoch resumes where a checkpoint was written."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def loader(
 
 
 def epochs(batches: SampleLoader, numbers: range) -> list[list[float]]:
-    found = []
+    orders = []
     for epoch in numbers:
         batches.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
-        found.append(torch.cat(list(batches)).tolist())
-    return found
+        orders.append(torch.cat(list(batches)).tolist())
+    return orders
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
@@ -74,7 +74,7 @@ def test_an_epoch_left_early_leaves_no_threads() -> None:
 
 @pytest.mark.parametrize("threads", [0, 2])
 @pytest.mark.parametrize("given", [0, 1, 4, 6])
-def test_an_interrupted_epoch_goes_on(threads: int, given: int) -> None:
+def test_an_interrupted_epoch_resumes(threads: int, given: int) -> None:
     for rank in range(2):
         whole = loader(Numbers(40), threads, rank=rank, ranks=2)
         whole.sampler.set_epoch(3)  # type: ignore[attr-defined]
@@ -92,7 +92,7 @@ def test_an_interrupted_epoch_goes_on(threads: int, given: int) -> None:
         assert epochs(resumed, range(4, 5)) == epochs(whole, range(4, 5))
 
 
-def test_a_state_of_another_epoch_leaves_nothing_out() -> None:
+def test_a_state_of_another_epoch_skips_nothing() -> None:
     whole, resumed = loader(Numbers(20)), loader(Numbers(20))
     next(iter(whole))
     resumed.load_state_dict(whole.state_dict())

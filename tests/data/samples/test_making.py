@@ -1,4 +1,4 @@
-"""Stores shared out among processes: whoever makes them, and whatever kills it, they are the same."""
+"""Stores shared out among processes are the same whoever makes them and whatever kills the making."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make(store: StoreBuilder, processes: int, batches: int | None = None) -> Non
     """What this many processes do, each killed after this many batches of its own."""
     assert store.begin()
     for share in [store.share(rank, processes) for rank in range(processes)]:
-        for batch in itertools.islice(share.rollouts(), batches):
+        for batch in itertools.islice(share, batches):
             share.take(batch, store.errors.forecasts(batch.states, batch.hours))
     if not store.missing():
         store.complete()

@@ -33,8 +33,8 @@ def test_differences_pair_by_valid_time(tmp_path: Path, every_hours: int) -> Non
     # truth(v − 24 h) = truth(v − 48 h) + 4 gained, the pair differs by 4 (added − gained); pairs of
     # other valid times differ by other multiples of what the truth gains.
     expected = (4 * (ADDED - GAINED)).double().numpy()
-    found = physical_errors(path)
-    np.testing.assert_allclose(found, np.broadcast_to(expected, found.shape), rtol=1e-3)
+    values = physical_errors(path)
+    np.testing.assert_allclose(values, np.broadcast_to(expected, values.shape), rtol=1e-3)
     dataset = xr.open_zarr(path, chunks=None)
     # Initial times begin where two past states exist and end with the period; valid 48 h later,
     # as long as a forecast from 24 h before that is at hand.
@@ -119,15 +119,15 @@ def test_errors_on_a_coarser_grid_are_means_over_its_cells(tmp_path: Path) -> No
     coarse = Grid.gaussian(4)
     build_nmc(tmp_path / "coarse.zarr", ToyForecaster(noise=0.3), coarsen_to=coarse.shape)
     fine = torch.from_numpy(physical_errors(tmp_path / "fine.zarr"))
-    found = physical_errors(tmp_path / "coarse.zarr")
+    values = physical_errors(tmp_path / "coarse.zarr")
     expected = Coarsening(GRID, coarse)(fine).numpy()
     size = np.abs(expected).max((0, 2, 3), keepdims=True)
-    np.testing.assert_allclose(found / size, expected / size, atol=2e-3)  # float16, before and after
+    np.testing.assert_allclose(values / size, expected / size, atol=2e-3)  # float16, before and after
     store = SampleStore(tmp_path / "coarse.zarr")
     assert store.grid == coarse
     weights = coarse.area_weights.numpy()[:, None]
-    mean = (found * weights).mean((0, 2, 3))
-    std = np.sqrt((found**2 * weights).mean((0, 2, 3)) - mean**2)
+    mean = (values * weights).mean((0, 2, 3))
+    std = np.sqrt((values**2 * weights).mean((0, 2, 3)) - mean**2)
     np.testing.assert_allclose(store.statistics["error_std"], std, rtol=1e-3)
 
 

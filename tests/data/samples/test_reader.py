@@ -1,4 +1,4 @@
-"""Items come out as zarr reads them, whatever the layout; damage is told."""
+"""Items are as zarr reads them, whatever the layout; damage is reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import zarr
 from numcodecs import Blosc, Zstd
 from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
-from vaevar.data.samples.reader import HeldItems, ItemReader
+from vaevar.data.samples.reader import ItemReader
 from vaevar.errors import UserError
 
 SHAPE = (7, 2, 3, 4, 5)
@@ -55,14 +55,15 @@ def test_items_are_those_of_the_array(tmp_path: Path, layout: str) -> None:
         assert reader.direct == (layout in DIRECT)
         assert reader.shape == SHAPE[2:]
         assert len(reader) == 7
-        found = reader.read(numbers)
-        assert found.dtype == torch.float16
-        np.testing.assert_array_equal(found.numpy(), VALUES[numbers, lead])
-        assert torch.equal(HeldItems(reader).read(numbers), found)
+        values = reader.read(numbers)
+        assert values.dtype == torch.float16
+        np.testing.assert_array_equal(values.numpy(), VALUES[numbers, lead])
+        reader.hold()
+        assert torch.equal(reader.read(numbers), values)
 
 
 @pytest.mark.parametrize("layout", ["v2, lz4", "shards"])
-def test_what_was_never_written_is_the_fill_value(tmp_path: Path, layout: str) -> None:
+def test_items_never_written_are_the_fill_value(tmp_path: Path, layout: str) -> None:
     array = zarr.create_array(
         tmp_path / "array", shape=SHAPE, dtype="f2", chunks=CHUNKS, fill_value=2.0, **DIRECT[layout]
     )
@@ -76,7 +77,7 @@ def test_what_was_never_written_is_the_fill_value(tmp_path: Path, layout: str) -
 
 @pytest.mark.parametrize("layout", DIRECT)
 @pytest.mark.parametrize("cut", [1, 10, 100])
-def test_a_file_cut_short_is_told(tmp_path: Path, layout: str, cut: int) -> None:
+def test_a_file_cut_short_is_reported(tmp_path: Path, layout: str, cut: int) -> None:
     written(tmp_path / "array", **DIRECT[layout])
     files = [f for f in (tmp_path / "array").rglob("*") if f.is_file() and not f.name.startswith((".z", "z"))]
     for file in files:

@@ -9,6 +9,7 @@ periods is never recorded.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import zarr
@@ -81,6 +82,7 @@ class CycleErrorRecorder(CycleCallback):
             "channels": ", ".join(data.spec.names),
             "recorded": 0,
         }
+        shutil.rmtree(self._partial, ignore_errors=True)  # of a run that is not resumed
         times = data.times[self.skip :] - data.step_hours * HOUR
         fields = ("error", "background", "coverage")
         lay_out(self._partial, fields, times, [data.step_hours], data.spec, data.store.grid, recipe)

@@ -1,1 +1,1 @@
-"""Samples that models learn from: stores of background errors, how they are made and read."""
+"""Samples that models learn from: background errors, how they are made, kept and read."""

@@ -59,6 +59,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "background": ("time", "lead", "channel", "latitude", "longitude"),
     "coverage": ("time", "map", "latitude", "longitude"),
 }
+# Scales and statistics, and their dimensions.
 STATISTICS: dict[str, tuple[str, ...]] = {
     "error_scale": ("lead", "channel"),
     "error_mean": ("lead", "channel"),
@@ -72,7 +73,7 @@ STATISTICS: dict[str, tuple[str, ...]] = {
 RECORD_A_CYCLE = (
     "python main.py predict --config configs/cycle_sparse.yaml --config configs/cycle_errors.yaml"
 )
-# Arrays of earlier formats, by which they are known, and the command that makes such samples now.
+# Arrays by which earlier formats are recognised, and the command that makes such samples now.
 _EARLIER = {
     "background_error": "python main.py predict --config configs/background_errors.yaml",
     "coverage": RECORD_A_CYCLE,
@@ -186,14 +187,14 @@ class SampleWriter:
 
     def set_scales(self, fields: Mapping[str, np.ndarray]) -> None:
         """Take the scales of all samples from one, [lead, C, H, W] each, physical units."""
-        self.array("error_scale")[:] = _power_of_two(fields["error"])
-        if "background" in fields:
-            longest = fields["background"][-1]
-            offset = np.array([channel.mean(dtype=np.float64) for channel in longest])
-            self.array("background_offset")[:] = offset
-            with np.errstate(invalid="ignore"):
-                departure = longest - offset[:, None, None]
-            self.array("background_scale")[:] = _power_of_two(departure[None])[0]
+        with np.errstate(invalid="ignore"):  # of infinities, which encode() reports
+            sizes = [[_root_mean_square(field) for field in lead] for lead in fields["error"]]
+            self.array("error_scale")[:] = _power_of_two(np.array(sizes))
+            if "background" in fields:
+                longest = fields["background"][-1]
+                self.array("background_offset")[:] = [field.mean(dtype=np.float64) for field in longest]
+                stds = np.array([field.std(dtype=np.float64) for field in longest])
+                self.array("background_scale")[:] = _power_of_two(stds)
 
     def _scale(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Scale [lead, C] or [1, C], and offset [C], of a field."""
@@ -281,10 +282,11 @@ def zonal_sums(stored: Mapping[str, np.ndarray]) -> np.ndarray:
     return totals
 
 
-def _power_of_two(values: np.ndarray) -> np.ndarray:
-    """[lead, C]: the power of two nearest to the root mean square of [lead, C, H, W]; 1 where that is 0."""
-    size = np.empty(values.shape[:2])
-    for index in np.ndindex(size.shape):
-        size[index] = np.sqrt(np.square(values[index].astype(np.float64)).mean())
+def _root_mean_square(field: np.ndarray) -> float:
+    return float(np.sqrt(np.square(field, dtype=np.float64).mean()))
+
+
+def _power_of_two(size: np.ndarray) -> np.ndarray:
+    """The power of two nearest to each size; 1 for those that are 0 or not finite."""
     usable = np.isfinite(size) & (size > 0)
     return np.where(usable, np.exp2(np.round(np.log2(np.where(usable, size, 1.0)))), 1.0)

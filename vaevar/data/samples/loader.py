@@ -1,7 +1,7 @@
-"""A DataLoader whose workers are threads, and whose epoch can be gone on with from a checkpoint.
+"""A DataLoader whose workers are threads, and whose epoch resumes from a checkpoint.
 
-Reading and decompressing leave Python's lock to others, so threads do as much as processes, and spare the
-way of every batch through shared memory, which takes longer than the disk at 0.25°.
+Reading and decompressing release Python's lock, so threads do as much as processes do, without sending every
+batch through shared memory, which takes longer than the disk at 0.25°.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _AHEAD = 2  # batches that each thread is ahead
 class SampleLoader(DataLoader):
     """Batches of a dataset whose ``__getitems__`` reads a whole batch.
 
-    Samples and their order are the same whatever the number of threads. Its state is how many batches of an
-    epoch it has given.
+    Samples and their order are the same for any number of threads. Its state is the number of batches it has
+    yielded in this epoch.
 
     Args:
-        dataset: what is read; ``__getitems__`` is called from several threads.
-        args: as of a ``DataLoader``.
-        threads: that read ahead; 0 reads when a batch is asked for.
-        kwargs: as of a ``DataLoader``, except for its workers.
+        dataset: the samples; ``__getitems__`` is called from several threads.
+        args: as for a ``DataLoader``.
+        threads: threads that read ahead; 0 reads when a batch is asked for.
+        kwargs: as for a ``DataLoader``, except for its workers.
     """
 
     def __init__(self, dataset: Any, *args: Any, threads: int = 0, **kwargs: Any) -> None:
@@ -48,7 +48,7 @@ class SampleLoader(DataLoader):
             yield batch
 
     def _given_before(self) -> int:
-        """Batches that an interrupted run has had of this epoch."""
+        """Batches of this epoch that an interrupted run has had."""
         state, self._interrupted = self._interrupted, None
         if state is None or state["epoch"] != self._epoch:
             return 0
@@ -87,26 +87,26 @@ class SampleLoader(DataLoader):
         return batch.pin_memory() if isinstance(batch, Tensor) else tuple(x.pin_memory() for x in batch)
 
     def state_dict(self) -> dict[str, int]:
-        """Which epoch this is, how many batches of it were given, and how many it has."""
+        """The number of the epoch, of the batches it has yielded, and of all its batches."""
         return {"epoch": self._epoch, "given": self._given, "batches": len(self)}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Leave out what was given already, if that epoch is the next to be gone through."""
+        """Skip the batches that were yielded already, if that epoch comes next."""
         self._interrupted = state
 
 
 class ResumableData(L.LightningDataModule):
-    """A data module whose training epoch is gone on with where a checkpoint was written.
+    """A data module whose training epoch resumes where a checkpoint was written.
 
-    Lightning restores a loader's state too late where a model asked for the number of steps before, for its
-    learning rate; that of a data module it restores before loaders are made.
+    Lightning restores a loader's state too late if a model has asked for the number of steps before, for its
+    learning rate. It restores a data module's state before the loaders are made.
     """
 
     _loader: SampleLoader | None = None
     _interrupted: dict[str, int] | None = None
 
     def resumable(self, loader: SampleLoader) -> SampleLoader:
-        """The loader that training uses, set to go on where a checkpoint says."""
+        """The loader that training uses, set to resume where a checkpoint says."""
         self._loader = loader
         if self._interrupted is not None:
             loader.load_state_dict(self._interrupted)

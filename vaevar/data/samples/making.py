@@ -24,7 +24,7 @@ from vaevar.data.samples.layout import SampleWriter, check_format, lay_out, zona
 from vaevar.data.samples.rollout_errors import HOUR, RolloutErrors
 from vaevar.data.samples.rollouts import RolloutShare
 from vaevar.errors import UserError
-from vaevar.files import check_disk
+from vaevar.files import check_disk, replacing
 
 
 class StoreBuilder:
@@ -63,7 +63,7 @@ class StoreBuilder:
             )
             title = f"{self.path.name} ({self.errors.leads[-1]} h roll-outs)"
             with Progress(*columns) as progress:
-                for batch in progress.track(share.rollouts(), total=len(share), description=title):
+                for batch in progress.track(share, total=len(share), description=title):
                     share.take(batch, self.errors.forecasts(batch.states, batch.hours))
             self.complete()
         finally:
@@ -125,7 +125,7 @@ class StoreBuilder:
         if not resumed:
             # One scale for all samples: set before processes share them out.
             share = RolloutShare(self, {0: range(1)})
-            for batch in share.rollouts():
+            for batch in share:
                 for _, fields in share.samples(batch, errors.forecasts(batch.states, batch.hours)):
                     self._writer.set_scales(fields)
             self.progress.mkdir()
@@ -178,7 +178,5 @@ class StoreBuilder:
     def write_block(self, number: int, samples: range, stored: dict[str, np.ndarray]) -> None:
         """Write all samples of a block, [N, lead, C, H, W] of each field, and then mark it as done."""
         self._writer.write(samples, stored)
-        beside = self.progress / f"{number}.new"
-        with beside.open("wb") as file:
+        with replacing(self._summary(number)) as partial, partial.open("wb") as file:
             np.save(file, zonal_sums(stored))
-        beside.replace(self._summary(number))

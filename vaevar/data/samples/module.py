@@ -15,7 +15,7 @@ from vaevar.batch_random import processes
 from vaevar.data.samples.loader import ResumableData, SampleLoader
 from vaevar.data.samples.making import StoreBuilder
 from vaevar.data.samples.rollout_errors import RolloutErrors
-from vaevar.data.samples.rollouts import Rollouts, RolloutShare, RolloutStream
+from vaevar.data.samples.rollouts import Rollouts, RolloutShare
 from vaevar.data.samples.store import SampleStore
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
@@ -176,7 +176,7 @@ class Samples(ResumableData):
         """Initial states, read one batch ahead if there are workers."""
         ahead = min(self.workers, 1)
         return DataLoader(
-            RolloutStream(self.share),
+            self.share,
             batch_size=None,
             num_workers=ahead,
             prefetch_factor=1 if ahead else None,

@@ -1,8 +1,8 @@
-"""Items of a zarr array, such as samples, read from the disk straight into the memory of a batch.
+"""Reads items of a zarr array, such as samples, from the disk straight into the memory of a batch.
 
-zarr takes a millisecond and several copies for a chunk, which at the size of a sample is more than the disk
-takes. Read here are arrays on a local disk with one item in a chunk: zarr v2 or v3, in shards or not,
-compressed by Blosc, Zstandard or not at all. All others are left to zarr.
+zarr takes a millisecond and several copies for a chunk, which for a sample is more than the disk takes. This
+reader handles arrays on a local disk with one item in a chunk: zarr v2 or v3, in shards or not, compressed by
+Blosc, Zstandard or not at all. It leaves all others to zarr.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ _CHECKSUM_BYTES = 4
 
 
 class _Layout(NamedTuple):
-    """How items lie in files: compressed by what, and how many a shard holds along each leading axis."""
+    """How items lie in files: their compressor, and how many a shard holds along each leading axis."""
 
     compressor: Blosc | Zstd | None
     per_shard: tuple[int, ...] | None
 
 
 class ItemReader:
-    """What a zarr array holds under the numbers of its first axis. Threads may share a reader.
+    """The items of a zarr array along its first axis. Threads may share a reader.
 
     Args:
         path: the array.
-        within: an item's indexes along the axes after the first, such as a lead time's.
+        within: an item's indexes along the next axes, such as that of a lead time.
 
     Attributes:
         shape: of an item.
@@ -54,6 +54,7 @@ class ItemReader:
         self._array = zarr.open_array(self.path, mode="r")
         self.shape = self._array.shape[1 + len(within) :]
         self._layout = _layout(self._array, 1 + len(within))
+        self._items: Tensor | None = None
 
     def __len__(self) -> int:
         return self._array.shape[0]
@@ -62,13 +63,19 @@ class ItemReader:
     def direct(self) -> bool:
         return self._layout is not None
 
+    def hold(self) -> None:
+        """Read all items now, and keep them in memory."""
+        self._items = self.read(range(len(self)))
+
     def read(self, numbers: Sequence[int]) -> Tensor:
-        """The items of these numbers, [B, *shape].
+        """The items with these numbers, [B, *shape].
 
         Raises:
             UserError: when a file is damaged.
         """
-        # numpy asks the system for huge pages, torch does not: its page faults take as long as the disk.
+        if self._items is not None:
+            return self._items[list(numbers)]
+        # numpy asks the system for huge pages; torch does not, and its page faults take as long as the disk.
         batch = np.empty((len(numbers), *self.shape), self._array.dtype.newbyteorder("="))
         for number, item in zip(numbers, batch, strict=True):
             index = (number, *self.within)
@@ -77,7 +84,7 @@ class ItemReader:
         return torch.from_numpy(batch)
 
     def _read_directly(self, layout: _Layout, index: tuple[int, ...], item: np.ndarray) -> bool:
-        """Fill ``item``; False where none was written, and zarr knows what stands for it."""
+        """Fill ``item``. False if it was never written: zarr knows the fill value."""
         per_shard = layout.per_shard or (1,) * len(index)
         shard = tuple(number // size for number, size in zip(index, per_shard, strict=True))
         key = self._array.metadata.encode_chunk_key((*shard, *(0 for _ in self.shape)))
@@ -103,23 +110,12 @@ class ItemReader:
         except FileNotFoundError:
             return False
         except (OSError, ValueError, RuntimeError) as error:  # also what the decoders raise
-            raise UserError(f"{path}: cannot be read ({error}); delete the store to make it anew") from None
+            raise UserError(f"{path}: cannot be read ({error}); delete the store and make it again") from None
         return True
 
 
-class HeldItems:
-    """All of a reader's items, read once and held in memory."""
-
-    def __init__(self, reader: ItemReader) -> None:
-        self.items = reader.read(range(len(reader)))
-
-    def read(self, numbers: Sequence[int]) -> Tensor:
-        """[B, *shape]"""
-        return self.items[list(numbers)]
-
-
 def _layout(array: zarr.Array, leading: int) -> _Layout | None:
-    """None for what is left to zarr."""
+    """None for arrays that are left to zarr."""
     whole = array.shape[leading:]
     if not isinstance(array.store, LocalStore) or array.chunks != ((1,) * leading + whole) or not all(whole):
         return None
@@ -147,7 +143,7 @@ def _layout(array: zarr.Array, leading: int) -> _Layout | None:
 def _place_in_shard(
     file: FileIO, size: int, index: tuple[int, ...], per_shard: tuple[int, ...]
 ) -> tuple[int, int]:
-    """Offset and size in bytes of an item; the shard's last bytes say it of all its items."""
+    """Offset and size in bytes of an item, from the index at the end of its shard."""
     number = np.ravel_multi_index([i % n for i, n in zip(index, per_shard, strict=True)], per_shard)
     entry = np.empty(2, "<u8")
     start = size - _CHECKSUM_BYTES - entry.nbytes * (prod(per_shard) - int(number))
@@ -159,9 +155,9 @@ def _decompress(compressor: Blosc | Zstd, stored: np.ndarray, item: np.ndarray) 
     """Decode into ``item``.
 
     Raises:
-        ValueError, RuntimeError: when that is not what was stored.
+        ValueError, RuntimeError: when the bytes are damaged.
     """
-    # Blosc believes what the first bytes say of the size, and reads on beyond the end.
+    # Blosc trusts the size in the first bytes and reads beyond the end.
     if isinstance(compressor, Blosc):
         header = stored[:16].view("<u4") if len(stored) >= 16 else np.zeros(4)
         if (header[1], header[3]) != (item.nbytes, len(stored)):
@@ -170,7 +166,7 @@ def _decompress(compressor: Blosc | Zstd, stored: np.ndarray, item: np.ndarray) 
 
 
 def _fill(file: FileIO, offset: int, size: int, target: np.ndarray) -> None:
-    """Fill ``target`` with the ``size`` bytes from ``offset`` on.
+    """Fill ``target`` with ``size`` bytes from ``offset``.
 
     Raises:
         ValueError: when it has another size, or the file ends before.

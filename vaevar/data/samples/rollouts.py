@@ -42,12 +42,12 @@ class BlockStore(Protocol):
         """Write all samples of a block, [N, ...] of each field."""
 
 
-class RolloutShare:
-    """Some blocks of a store, and the roll-outs that they need.
+class RolloutShare(IterableDataset[Rollouts]):
+    """Some blocks of a store, and the roll-outs that they need, in batches.
 
-    Roll-outs come in ascending order, in batches that begin at multiples of the batch size, whatever the
-    share: a network's last bits may depend on what else is in its batch. Where shares meet, a batch may be
-    rolled out for both.
+    A trainer's samplers leave an iterable dataset alone. Roll-outs come in ascending order, in batches that
+    begin at multiples of the batch size, whatever the share: a network's last bits may depend on what else is
+    in its batch. Where shares meet, a batch may be rolled out for both.
 
     Args:
         store: takes the samples.
@@ -75,8 +75,7 @@ class RolloutShare:
         """Whether all blocks are on the disk."""
         return not self._left
 
-    def rollouts(self) -> Iterator[Rollouts]:
-        """The initial states, in batches."""
+    def __iter__(self) -> Iterator[Rollouts]:
         errors, source = self.errors, self.errors.open_source()
         history, size = errors.forecaster.history, errors.rollout_batch_size
         before = np.arange(history - 1, -1, -1) * errors.forecaster.step_hours * HOUR
@@ -91,7 +90,7 @@ class RolloutShare:
         """The samples that a batch completes: number, and fields in physical units.
 
         Args:
-            batch: from :meth:`rollouts`.
+            batch: of this share.
             forecasts: [B, C, H', W'] for each age.
         """
         for age, fields in forecasts.items():
@@ -118,16 +117,3 @@ class RolloutShare:
             if not self._left[block]:
                 self.store.write_block(block, samples, self._fields.pop(block))
                 del self._left[block]
-
-
-class RolloutStream(IterableDataset[Rollouts]):
-    """The roll-outs of a share, for a loader. A trainer's samplers leave an iterable alone."""
-
-    def __init__(self, share: RolloutShare) -> None:
-        self.share = share
-
-    def __len__(self) -> int:
-        return len(self.share)
-
-    def __iter__(self) -> Iterator[Rollouts]:
-        return self.share.rollouts()

@@ -14,10 +14,12 @@ from torch.utils.data import Dataset
 
 from vaevar.data.observations.coverage import MAPS
 from vaevar.data.samples.layout import RECORD_A_CYCLE, SCALED, STATISTICS, check_format
-from vaevar.data.samples.reader import HeldItems, ItemReader
+from vaevar.data.samples.reader import ItemReader
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
 from vaevar.state import SURFACE_VARIABLES, StateSpec
+
+_COORDINATES = ("time", "lead", "channel", "latitude", "longitude")
 
 
 class SampleStore(Dataset[tuple[Tensor, ...]]):
@@ -56,11 +58,18 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
                 f"{RECORD_A_CYCLE}"
             )
         self.attributes = check_format(self.path)
-        dataset = xr.open_zarr(path, chunks=None)
-        missing = [name for name in fields if name not in dataset]
-        if missing:
+        try:
+            dataset = xr.open_zarr(path, chunks=None)
+        except Exception as error:  # zarr raises many kinds; each means "not readable"
+            raise UserError(f"{path}: cannot be opened as a zarr store ({error})") from None
+        absent = [name for name in fields if name not in dataset]
+        if absent:
             scheme = self.attributes.get("scheme")
-            raise UserError(f"{path}: has no {' and no '.join(missing)} ({scheme}); use other samples")
+            raise UserError(f"{path}: has no {' and no '.join(absent)} ({scheme}); use other samples")
+        needed = [n for n in STATISTICS if "background" in dataset or not n.startswith("background")]
+        missing = [name for name in (*_COORDINATES, *needed) if name not in dataset.variables]
+        if missing:
+            raise UserError(f"{path}: lacks {', '.join(missing)}; delete it and make it again")
         self.spec = _spec(path, dataset)
         self.grid = Grid(dataset["latitude"].values, dataset["longitude"].values)
         leads = dataset["lead"].values.tolist()
@@ -72,9 +81,14 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         lead = leads.index(self.lead_hours)
         initial = dataset["time"].values.astype("datetime64[ns]")
         self.times = initial + np.timedelta64(self.lead_hours, "h")
-        values = _statistics(path, dataset, lead)
+        if not len(initial) or (np.diff(initial) <= np.timedelta64(0)).any():
+            raise UserError(f"{path}: its times do not ascend; delete it and make it again")
+        values = self._checked({name: dataset[name].values for name in needed}, lead)
         self._scales = {
-            name: (values[f"{name}_scale"], values.get(f"{name}_offset", torch.zeros(())))
+            name: (
+                values[f"{name}_scale"],
+                values.get(f"{name}_offset", torch.zeros((), dtype=torch.float64)),
+            )
             for name in SCALED
             if name in dataset
         }
@@ -83,16 +97,41 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         }
         self._readers = [self._open(name, lead, in_memory) for name in fields]
 
-    def _open(self, name: str, lead: int, in_memory: bool) -> ItemReader | HeldItems:
-        reader = ItemReader(self.path / name, (lead,) if name in SCALED else ())
+    def _checked(self, arrays: dict[str, np.ndarray], lead: int) -> dict[str, Tensor]:
+        """Scales and statistics of one lead, float64."""
+        values = {}
+        for name, array in arrays.items():
+            values[name] = torch.from_numpy(array[lead] if STATISTICS[name][0] == "lead" else array)
+            if not bool(values[name].isfinite().all()):
+                raise UserError(f"{self.path}: {name} is not finite: the store is incomplete; make it again")
+        values["error_rms"] = (values["error_mean"].square() + values["error_std"].square()).sqrt()
+        for name in ("error_scale", "error_rms", "background_scale", "background_std"):
+            if name in values:
+                self._require_positive(name, values[name])
+        return values
+
+    def _require_positive(self, name: str, values: Tensor) -> None:
+        wrong = [label for label, value in zip(self.spec.names, values, strict=True) if not value > 0]
+        if wrong:
+            raise UserError(
+                f"{self.path}: {name} is not positive for {', '.join(wrong)}; delete it and make it again"
+            )
+
+    def _open(self, name: str, lead: int, in_memory: bool) -> ItemReader:
+        try:
+            reader = ItemReader(self.path / name, (lead,) if name in SCALED else ())
+        except Exception as error:
+            raise UserError(f"{self.path}: {name} cannot be opened ({error})") from None
         maps = len(self.spec) if name in SCALED else MAPS
         shape = (len(reader), *reader.shape)
         if shape != (len(self.times), maps, *self.grid.shape):
             raise UserError(
                 f"{self.path}: {name} is {shape}, expected {(len(self.times), maps, *self.grid.shape)}; "
-                "delete the store and make it again"
+                "delete it and make it again"
             )
-        return HeldItems(reader) if in_memory else reader
+        if in_memory:
+            reader.hold()
+        return reader
 
     def __len__(self) -> int:
         return len(self.times)
@@ -122,9 +161,9 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         Returns:
             [..., C, H, W] float32.
         """
-        scale, offset = (value.float().reshape(-1, 1, 1) for value in self._scales[name])
-        factor, shift = torch.as_tensor(scale / std), torch.as_tensor((offset - mean) / std)
-        return stored.float() * factor.to(stored.device) + shift.to(stored.device)
+        scale, offset = (value.reshape(-1, 1, 1) for value in self._scales[name])  # float64
+        factor, shift = (value.float().to(stored.device) for value in (scale / std, (offset - mean) / std))
+        return stored.float() * factor + shift
 
     def error_std_by_latitude(self, floor: float) -> Tensor:
         """The errors' standard deviation at each latitude.
@@ -140,7 +179,7 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
             UserError: when a channel's standard deviation is zero.
         """
         overall, zonal = self.statistics["error_std"], self.statistics["zonal_error_std"]
-        _require_positive(self.path, "error_std", overall, self.spec)
+        self._require_positive("error_std", overall)
         everywhere = overall[:, None].expand_as(zonal)
         return (everywhere if floor >= 1 else torch.maximum(zonal, floor * everywhere))[..., None]
 
@@ -166,26 +205,6 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         return range(last), range(first, count)
 
 
-def _statistics(path: str | Path, dataset: xr.Dataset, lead: int) -> dict[str, Tensor]:
-    """Scales and statistics of one lead, float64, checked."""
-    expected = [n for n in STATISTICS if "background" in dataset or not n.startswith("background")]
-    missing = [name for name in expected if name not in dataset]
-    if missing:
-        raise UserError(f"{path}: lacks {', '.join(missing)}; delete the store and make it again")
-    values = {}
-    for name in expected:
-        value = dataset[name].values
-        values[name] = torch.from_numpy(value[lead] if STATISTICS[name][0] == "lead" else value)
-        if not bool(values[name].isfinite().all()):
-            raise UserError(f"{path}: {name} is not finite: the store is incomplete; make it again")
-    values["error_rms"] = (values["error_mean"].square() + values["error_std"].square()).sqrt()
-    spec = _spec(path, dataset)
-    for name in ("error_scale", "error_rms", "background_scale", "background_std"):
-        if name in values:
-            _require_positive(path, name, values[name], spec)
-    return values
-
-
 def _spec(path: str | Path, dataset: xr.Dataset) -> StateSpec:
     """The channels, from their names."""
     names = tuple(str(name) for name in dataset["channel"].values)
@@ -199,9 +218,3 @@ def _spec(path: str | Path, dataset: xr.Dataset) -> StateSpec:
     if spec.names != names:
         raise UserError(f"{path}: its channels are {', '.join(names)}, which no state has in this order")
     return spec
-
-
-def _require_positive(path: str | Path, name: str, values: Tensor, spec: StateSpec) -> None:
-    wrong = [label for label, value in zip(spec.names, values, strict=True) if not bool((value > 0).all())]
-    if wrong:
-        raise UserError(f"{path}: {name} is not positive for {', '.join(wrong)}; make the store again")
