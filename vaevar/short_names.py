@@ -102,7 +102,7 @@ def _expected_class(error: BaseException) -> type | None:
 
 
 def _nearest(name: str, expected: type) -> list[str]:
-    lower = {known.lower(): known for known in modules_of_classes()}
+    lower = {name.lower(): name for name in modules_of_classes()}
     for near in difflib.get_close_matches(name.lower(), lower, n=10):
         _import(lower[near])
     fitting = {cls.__name__.lower(): cls.__name__ for cls in _subclasses(expected)}

@@ -6,8 +6,8 @@ import lightning as L
 from matplotlib.figure import Figure
 from torch.utils.tensorboard import SummaryWriter
 
-from vaevar.assim.cycle.callback import CycleCallback
-from vaevar.assim.cycle.module import ArmResult, AssimilationModule
+from vaevar.assim.cycle.callback import CycleCallback, Results
+from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.verification.consistency import departures, desroziers
@@ -66,11 +66,7 @@ class Dashboards(CycleCallback):
             )
 
     def after_analysis(
-        self,
-        module: AssimilationModule,
-        data: AnalysisTimes,
-        time: AnalysisTime,
-        results: dict[str, ArmResult],
+        self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
         mapped = bool(self.maps_every) and time.index % self.maps_every == 0
         for name, result in results.items():
@@ -93,7 +89,7 @@ class Dashboards(CycleCallback):
         if mapped:
             self._write_error_maps(list(module.arms), time, results)
 
-    def _write_consistency(self, time: AnalysisTime, results: dict[str, ArmResult]) -> None:
+    def _write_consistency(self, time: AnalysisTime, results: Results) -> None:
         operator = time.observations.operator(time.truth.spec, time.truth.grid)
         for name, result in results.items():
             before = departures(operator, result.background, time.observations)
@@ -103,7 +99,7 @@ class Dashboards(CycleCallback):
                 writer.add_scalar(f"consistency/{variable}", ratio.observation, time.index)
                 writer.add_scalar(f"consistency_background/{variable}", ratio.background, time.index)
 
-    def _write_error_maps(self, arms: list[str], time: AnalysisTime, results: dict[str, ArmResult]) -> None:
+    def _write_error_maps(self, arms: list[str], time: AnalysisTime, results: Results) -> None:
         # A collective operation: every rank calls it at the same analyses, with or without results.
         for channel in self.maps:
             truth = time.truth.channel(channel)

@@ -10,8 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from vaevar.assim.cycle.callback import CycleCallback
-from vaevar.assim.cycle.module import ArmResult, AssimilationModule
+from vaevar.assim.cycle.callback import CycleCallback, Results
+from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
 from vaevar.data.weather.store import WeatherStore
 from vaevar.errors import UserError
@@ -64,11 +64,7 @@ class Forecasts(CycleCallback):
         self._earlier = {name: states[:-1] for name, states in module.trajectories.items()}
 
     def after_analysis(
-        self,
-        module: AssimilationModule,
-        data: AnalysisTimes,
-        time: AnalysisTime,
-        results: dict[str, ArmResult],
+        self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
         if time.index % self.every:
             return

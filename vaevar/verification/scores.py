@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vaevar.assim.cycle.callback import CycleCallback
+from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.module import ArmResult, AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.errors import UserError
@@ -45,11 +45,7 @@ class Scores(CycleCallback):
         self.skip = skip
 
     def after_analysis(
-        self,
-        module: AssimilationModule,
-        data: AnalysisTimes,
-        time: AnalysisTime,
-        results: dict[str, ArmResult],
+        self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
         for name, result in results.items():
             directory = module.directory / name

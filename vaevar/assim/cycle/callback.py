@@ -10,6 +10,8 @@ from vaevar.assim.cycle.module import ArmResult, AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.errors import UserError
 
+Results = dict[str, ArmResult]
+
 
 class CycleCallback(L.Callback):
     """Follows a cycle; override the hooks that are needed.
@@ -30,11 +32,7 @@ class CycleCallback(L.Callback):
         """Before each analysis: ``module`` holds the backgrounds of this time."""
 
     def after_analysis(
-        self,
-        module: AssimilationModule,
-        data: AnalysisTimes,
-        time: AnalysisTime,
-        results: dict[str, ArmResult],
+        self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
         """After each analysis.
 

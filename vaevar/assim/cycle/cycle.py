@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vaevar.assim.cycle.callback import CycleCallback
-from vaevar.assim.cycle.module import ArmResult, AssimilationModule
+from vaevar.assim.cycle.callback import CycleCallback, Results
+from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.data.observations.coverage import no_coverage, update_coverage
 from vaevar.errors import UserError
@@ -86,11 +86,7 @@ class Cycle(CycleCallback):
             raise UserError(f"{path}: not a restart file of a cycle ({error}); delete it") from None
 
     def after_analysis(
-        self,
-        module: AssimilationModule,
-        data: AnalysisTimes,
-        time: AnalysisTime,
-        results: dict[str, ArmResult],
+        self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
         """Forecast the next background of every arm."""
         for name, result in results.items():

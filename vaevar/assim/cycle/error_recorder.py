@@ -15,8 +15,8 @@ from pathlib import Path
 import zarr
 from torch import Tensor
 
-from vaevar.assim.cycle.callback import CycleCallback
-from vaevar.assim.cycle.module import ArmResult, AssimilationModule
+from vaevar.assim.cycle.callback import CycleCallback, Results
+from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
 from vaevar.data.samples.layout import SampleWriter, check_format, lay_out
 from vaevar.errors import UserError
@@ -92,11 +92,7 @@ class CycleErrorRecorder(CycleCallback):
         self._coverage = module.coverage.get(self.arm)
 
     def after_analysis(
-        self,
-        module: AssimilationModule,
-        data: AnalysisTimes,
-        time: AnalysisTime,
-        results: dict[str, ArmResult],
+        self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
         """Write one sample."""
         sample = time.index - self.skip

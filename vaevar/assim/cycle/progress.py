@@ -15,8 +15,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from vaevar.assim.cycle.callback import CycleCallback
-from vaevar.assim.cycle.module import ArmResult, AssimilationModule
+from vaevar.assim.cycle.callback import CycleCallback, Results
+from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.variational import VariationalAssimilator
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 
@@ -63,11 +63,7 @@ class CycleProgress(CycleCallback, ProgressBar):
         return report
 
     def after_analysis(
-        self,
-        module: AssimilationModule,
-        data: AnalysisTimes,
-        time: AnalysisTime,
-        results: dict[str, ArmResult],
+        self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
         if self._progress is not None:
             self._progress.update(self._task, completed=time.index + 1)

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from vaevar.assim.cycle.callback import CycleCallback
-from vaevar.assim.cycle.module import ArmResult, AssimilationModule
+from vaevar.assim.cycle.callback import CycleCallback, Results
+from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
 from vaevar.data.weather.writer import create_store, write_states
 
@@ -29,11 +29,7 @@ class StateWriter(CycleCallback):
         self.states = tuple(states)
 
     def after_analysis(
-        self,
-        module: AssimilationModule,
-        data: AnalysisTimes,
-        time: AnalysisTime,
-        results: dict[str, ArmResult],
+        self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
         leads = {"background": np.timedelta64(data.step_hours, "h"), "analysis": 0 * HOUR}
         for name, result in results.items():

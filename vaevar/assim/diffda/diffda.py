@@ -127,14 +127,16 @@ class DiffDA(Assimilator):
             values = background.values.float()
             condition = denoiser.condition(values)[None]
             interpolated = self.interpolation(background, observations, context).state.values
-            known = ((interpolated.double() - background.values.double()) / denoiser.residual_std).float()
+            known_part = (
+                (interpolated.double() - background.values.double()) / denoiser.residual_std
+            ).float()
             # Drawn on the host, so that all devices see the same noise.
             generator = torch.Generator().manual_seed(self._seed_of(context.index, observations))
             shape = (self.members, *values.shape)
             drawn = repaint(
                 lambda x, step: denoiser.clean(x, condition, step).float(),
                 denoiser.schedule.signal,
-                known,
+                known_part,
                 self.mask(background, observations).to(device),
                 lambda: torch.randn(shape, generator=generator).to(device),
                 denoiser.schedule.inference_steps(self.steps),

@@ -27,9 +27,9 @@ large scales, which make up most of an error, would hardly count and be wrong.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -39,15 +39,12 @@ from vaevar.errors import UserError
 from vaevar.models.conditional.network import ContextNetwork, Modulation
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
-from vaevar.models.training.checkpoint import read_weights, write_weights
+from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
 from vaevar.sphere.harmonics import quadrature_weights
 
-WEIGHTS_FORMAT = "vaevar-conditional-vae-2"
-_HINT = "train one with `python main.py fit --config configs/conditional_vae.yaml`"
 
-
-class ConditionalVAE(ClippedModule):
+class ConditionalVAE(ClippedModule, SavedModule):
     """p(truth − background | background, coverage).
 
     Args:
@@ -67,6 +64,9 @@ class ConditionalVAE(ClippedModule):
     Raises:
         UserError: for statistics that are missing or damaged, or a setting out of range.
     """
+
+    weights_format, kind = "vaevar-conditional-vae-2", "conditional VAE"
+    training_config = "configs/conditional_vae.yaml"
 
     background_mean: Tensor
     background_std: Tensor
@@ -117,8 +117,7 @@ class ConditionalVAE(ClippedModule):
         self.register_buffer("whitening", torch.from_numpy(whitening).float(), persistent=False)
         area = torch.from_numpy(quadrature_weights(self.grid))
         self.register_buffer("area", (area / area.mean()).float()[:, None], persistent=False)
-        digest = hashlib.sha256(Path(covariance).read_bytes()).digest()
-        self.register_buffer("covariance_sha256", torch.tensor(list(digest), dtype=torch.uint8))
+        self.register_buffer("covariance_sha256", _digest(covariance))
         self.register_buffer("background_mean", torch.zeros(count, 1, 1))
         self.register_buffer("background_std", torch.ones(count, 1, 1))
 
@@ -240,32 +239,24 @@ class ConditionalVAE(ClippedModule):
 
     # ---- files --------------------------------------------------------------------------------
 
-    def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
-        """Write hyperparameters, weights, and provenance."""
-        write_weights(path, self, WEIGHTS_FORMAT, provenance)
-
     @classmethod
-    def load(cls, path: str | Path) -> ConditionalVAE:
-        """Open what :meth:`save_weights` wrote, or an ordinary checkpoint of a fit; on the CPU.
+    def load(cls, path: str | Path) -> Self:
+        """Open a weight file, or an ordinary checkpoint of a fit; on the CPU.
 
         Raises:
             UserError: when the file is missing, damaged, or of another model, or when the statistics that it
                 was trained with are missing or have changed.
         """
-        content = read_weights(path, WEIGHTS_FORMAT, _HINT)
-        try:
-            model = cls(**content["hyper_parameters"])
-        except TypeError as error:
-            raise UserError(f"{path}: not a checkpoint of a conditional VAE ({error})") from None
-        digest = model.covariance_sha256.clone()
-        try:
-            model.load_state_dict(content["state_dict"])
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path}: not a checkpoint of this conditional VAE ({reason})") from None
-        if not torch.equal(digest, model.covariance_sha256):
+        model = super().load(path)
+        covariance = model.hparams["covariance"]
+        if not torch.equal(_digest(covariance), model.covariance_sha256):
             raise UserError(
-                f"{path}: was trained with other statistics than {content['hyper_parameters']['covariance']} "
-                f"holds now; restore that file, or {_HINT}"
+                f"{path}: was trained with other statistics than {covariance} holds now; restore that file, "
+                f"or {cls.hint()}"
             )
-        return model.eval()
+        return model
+
+
+def _digest(path: str | Path) -> Tensor:
+    """SHA-256 of a file, [32] uint8."""
+    return torch.tensor(list(hashlib.sha256(Path(path).read_bytes()).digest()), dtype=torch.uint8)

@@ -13,8 +13,7 @@ never clipped: errors of a forecast reach many times their std.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -24,16 +23,13 @@ from vaevar.batch_random import generator_of, shared_randn, shared_spread
 from vaevar.errors import UserError
 from vaevar.models.diffusion.network import DenoiserNetwork
 from vaevar.models.diffusion.schedule import NoiseSchedule
-from vaevar.models.training.checkpoint import read_weights, write_weights
+from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
 from vaevar.sphere.grid import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
 
-WEIGHTS_FORMAT = "vaevar-denoiser-1"
-_HINT = "train one with `python main.py fit --config configs/diffda.yaml`"
 
-
-class Denoiser(ClippedModule):
+class Denoiser(ClippedModule, SavedModule):
     """p(truth − forecast | forecast) for one lead time, as a denoiser.
 
     Args:
@@ -57,6 +53,9 @@ class Denoiser(ClippedModule):
     Raises:
         UserError: when the sizes do not fit together, or ``start_from`` is of another network.
     """
+
+    weights_format, kind = "vaevar-denoiser-1", "denoiser"
+    training_config = "configs/diffda.yaml"
 
     residual_std: Tensor
     forecast_mean: Tensor
@@ -115,7 +114,7 @@ class Denoiser(ClippedModule):
         self.register_buffer("row_weights", self.grid.area_weights.float()[:, None], persistent=False)
         self.to(memory_format=torch.channels_last)
         if start_from is not None:
-            self._load(start_from, read_weights(start_from, WEIGHTS_FORMAT, _HINT))
+            self.take_weights(start_from, self.read(start_from))
 
     def condition(self, forecast: Tensor) -> Tensor:
         """Normalise forecasts [..., C, H, W] for the network."""
@@ -203,35 +202,7 @@ class Denoiser(ClippedModule):
         factor = warmup_cosine(total_steps(self), settings["warmup_steps"])
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor, betas=(0.9, 0.95))
 
-    # ---- files --------------------------------------------------------------------------------
-
-    def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
-        """Write hyperparameters, weights in float16, and provenance."""
-        write_weights(path, self, WEIGHTS_FORMAT, provenance, convert=_stored)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Denoiser:
-        """Open what :meth:`save_weights` wrote, or an ordinary checkpoint of a fit; on the CPU.
-
-        Raises:
-            UserError: when the file is missing, damaged, or of another model.
-        """
-        content = read_weights(path, WEIGHTS_FORMAT, _HINT)
-        try:
-            model = cls(**content["hyper_parameters"])
-        except TypeError as error:
-            raise UserError(f"{path}: not a checkpoint of a denoiser ({error})") from None
-        model._load(path, content)
-        return model.eval()
-
-    def _load(self, path: str | Path, content: Mapping[str, Any]) -> None:
-        try:
-            self.load_state_dict(content["state_dict"])
-        except RuntimeError as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path}: not a checkpoint of this denoiser ({reason})") from None
-
-
-def _stored(name: str, values: Tensor) -> Tensor:
-    """The network in half precision; the statistics of the data as they are."""
-    return values.half() if name.startswith("network.") else values
+    @staticmethod
+    def stored(name: str, values: Tensor) -> Tensor:
+        """The network in half precision; the statistics of the data as they are."""
+        return values.half() if name.startswith("network.") else values

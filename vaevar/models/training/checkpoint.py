@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import lightning as L
 import torch
@@ -12,6 +12,78 @@ from torch import Tensor
 
 from vaevar.errors import UserError
 from vaevar.files import replacing
+
+
+class SavedModule(L.LightningModule):
+    """A module whose weights are kept in a small file, from which it can be made again.
+
+    Attributes:
+        weights_format: the name of the file's format.
+        kind: what the module is, for messages.
+        training_config: the config that trains one.
+    """
+
+    weights_format: ClassVar[str]
+    kind: ClassVar[str]
+    training_config: ClassVar[str]
+
+    @staticmethod
+    def stored(name: str, values: Tensor) -> Tensor:
+        """What is kept of an entry of the state, such as a lower precision; by default all."""
+        return values
+
+    def finish(self, data: L.LightningDataModule | None) -> None:
+        """What is left to do when a fit has ended, before the weights are written; by default nothing.
+
+        Args:
+            data: of the fit.
+        """
+
+    def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
+        """Write hyperparameters, weights and provenance.
+
+        Args:
+            path: the file.
+            provenance: plain values (command, data, scores) to keep with the weights.
+        """
+        write_weights(path, self, self.weights_format, provenance, self.stored)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Open what :meth:`save_weights` wrote, or an ordinary checkpoint of a fit; on the CPU.
+
+        Raises:
+            UserError: when the file is missing, damaged, or of another model.
+        """
+        content = cls.read(path)
+        try:
+            model = cls(**content["hyper_parameters"])
+        except TypeError as error:
+            raise UserError(f"{path}: not a checkpoint of this {cls.kind} ({error})") from None
+        model.take_weights(path, content)
+        return model.eval()
+
+    @classmethod
+    def read(cls, path: str | Path) -> dict[str, Any]:
+        """The content of such a file, as :func:`read_weights` has it."""
+        return read_weights(path, cls.weights_format, cls.hint())
+
+    @classmethod
+    def hint(cls) -> str:
+        """How to get such a file."""
+        return f"train one with `python main.py fit --config {cls.training_config}`"
+
+    def take_weights(self, path: str | Path, content: Mapping[str, Any]) -> None:
+        """Load the weights of a file into this module.
+
+        Raises:
+            UserError: when they are of a module of another shape.
+        """
+        try:
+            self.load_state_dict(content["state_dict"])
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path}: not a checkpoint of this {self.kind} ({reason})") from None
 
 
 def write_weights(

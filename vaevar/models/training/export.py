@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import lightning as L
 
 from vaevar.errors import UserError
+from vaevar.models.training.checkpoint import SavedModule
 from vaevar.provenance import fit_record
 
 
 class ExportWeights(L.Callback):
     """Writes the weights of the fit's best checkpoint, or of its last state if there is no best one.
 
-    For modules with ``load`` and ``save_weights``: the VAE, the conditional VAE, DiffDA's denoiser. A module
-    that also has ``finish`` is given the data module before its weights are written. If the data module has
-    a ``record``, the provenance of the weights includes it.
+    For the VAE, the conditional VAE and DiffDA's denoiser. If the data module has a ``record``, the
+    provenance of the weights includes it.
 
     Args:
         path: the file, such as ``weights/vae.ckpt``.
@@ -31,19 +30,17 @@ class ExportWeights(L.Callback):
         Raises:
             UserError: when the module cannot save its weights.
         """
-        if not all(hasattr(pl_module, name) for name in ("load", "save_weights")):
+        if not isinstance(pl_module, SavedModule):
             raise UserError(f"ExportWeights: a {type(pl_module).__name__} cannot save its weights")
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
+        if not (trainer.is_global_zero and isinstance(pl_module, SavedModule)):
             return
-        kind: Any = type(pl_module)
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
-        trained: Any = kind.load(best).to(pl_module.device) if best else pl_module
+        trained = type(pl_module).load(best).to(pl_module.device) if best else pl_module
         record = fit_record(trainer)
         data = trainer.datamodule  # type: ignore[attr-defined]
-        if data is not None and hasattr(trained, "finish"):
-            trained.finish(data)
+        trained.finish(data)
         if hasattr(data, "record"):
             record["data"] = data.record
         trained.save_weights(self.path, record)

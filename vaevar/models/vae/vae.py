@@ -15,25 +15,20 @@ the square root of the ratio of points for the same threshold.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import lightning as L
 import torch
 from torch import Tensor
 
 from vaevar.batch_random import generator_of, shared_randn
 from vaevar.errors import UserError
-from vaevar.models.training.checkpoint import read_weights, write_weights
+from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosine
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
 from vaevar.models.vae.prior import LatentPrior
 from vaevar.sphere.grid import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
-
-WEIGHTS_FORMAT = "vaevar-vae-1"
-_HINT = "train one with `python main.py fit --config configs/vae.yaml`"
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -42,7 +37,7 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).flatten(1).sum(1)
 
 
-class VAE(L.LightningModule):
+class VAE(SavedModule):
     """A variational autoencoder of background errors on a latitude × longitude grid.
 
     Args:
@@ -77,6 +72,9 @@ class VAE(L.LightningModule):
     Raises:
         UserError: when the sizes do not fit the grid or each other, or ``start_from`` has other sizes.
     """
+
+    weights_format, kind = "vaevar-vae-1", "VAE"
+    training_config = "configs/vae.yaml"
 
     error_std: Tensor
     point_weights: Tensor
@@ -297,33 +295,7 @@ class VAE(L.LightningModule):
         factor = warmup_cosine(total, warmup, origin=warmup, hold=hold)
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor)
 
-    # ---- files --------------------------------------------------------------------------------
-
-    def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
-        """Write hyperparameters, weights in float16, and provenance.
-
-        Args:
-            path: the file.
-            provenance: plain values (command, data, scores) to keep with the weights.
-        """
-        write_weights(path, self, WEIGHTS_FORMAT, provenance, convert=_stored)
-
-    @classmethod
-    def load(cls, path: str | Path) -> VAE:
-        """Open what :meth:`save_weights` wrote, or an ordinary checkpoint of a fit; on the CPU.
-
-        Raises:
-            UserError: when the file is missing, damaged, or of another model.
-        """
-        content = read_weights(path, WEIGHTS_FORMAT, _HINT)
-        try:
-            model = cls(**content["hyper_parameters"])
-            model.load_state_dict(content["state_dict"])
-        except (TypeError, RuntimeError) as error:
-            raise UserError(f"{path}: not a checkpoint of this VAE ({str(error).splitlines()[0]})") from None
-        return model.eval()
-
-
-def _stored(name: str, values: Tensor) -> Tensor:
-    """Networks and prior in half precision; ``error_std`` as it is."""
-    return values if name == "error_std" else values.half()
+    @staticmethod
+    def stored(name: str, values: Tensor) -> Tensor:
+        """Networks and prior in half precision; ``error_std`` as it is."""
+        return values if name == "error_std" else values.half()
