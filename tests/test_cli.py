@@ -143,7 +143,7 @@ def test_the_last_name_wins_wherever_it_stands(tmp_path: Path, capsys: pytest.Ca
         assert (found, settings["save_dir"], settings["name"]) == (kind, directory, name), words
 
 
-@pytest.mark.parametrize("name", ["a/b", "", ".", "..", "-x", "a b", "runs/../x"])
+@pytest.mark.parametrize("name", ["a/b", "", ".", "..", "-x", "a b", "runs/../x", "null", "true", "No"])
 def test_a_name_is_one_directory_below_runs(name: str) -> None:
     with pytest.raises(UserError, match="a name is made of"):
         name_run(Namespace(), name)

@@ -50,8 +50,11 @@ class RunRecord(SaveConfigCallback):
     """
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # All ranks must ask for the log directory, and only the first one comes to save_config.
+        # Asking for the log directory is collective, and save_config is called on the first rank alone.
         self._log_dir = trainer.log_dir
+        # Without a logger Lightning's log directory is the current one, which is not a run's to replace.
+        if trainer.logger is None and _cycles(trainer):
+            raise UserError("a cycle writes into its logger's directory: keep `trainer.logger` in the config")
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -61,7 +64,7 @@ class RunRecord(SaveConfigCallback):
         directory.mkdir(parents=True, exist_ok=True)
         config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
         experiment = fingerprint({key: config.get(key) for key in ("model", "data", "seed_everything")})
-        cycles = [callback for callback in trainer.callbacks if isinstance(callback, Cycle)]  # type: ignore[attr-defined]
+        cycles = _cycles(trainer)
         record = directory / "provenance.json"
         if cycles and record.is_file():
             before = json.loads(record.read_text()).get("experiment")
@@ -143,10 +146,12 @@ class VaevarCLI(LightningCLI):
         _silence_warnings()
 
     def after_instantiate_classes(self) -> None:
-        if self.config[self.config.subcommand].get("restart"):
-            for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-                if isinstance(callback, Cycle):
-                    callback.resume = False
+        settings = self.config[self.config.subcommand]
+        if settings.get("restart"):
+            # Said once: the saved config must not start the cycle again each time it is used.
+            settings.restart = False
+            for cycle in _cycles(self.trainer):
+                cycle.resume = False
 
 
 def main(args: list[str] | None = None) -> None:
@@ -178,9 +183,11 @@ def name_run(settings: Namespace, name: str | int) -> None:
         UserError: for a name that cannot be a directory below ``runs``.
     """
     text = str(name)
-    if not re.fullmatch(r"\w[\w.-]*", text):
+    # In YAML null and true are no texts, and a logger would get no name.
+    if not re.fullmatch(r"\w[\w.-]*", text) or isinstance(yaml.safe_load(text), bool | None):
         raise UserError(
-            f"--name {text!r}: a name is made of letters, digits, _, - and ., and does not begin with - or ."
+            f"--name {text!r}: a name is made of letters, digits, _, - and ., does not begin with - or ., "
+            "and is not null, true or false"
         )
     settings["name"] = text
     logger = settings.get("trainer.logger")
@@ -236,6 +243,11 @@ def check_checkpoint(path: str, of_a_fit: bool) -> None:
             f"{path}: holds no state of a fit to resume; give one of the fit's `checkpoints/`, or begin "
             "from these weights where the model has `start_from`"
         )
+
+
+def _cycles(trainer: L.Trainer) -> list[Cycle]:
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, Cycle)]
 
 
 def _class(spec: Namespace) -> type:

@@ -1,18 +1,19 @@
-"""The protocol of forecasters, and the roll-out that all of them share."""
+"""What every forecaster is, and the roll-out that all of them share."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
 
-class Forecaster(Protocol):
+class Forecaster(ABC):
     """A model that steps from the last states to the next.
 
     Physical units in and out: a forecaster normalises for itself.
@@ -29,6 +30,7 @@ class Forecaster(Protocol):
     spec: StateSpec
     grid: Grid
 
+    @abstractmethod
     def step(self, states: Tensor) -> Tensor:
         """One step forward.
 
@@ -38,6 +40,17 @@ class Forecaster(Protocol):
         Returns:
             [B, C, H, W], physical units, ``step_hours`` after the last of ``states``.
         """
+
+
+def check_forecaster(forecaster: Forecaster) -> None:
+    """Check that a forecaster has all its attributes.
+
+    Raises:
+        UserError: when one is missing.
+    """
+    missing = [name for name in Forecaster.__annotations__ if not hasattr(forecaster, name)]
+    if missing:
+        raise UserError(f"{type(forecaster).__name__}: its constructor must set {', '.join(missing)}")
 
 
 def rollout(forecaster: Forecaster, states: Tensor, steps: int) -> Iterator[Tensor]:
@@ -53,6 +66,7 @@ def rollout(forecaster: Forecaster, states: Tensor, steps: int) -> Iterator[Tens
 
     Raises:
         ValueError: when the number of past states is not ``forecaster.history``.
+        UserError: when a forecast has another shape than a state.
     """
     if states.ndim != 5 or states.shape[1] != forecaster.history:
         raise ValueError(
@@ -61,6 +75,11 @@ def rollout(forecaster: Forecaster, states: Tensor, steps: int) -> Iterator[Tens
         )
     for number in range(1, steps + 1):
         forecast = forecaster.step(states)
+        if forecast.shape != states[:, 0].shape:
+            raise UserError(
+                f"{type(forecaster).__name__}: step returned {tuple(forecast.shape)}, expected "
+                f"[B, C, H, W] = {tuple(states[:, 0].shape)}"
+            )
         yield forecast
         if number < steps:
             states = torch.cat([states[:, 1:], forecast[:, None]], dim=1)

@@ -21,6 +21,7 @@ from jsonargparse import get_loader, set_loader
 
 _ROOT = Path(__file__).parent
 _CLASS = re.compile(r"^class ([A-Za-z]\w*)", re.MULTILINE)
+_NO_SUCH_PART = re.compile(r"Unexpected import path format: (\S+\.ya?ml)\s*$")
 _NO_SUCH_CLASS = re.compile(r"Expected a dot import path string: (\w+)\s*$")
 
 
@@ -74,7 +75,8 @@ def accept_short_names() -> None:
 
 
 def misspelt(error: BaseException) -> str | None:
-    """One line for an unknown short name, with the names nearest to it; None for any other error.
+    """One line for an unknown short name, with the names nearest to it, or for a part file that is missing.
+    None for any other error.
 
     Args:
         error: what the parser raised; those it came from are looked at too.
@@ -82,6 +84,8 @@ def misspelt(error: BaseException) -> str | None:
     line = None
     cause: BaseException | None = error
     while cause is not None:
+        if part := _NO_SUCH_PART.search(str(cause)):
+            line = f"{part[1]}: no such file; the path of a part starts at the config that names it"
         match = _NO_SUCH_CLASS.search(str(cause))
         # The innermost error is the one that knows which class was expected.
         if match and (expected := _expected_class(cause)):
@@ -93,7 +97,7 @@ def misspelt(error: BaseException) -> str | None:
 
 
 def _expected_class(error: BaseException) -> type | None:
-    """The class that the parser wanted a subclass of. It is told nowhere but in the parser's own frames."""
+    """The class that the parser wanted a subclass of. Only the parser's own stack frames tell."""
     expected = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         hint = frame.f_locals.get("typehint")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import ClassVar
+
 import numpy as np
 import pytest
 import torch
@@ -116,15 +119,38 @@ def test_the_incremental_and_the_full_path_agree_where_h_is_linear(monkeypatch: 
     increment = control()(draw(8))
     operator = made.operator(SPEC, GRID)
     incremental = operator.observed_increment(background(), GRID, torch.float64)
-    full = ObservationOperator.observed_increment(operator, background(), GRID, torch.float64)
+    full = operator.full_path(background(), GRID, torch.float64)
     torch.testing.assert_close(full(increment), incremental(increment), rtol=1e-6, atol=1e-6)
 
     arm = VariationalAssimilator(control(), 1.0, iterations=60, tolerance=1e-10, dtype="float64")
     first = arm(background(), made)
-    monkeypatch.setattr(PointInterpolation, "observed_increment", ObservationOperator.observed_increment)
+    monkeypatch.setattr(PointInterpolation, "observed_increment", ObservationOperator.full_path)
     second = arm(background(), made)
     torch.testing.assert_close(second.state.values, first.state.values, rtol=0, atol=1e-6)
     assert second.diagnostics["j_o"] == pytest.approx(first.diagnostics["j_o"], rel=1e-6)
+
+
+class Scaled(ObservationOperator):
+    """A linear H that says no more than that it is: 3 · t2m."""
+
+    observes: ClassVar = {"thrice_t2m": Quantity("K", ("t2m",))}
+    linear = True
+
+    def __init__(self, spec: StateSpec, grid: Grid, points: Points) -> None:
+        super().__init__(spec, grid, points)
+        self.t2m = PointInterpolation(spec, grid, replace(points, variable=np.array("t2m")))
+
+    def forward(self, state: Tensor) -> Tensor:
+        return 3 * self.t2m(state)
+
+
+def test_a_linear_operator_reads_increments_on_their_own_grid() -> None:
+    coarse = Grid.gaussian(4)
+    points = ColumnNetwork(20, 1, quantities=["thrice_t2m"]).points(SPEC, NOON)
+    increment = draw(9, len(SPEC) * 4 * 8).reshape(-1, *coarse.shape)
+    operator = points.operator(SPEC, GRID)
+    result = operator.observed_increment(background(), coarse, torch.float64)(increment)
+    torch.testing.assert_close(result, points.operator(SPEC, coarse)(increment))
 
 
 def test_the_full_path_regrids_the_increment() -> None:
@@ -176,6 +202,32 @@ def test_a_twin_experiment_in_which_wind_speeds_lower_the_error_of_the_wind() ->
     assert all(after < before for before, after in zip(errors_before, errors_after, strict=True))
 
 
+class SquaredTemperature(ObservationOperator):
+    """An upper-air quantity: t², for networks that name its levels."""
+
+    observes: ClassVar = {"tt": Quantity("K**2", ("t",), upper=True)}
+    linear = False
+
+    def __init__(self, spec: StateSpec, grid: Grid, points: Points) -> None:
+        super().__init__(spec, grid, points)
+        self.t = PointInterpolation(spec, grid, replace(points, variable=np.array("t")))
+
+    def forward(self, state: Tensor) -> Tensor:
+        return self.t(state).square()
+
+
+def test_a_quantity_with_levels_is_observed_on_all_of_them_or_on_one() -> None:
+    every = ColumnNetwork(2, 1, quantities=["tt"]).points(SPEC, NOON)
+    assert every.pressure.tolist() == [500, 850] * 2
+    one = ColumnNetwork(2, 1, quantities=["tt850", "ws10"]).points(SPEC, NOON)
+    assert one.variable.tolist() == ["tt", "ws10"] * 2
+    x = background().values
+    t850 = ColumnNetwork(2, 1, quantities=["t850"]).points(SPEC, NOON).operator(SPEC, GRID)(x)
+    torch.testing.assert_close(one.operator(SPEC, GRID)(x)[::2], t850.square())
+    with pytest.raises(UserError, match="unknown variable 'rain500'"):
+        ColumnNetwork(2, quantities=["rain500"]).points(SPEC, NOON)
+
+
 def test_mistakes_are_named() -> None:
     points = ColumnNetwork(2, quantities=["ws10"]).points(SPEC, NOON)
     with pytest.raises(UserError, match=r"no error is known for ws10.*others"):
@@ -194,5 +246,10 @@ def test_mistakes_are_named() -> None:
         )
     with pytest.raises(UserError, match="no channel of the state"):
         LinearInterpolation()(background(), observed(background(), ["ws10"]), STANDALONE)
+    observes = {"ws10": Quantity("m s**-1", ("u10",))}
     with pytest.raises(TypeError, match="ws10 is observed by WindSpeed already"):
-        type("Other", (ObservationOperator,), {"observes": {"ws10": Quantity("m s**-1", ("u10",))}})
+        type("Other", (ObservationOperator,), {"observes": observes, "linear": False})
+    with pytest.raises(TypeError, match="say whether it is linear"):
+        type("Other", (ObservationOperator,), {"observes": observes})
+    with pytest.raises(TypeError, match="expected a tuple"):
+        Quantity("m s**-1", "u10")  # type: ignore[arg-type]

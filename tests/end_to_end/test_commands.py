@@ -14,6 +14,7 @@ import xarray as xr
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from tests.end_to_end.conftest import SPEC
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.cli import main
 from vaevar.data.analysis_times import AnalysisTimes
@@ -284,3 +285,47 @@ def test_a_fit_keeps_its_checkpoints_under_its_name(configs: dict[str, Path]) ->
     assert list(Path("runs/mine").glob("events.out.tfevents*"))
     assert Path("runs/mine/config.yaml").is_file()
     assert not Path("runs/ordinary").exists()
+
+
+def test_a_cycle_needs_a_logger_and_a_restart_is_said_once(
+    ready: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("kept.txt").write_text("of the user")
+    with pytest.raises(SystemExit) as stop:
+        predict(ready, "--trainer.logger", "false", "--restart")
+    assert stop.value.code == 2
+    assert "a cycle writes into its logger's directory" in capsys.readouterr().err
+    assert Path("kept.txt").is_file()
+    predict(ready, "--data.init_args.analyses", "1", "--restart")
+    written = yaml.safe_load(Path("runs/cycle/config.yaml").read_text())
+    assert written["restart"] is False
+
+
+def test_the_first_state_is_the_oldest_that_the_forecaster_needs(
+    ready: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The store begins at the time from which a forecast of 12 h reaches the first analysis."""
+    Path("persisting.py").write_text(
+        "from vaevar.forecast import Forecaster\n"
+        "from vaevar.sphere.grid import Grid\n"
+        "from vaevar.state import StateSpec\n"
+        "class Persisting(Forecaster):\n"
+        "    def __init__(self, history: int) -> None:\n"
+        "        self.history, self.step_hours = history, 6\n"
+        f"        self.spec, self.grid = StateSpec(**{SPEC!r}), Grid.gaussian(16)\n"
+        "    def step(self, states):\n"
+        "        return states[:, -1]\n"
+    )
+    words = ["--data.init_args.start", "2021-01-01T12", "--data.init_args.analyses", "1"]
+    words += [
+        "--model.init_args.arms",
+        "{free: {class_path: FreeRun}}",
+        "--model.init_args.forecaster",
+        "persisting.Persisting",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        predict(ready, *words, "--model.init_args.forecaster.init_args.history", "1", "--name", "one")
+        with pytest.raises(SystemExit):
+            predict(ready, *words, "--model.init_args.forecaster.init_args.history", "3", "--name", "three")
+    assert "2020-12-31T12 to 2021-01-01T12 is needed" in capsys.readouterr().err

@@ -31,7 +31,7 @@ from vaevar.state import State, regrid
 
 
 class VariationalAssimilator(Assimilator):
-    """VAE-Var, 3DVar: whichever the control transform makes it.
+    """The variational analysis; the control transform makes it 3DVar, VAE-Var or another method.
 
     Args:
         control: D.

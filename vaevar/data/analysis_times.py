@@ -51,7 +51,8 @@ class AnalysisTimes(L.LightningDataModule):
 
     Args:
         source: the truth.
-        start: time of the first analysis. The truth must reach back ``lead_hours`` and one more step.
+        start: time of the first analysis. The truth must reach back ``lead_hours``, and one more step for
+            each past state that the forecaster needs besides one.
         analyses: number of analyses.
         network: where observations are made.
         climatology: ``.npy`` file of the climatological std by channel; sets the humidity errors
@@ -97,12 +98,12 @@ class AnalysisTimes(L.LightningDataModule):
         self.errors = (errors or ObservationErrors()).with_climatology(self.spec, self.climatological_std)
         self.store: WeatherStore
 
-    @property
-    def _earliest(self) -> np.datetime64:
-        return self.start - (self.lead_hours + self.step_hours) * HOUR
-
     def prepare_data(self) -> None:
-        self.source.prepare(self._earliest, self.times[-1])
+        """Prepare the truth from the first state that the module's forecaster starts from."""
+        module = None if self.trainer is None else self.trainer.lightning_module
+        history = getattr(getattr(module, "forecaster", None), "history", 2)
+        earliest = self.start - (self.lead_hours + (history - 1) * self.step_hours) * HOUR
+        self.source.prepare(earliest, self.times[-1])
 
     def setup(self, stage: str) -> None:
         self.store = self.source.open(self.spec)

@@ -167,7 +167,7 @@ def write(
     except ValueError as error:
         raise UserError(f"weather: {rows} × {columns} points are impossible: {error}") from None
     recipe = {
-        "source": "made-up weather of vaevar",  # as existing stores have it
+        "source": "made-up weather of vaevar",  # the same as in stores from before
         "period": f"{times[0]} to {times[-1]}",
         "points": f"{rows} × {columns}",
         "levels": str(levels),

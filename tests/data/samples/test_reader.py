@@ -84,3 +84,16 @@ def test_a_file_cut_short_is_reported(tmp_path: Path, layout: str, cut: int) -> 
         file.write_bytes(file.read_bytes()[:-cut])
     with pytest.raises(UserError, match=r"cannot be read .*delete the store"):
         ItemReader(tmp_path / "array", (0,)).read(range(7))
+
+
+def test_an_item_that_is_missing_where_none_may_be_is_reported(tmp_path: Path) -> None:
+    path = tmp_path / "array.zarr"
+    array = zarr.create_array(
+        path, shape=(3, 4), chunks=(1, 4), dtype="f2", fill_value=np.nan, filters=None, zarr_format=2
+    )
+    array[:] = 1.0
+    (path / "1.0").unlink()
+    reader = ItemReader(path)
+    assert reader.read([0, 2]).tolist() == [[1.0] * 4] * 2
+    with pytest.raises(UserError, match="item 1 was never written, or its file is missing"):
+        reader.read([0, 1])

@@ -79,7 +79,7 @@ def parts_of(trainer: L.Trainer, pl_module: L.LightningModule) -> tuple[Assimila
     """The module and the data of a cycling predict.
 
     Raises:
-        UserError: when they are of other classes.
+        UserError: when the module is no ``AssimilationModule`` or the data are no ``AnalysisTimes``.
     """
     data = trainer.datamodule  # type: ignore[attr-defined]
     if not isinstance(pl_module, AssimilationModule) or not isinstance(data, AnalysisTimes):

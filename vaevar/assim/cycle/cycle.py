@@ -47,14 +47,20 @@ class Cycle(CycleCallback):
             UserError: when forecaster and truth do not belong together, or a restart file is damaged.
         """
         forecaster = module.forecaster
-        if forecaster.spec != data.spec or forecaster.grid != data.store.grid:
+        if forecaster.grid != data.store.grid:
             raise UserError(
-                f"the forecaster works on {forecaster.spec} and {forecaster.grid}, the truth is {data.spec} "
-                f"on {data.store.grid}: bring a forecaster and a store that belong together"
+                f"the forecaster works on {forecaster.grid}, the truth is on {data.store.grid}: bring a "
+                "forecaster and a store that belong together"
+            )
+        if forecaster.spec != data.spec:
+            raise UserError(
+                f"the forecaster works on {forecaster.spec}, the truth is {data.spec}: bring a forecaster "
+                "and a store that belong together"
             )
         if forecaster.step_hours != data.step_hours:
             raise UserError(
-                f"the forecaster's step is {forecaster.step_hours} h, the cycle's {data.step_hours} h"
+                f"the forecaster's step is {forecaster.step_hours} h, the cycle's {data.step_hours} h: set "
+                f"data.init_args.step_hours to {forecaster.step_hours}"
             )
         first: Tensor | None = None
         for name in module.local_arms():
@@ -92,7 +98,7 @@ class Cycle(CycleCallback):
         for name, result in results.items():
             analysis = result.analysis.state.values
             past = torch.cat([module.trajectories[name][:-1], analysis[None]])
-            following = module.forecaster.step(past[None])[0]
+            following = next(rollout(module.forecaster, past[None], 1))[0]
             module.trajectories[name] = torch.cat([past, following[None]])[-module.forecaster.history :]
             coverage = module.coverage[name]
             module.coverage[name] = update_coverage(coverage, time.observations, data.store.grid)

@@ -13,7 +13,7 @@ from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.context import AnalysisContext
 from vaevar.data.analysis_times import AnalysisTime
 from vaevar.errors import UserError
-from vaevar.forecast import Forecaster
+from vaevar.forecast import Forecaster, check_forecaster
 from vaevar.state import State
 
 
@@ -41,12 +41,13 @@ class AssimilationModule(L.LightningModule):
         directory: of the run, such as ``runs/cycle_sparse``.
 
     Raises:
-        UserError: for no arms, or a name that cannot be a directory.
+        UserError: for no arms, a name that cannot be a directory, or a forecaster that lacks an attribute.
     """
 
     def __init__(self, forecaster: Forecaster, arms: dict[str, Assimilator]) -> None:
         super().__init__()
         check_arms(arms)
+        check_forecaster(forecaster)
         self.forecaster = forecaster
         self.arms: dict[str, Assimilator] = arms
         self._modules_of_arms = nn.ModuleList(arms.values())
@@ -64,11 +65,11 @@ class AssimilationModule(L.LightningModule):
         self.directory = run_directory(self.trainer)
 
     def local_arms(self) -> list[str]:
-        """The arms of this rank: ranks take turns."""
+        """The arms of this rank. Arms are dealt out to the ranks in turn."""
         return list(self.arms)[self.global_rank :: self.trainer.world_size]
 
     def on_predict_start(self) -> None:
-        """Callbacks have come first.
+        """Check that the cycle can start; the callbacks' own hooks have run by now.
 
         Raises:
             UserError: when no ``Cycle`` among them has made the first backgrounds, or in inference mode.
@@ -99,7 +100,8 @@ def run_directory(trainer: L.Trainer) -> Path:
         UserError: when the trainer has no logger to name it.
     """
     directory = trainer.log_dir
-    if directory is None:
+    # Without a logger Lightning answers with the current directory.
+    if directory is None or trainer.logger is None:
         raise UserError("predict writes into its logger's directory: keep `trainer.logger` in the config")
     return Path(directory)
 

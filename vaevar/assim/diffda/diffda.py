@@ -98,7 +98,7 @@ class DiffDA(Assimilator):
 
         Raises:
             UserError: when the background has other channels or another grid than the denoiser, or an
-                observation is of no channel of the state.
+                observation measures no channel of the state.
         """
         began = time.perf_counter()
         samples, denoiser = self.samples(background, observations, context)

@@ -79,7 +79,7 @@ class LinearInterpolation(Assimilator):
         """Interpolate; without observations the background is the analysis.
 
         Raises:
-            UserError: for an observation that is of no channel of the state.
+            UserError: for an observation that measures no channel of the state.
         """
         began = time.perf_counter()
         groups = group_by_places(background, observations)

@@ -170,7 +170,7 @@ class OptimalInterpolation(Assimilator):
         """Solve for every channel; without observations the background is the analysis.
 
         Raises:
-            UserError: for an observation that is of no channel of the state.
+            UserError: for an observation that measures no channel of the state.
         """
         began = time.perf_counter()
         spec, grid = background.spec, background.grid

@@ -55,7 +55,7 @@ def channel_numbers(spec: StateSpec, observations: Observations) -> np.ndarray:
         pressure = observations.pressure[first]
         place = "" if np.isnan(pressure) else f" at {pressure:g} hPa"
         raise UserError(
-            f"{int(foreign.sum())} of {len(channels)} observations are of no channel of the state, such as "
+            f"{int(foreign.sum())} of {len(channels)} observations measure no channel of the state, such as "
             f"{observations.variable[first]}{place}: interpolation takes only its variables "
             f"({', '.join((*spec.surface, *spec.upper))}) on its levels ({', '.join(map(str, spec.levels))} "
             "hPa); drop the others or use a variational method"

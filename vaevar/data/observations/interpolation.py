@@ -58,7 +58,7 @@ class PointInterpolation(ObservationOperator):
     def observed_increment(
         self, background: State, grid: Grid, dtype: torch.dtype
     ) -> Callable[[Tensor], Tensor]:
-        """The incremental path: H δ, straight from the grid of the increments."""
+        """The incremental path with weights in the precision of the minimisation."""
         index, weight = self.index, self.weight
         if grid != self.grid:
             index, weight = interpolation_weights(self.spec, grid, self.points)

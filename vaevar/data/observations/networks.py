@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 
@@ -33,8 +34,8 @@ class ColumnNetwork(Network):
         seed: of the positions.
         moving: redraw the positions for each time, as aircraft and satellites would.
         quantities: what each column observes: channels (``z500``), variables (``t``, on all levels of the
-            state), or any other quantity that an observation operator observes (``ws10``). None: every
-            channel of the state.
+            state), or any other quantity that an observation operator observes (``ws10``; one with levels on
+            all levels of the state, or on one, such as ``rh500``). None: every channel of the state.
 
     Raises:
         UserError: when ``count`` is not positive, ``seed`` is negative or ``quantities`` is empty.
@@ -78,13 +79,25 @@ class ColumnNetwork(Network):
             if spec.has(name):
                 column.append(channels[spec.index(name)])
                 continue
-            try:
-                observed = quantity(name)
-            except ValueError as error:
-                raise UserError(f"ColumnNetwork.quantities: {error}; or a channel, such as z500") from None
-            levels = spec.levels if observed.upper else (np.nan,)
-            column += [(name, float(level)) for level in levels]
+            variable, levels = _levels_of(name, spec)
+            column += [(variable, float(level)) for level in levels]
         return column
+
+
+def _levels_of(name: str, spec: StateSpec) -> tuple[str, Sequence[float]]:
+    """A quantity of that name with all its levels, or with the one level that ends the name (``rh500``).
+
+    Raises:
+        UserError: for a quantity that no operator observes.
+    """
+    stem = name.rstrip("0123456789")
+    try:
+        return name, (spec.levels if quantity(name).upper else [np.nan])
+    except ValueError as error:
+        with suppress(ValueError):
+            if stem != name and quantity(stem).upper:
+                return stem, [float(name[len(stem) :])]
+        raise UserError(f"ColumnNetwork.quantities: {error}; or a channel, such as z500") from None
 
 
 class SinglePoint(Network):
@@ -122,8 +135,9 @@ class SinglePoint(Network):
 class ChangingColumns(Network):
     """A network of whole columns (:class:`ColumnNetwork`) that is replaced at regular intervals.
 
-    Sizes take turns, and every second network of a size moves. The errors of a cycle's backgrounds depend
-    on its network; those of a cycle over many networks are samples for methods that serve them all.
+    The sizes follow one another in a circle, and every second network of a size moves. The errors of a
+    cycle's backgrounds depend on its network; those of a cycle over many networks are samples for methods
+    that serve them all.
 
     Args:
         counts: numbers of columns, in turn.

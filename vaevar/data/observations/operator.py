@@ -4,7 +4,8 @@ Observations bring their operator. What an observation measures is named in ``Po
 name belongs to the subclass of :class:`ObservationOperator` that lists it in ``observes``.
 :func:`observation_operator` is the one place where H is built.
 
-A new operator is one file in this folder, or a module of your own that is imported before it is needed.
+A new operator is one file in this folder. In a module of your own it is registered when a config names any
+class of that module, such as a network of yours.
 """
 
 from __future__ import annotations
@@ -39,6 +40,13 @@ class Quantity:
     needs: tuple[str, ...]
     upper: bool = False
 
+    def __post_init__(self) -> None:
+        needs: object = self.needs
+        if isinstance(needs, str):
+            raise TypeError(
+                f"needs is {self.needs!r}, expected a tuple of state variables: ({self.needs!r},)"
+            )
+
 
 class Located(Protocol):
     """What an operator asks of :class:`vaevar.data.observations.points.Points`."""
@@ -64,7 +72,7 @@ class ObservationOperator(nn.Module, ABC):
 
     Attributes:
         observes: the quantities that the class observes, by name.
-        linear: whether H is linear in the state.
+        linear: whether H is linear in the state. The minimisation then reads increments on their own grid.
 
     Raises:
         UserError: for a variable that the state lacks, or a pressure outside its levels.
@@ -75,6 +83,8 @@ class ObservationOperator(nn.Module, ABC):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
+        if cls.observes and not hasattr(cls, "linear"):
+            raise TypeError(f"{cls.__name__}: say whether it is linear: `linear = False` is always right")
         for name in cls.observes:
             registered = _OPERATORS.get(name, cls)
             if (registered.__module__, registered.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -101,8 +111,8 @@ class ObservationOperator(nn.Module, ABC):
     ) -> Callable[[Tensor], Tensor]:
         """δ -> H(x_b + δ) − H(x_b), for the minimisation.
 
-        This is the full path, right for any H: the increment is put on the background's grid and added to
-        the background. A linear H overrides it with the incremental path.
+        Where H is linear this is H δ, with H built on the grid of the increments: the incremental path
+        (Courtier et al., 1994). Otherwise it is :meth:`full_path`.
 
         Args:
             background: x_b, on the operator's own grid.
@@ -111,6 +121,17 @@ class ObservationOperator(nn.Module, ABC):
 
         Returns:
             A function from increments to [P].
+        """
+        if not self.linear:
+            return self.full_path(background, grid, dtype)
+        operator = self if grid == self.grid else type(self)(self.spec, grid, self.points)
+        operator = operator.to(background.values.device)
+        return lambda increment: operator(increment).to(dtype)
+
+    def full_path(self, background: State, grid: Grid, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+        """The same for any H: the increment is put on the background's grid and added to the background.
+
+        Args and result are those of :meth:`observed_increment`.
         """
         state = background.values.to(dtype)
         at_background = self(state)

@@ -68,7 +68,7 @@ class Points:
             if not np.all(np.isfinite(self.pressure[upper]) & (self.pressure[upper] > 0)):
                 raise ValueError("upper-air observations need a positive pressure in hPa")
         if not np.all(np.isnan(self.pressure[~upper])):
-            raise ValueError("surface observations have no pressure coordinate: give NaN")
+            raise ValueError("surface observations have no pressure coordinate: give NaN (null in a config)")
         if not np.all(np.isfinite(self.time_offset)):
             raise ValueError("time_offset must be finite")
 

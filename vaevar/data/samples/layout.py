@@ -213,7 +213,7 @@ class SampleWriter:
             the same in float16.
 
         Raises:
-            UserError: when a value is not finite or out of all proportion.
+            UserError: when a value is not finite or far beyond the usual size.
         """
         stored: dict[str, np.ndarray] = {}
         for name, values in fields.items():

@@ -71,7 +71,7 @@ class ItemReader:
         """The items with these numbers, [B, *shape].
 
         Raises:
-            UserError: when a file is damaged.
+            UserError: when a file is damaged or missing.
         """
         if self._items is not None:
             return self._items[list(numbers)]
@@ -81,7 +81,17 @@ class ItemReader:
             index = (number, *self.within)
             if self._layout is None or not self._read_directly(self._layout, index, item):
                 item[...] = self._array[index]
+                self._require_written(index, item)
         return torch.from_numpy(batch)
+
+    def _require_written(self, index: tuple[int, ...], item: np.ndarray) -> None:
+        """Refuse what stands for an item that is not there, where that is NaN."""
+        fill: Any = self._array.fill_value
+        if isinstance(fill, float | np.floating) and np.isnan(fill) and np.isnan(item).all():
+            raise UserError(
+                f"{self.path}: item {', '.join(map(str, index))} was never written, or its file is missing; "
+                "delete the store to make it again"
+            )
 
     def _read_directly(self, layout: _Layout, index: tuple[int, ...], item: np.ndarray) -> bool:
         """Fill ``item``. False if it was never written: zarr knows the fill value."""

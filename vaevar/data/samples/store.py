@@ -65,7 +65,7 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         absent = [name for name in fields if name not in dataset]
         if absent:
             scheme = self.attributes.get("scheme")
-            raise UserError(f"{path}: has no {' and no '.join(absent)} ({scheme}); use other samples")
+            raise UserError(f"{path}: lacks {' and '.join(absent)} ({scheme}); use other samples")
         needed = [n for n in STATISTICS if "background" in dataset or not n.startswith("background")]
         missing = [name for name in (*_COORDINATES, *needed) if name not in dataset.variables]
         if missing:
@@ -216,5 +216,5 @@ def _spec(path: str | Path, dataset: xr.Dataset) -> StateSpec:
     except ValueError as error:
         raise UserError(f"{path}: its channels are {', '.join(names)} ({error})") from None
     if spec.names != names:
-        raise UserError(f"{path}: its channels are {', '.join(names)}, which no state has in this order")
+        raise UserError(f"{path}: its channels are {', '.join(names)}, an order that no state has")
     return spec

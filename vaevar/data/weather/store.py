@@ -109,9 +109,10 @@ class WeatherStore:
         requested = np.asarray(times).astype("datetime64[ns]").reshape(-1)
         missing = [time for time in requested if time not in self._position]
         if missing:
+            more = f" and {len(missing) - 1} other times" if len(missing) > 1 else ""
             raise UserError(
-                f"{self.path}: no state at {missing[0].astype('datetime64[m]')} (and {len(missing) - 1} "
-                f"more); it holds {self.times[0].astype('datetime64[h]')} to "
+                f"{self.path}: no state at {missing[0].astype('datetime64[m]')}{more}; it holds "
+                f"{self.times[0].astype('datetime64[h]')} to "
                 f"{self.times[-1].astype('datetime64[h]')}"
             )
         positions = _slice_if_run([self._position[time] for time in requested])

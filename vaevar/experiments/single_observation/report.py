@@ -181,7 +181,7 @@ def data_of(trainer: L.Trainer, pl_module: L.LightningModule) -> SingleObservati
     """The data of a single-observation experiment.
 
     Raises:
-        UserError: when the module or the data are of other classes.
+        UserError: when the module or the data are of another experiment.
     """
     data = trainer.datamodule  # type: ignore[attr-defined]
     if not isinstance(pl_module, SingleObservationModule) or not isinstance(data, SingleObservations):

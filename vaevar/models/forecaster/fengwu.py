@@ -135,7 +135,7 @@ class OnnxForecaster(Forecaster):
         if bool(torch.isfinite(states).all()):
             cause = "the states it started from are finite, so the model itself has diverged"
         else:
-            cause = "neither were the states it started from"
+            cause = "the states it started from were not finite either"
         raise UserError(f"{self.model}: the {self.step_hours} h forecast of {shown} is not finite; {cause}")
 
     def _check_contract(self, inputs: list[Node], outputs: list[Node]) -> None:
