@@ -19,7 +19,7 @@ def processes() -> tuple[int, int]:
     return 0, 1
 
 
-def generator_of(step: int, stream: int, device: torch.device) -> torch.Generator:
+def step_generator(step: int, stream: int, device: torch.device) -> torch.Generator:
     """The random generator of a step.
 
     Args:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from vaevar.batch_random import generator_of
+from vaevar.batch_random import step_generator
 from vaevar.errors import UserError
 from vaevar.models.vae.vae import VAE, kl_divergence
 from vaevar.sphere.grid import Grid
@@ -84,7 +84,7 @@ def test_loss_is_the_published_sum(area_weighted: bool) -> None:
     x = torch.randn(3, len(model.spec), *model.grid.shape)
     losses = model.losses(x, step=3)
     mean, log_variance = model.encode(x)
-    noise = torch.randn(mean.shape, generator=generator_of(3, 0, mean.device))
+    noise = torch.randn(mean.shape, generator=step_generator(3, 0, mean.device))
     found = model.decode(mean + noise * log_variance.mul(0.5).exp())
     squared = (found - x).detach().numpy().astype(np.float64) ** 2
     if area_weighted:

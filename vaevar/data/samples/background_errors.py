@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vaevar.batch_random import generator_of, shared_integers, shared_signs
+from vaevar.batch_random import shared_integers, shared_signs, step_generator
 from vaevar.data.observations.coverage import MAPS
 from vaevar.data.samples.module import Samples
 from vaevar.data.samples.rollout_errors import RolloutErrors
@@ -76,9 +76,9 @@ class BackgroundErrors(Samples):
     def augment(self, batch: Tensor) -> Tensor:
         """Sign flips and rolls, as configured, sample by sample."""
         if self.flip_sign:
-            batch = batch * shared_signs(batch, generator_of(self._step, 1, batch.device))
+            batch = batch * shared_signs(batch, step_generator(self._step, 1, batch.device))
         if self.roll_longitude:
-            generator = generator_of(self._step, 2, batch.device)
+            generator = step_generator(self._step, 2, batch.device)
             places = shared_integers(batch, batch.shape[-1] // self.roll_longitude, generator).tolist()
             rolled = [x.roll(place * self.roll_longitude, -1) for x, place in zip(batch, places, strict=True)]
             batch = torch.stack(rolled)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaevar.batch_random import generator_of, shared_randn, shared_spread
+from vaevar.batch_random import shared_randn, shared_spread, step_generator
 from vaevar.errors import UserError
 from vaevar.models.diffusion.network import DenoiserNetwork
 from vaevar.models.diffusion.schedule import NoiseSchedule
@@ -169,7 +169,9 @@ class Denoiser(ClippedModule, SavedModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         condition, residual = batch
-        for_steps, for_noise = (generator_of(self.global_step, stream, residual.device) for stream in (0, 1))
+        for_steps, for_noise = (
+            step_generator(self.global_step, stream, residual.device) for stream in (0, 1)
+        )
         # One step from each of B equal parts of the schedule: an even spread in every batch.
         fraction = shared_spread(residual, for_steps)
         step = 1 + (fraction * self.schedule.steps).long().clamp_max(self.schedule.steps - 1)

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vaevar.batch_random import generator_of, shared_randn
+from vaevar.batch_random import shared_randn, step_generator
 from vaevar.errors import UserError
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosine
@@ -212,7 +212,7 @@ class VAE(SavedModule):
             step: number of the step, which determines the noise of w.
         """
         mean, log_variance = self.encode(x)
-        noise = shared_randn(mean, generator_of(step, 0, mean.device))
+        noise = shared_randn(mean, step_generator(step, 0, mean.device))
         w = mean + noise * (log_variance / 2).exp()
         squared = (self.decode(w).float() - x.float()).square() * self.point_weights
         reconstruction = squared.flatten(1).sum(1).mean() / (2 * self.sigma**2)
