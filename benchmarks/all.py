@@ -112,11 +112,13 @@ def main(
         if not run(name, [*command, "--json_path", target / f"{name}.json"])
     ]
     measured = {
-        name: json.loads((target / f"{name}.json").read_text()) for name in commands if name not in failed
+        name: json.loads((target / f"{name}.json").read_text(encoding="utf-8"))
+        for name in commands
+        if name not in failed
     }
     table = markdown(measured, failed, size, device)
     target.mkdir(parents=True, exist_ok=True)
-    (target / "all.md").write_text(table)
+    (target / "all.md").write_text(table, encoding="utf-8")
     print(f"\n{table}\nwritten to {target / 'all.md'}")
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
@@ -128,8 +130,8 @@ def write_configs(data: Path, size: Size, device: str) -> None:
     (data / "parts").mkdir(parents=True, exist_ok=True)
     names = [f"{name}.yaml" for name in ("era5_errors", "era5_vae", "era5_quarter_degree")]
     for name in [*names, *(f"parts/{path.name}" for path in (configs / "parts").glob("*.yaml"))]:
-        text = (configs / name).read_text()
-        (data / name).write_text(text.replace("data/quarter_degree", str(data)))
+        text = (configs / name).read_text(encoding="utf-8")
+        (data / name).write_text(text.replace("data/quarter_degree", str(data)), encoding="utf-8")
     logger = {
         "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
         "init_args": {"save_dir": f"{data}/runs", "name": "fit", "version": ""},
@@ -145,7 +147,7 @@ def write_configs(data: Path, size: Size, device: str) -> None:
         },
     }
     for name, content in overlays.items():
-        (data / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+        (data / f"{name}.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def _network(columns: int) -> dict[str, Any]:

@@ -81,7 +81,7 @@ def write_report(sweep: Sweep) -> None:
         raise UserError(f"{sweep.results}: no results of these cases, arms and settings; run the comparison")
     table_path, figure_path = (sweep.results.with_suffix(suffix) for suffix in (".md", ".png"))
     table = wide(results)
-    table_path.write_text(report(table, sweep.arms, note_on(sweep, results, stale)))
+    table_path.write_text(report(table, sweep.arms, note_on(sweep, results, stale)), encoding="utf-8")
     comparison_figure(table, sweep.arms).savefig(figure_path, dpi=110)
     print(f"wrote {table_path} and {figure_path}")
 

@@ -45,7 +45,7 @@ def main(
     words += ["--trainer.callbacks+", "cycle_profile.CycleProfile"]
     forget_peak(device)
     run(["predict", *words])
-    profile = json.loads((Path("runs") / name / "profile.json").read_text())
+    profile = json.loads((Path("runs") / name / "profile.json").read_text(encoding="utf-8"))
     result = {
         "config": config,
         **profile,

@@ -124,7 +124,7 @@ class CycleProfile(L.Callback):
             for action, spent in getattr(self.times, name).items():
                 parts[part_of(action)] += spent / analyses
             content[name] = dict(sorted(parts.items(), key=lambda one: -one[1]))
-        (module.directory / "profile.json").write_text(json.dumps(content, indent=1) + "\n")
+        (module.directory / "profile.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         for undo in self._undo:

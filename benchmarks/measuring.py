@@ -67,7 +67,7 @@ def peak_gb() -> float:
     status = Path("/proc/self/status")
     if status.is_file():
         # In a child process, getrusage includes the memory of its parent at the start.
-        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1e6
+        return int(status.read_text(encoding="utf-8").partition("VmHWM:")[2].split()[0]) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # in bytes on macOS
 
 
@@ -181,4 +181,4 @@ def write_results(path: str | Path | None, results: Any) -> None:
         return
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(results, indent=1, default=asdict) + "\n")
+    target.write_text(json.dumps(results, indent=1, default=asdict) + "\n", encoding="utf-8")

@@ -67,7 +67,7 @@ class RunRecord(SaveConfigCallback):
         cycles = _cycles(trainer)
         record = directory / "provenance.json"
         if cycles and record.is_file():
-            before = json.loads(record.read_text()).get("experiment")
+            before = json.loads(record.read_text(encoding="utf-8")).get("experiment")
             if before != experiment and cycles[0].resume:
                 raise UserError(
                     f"{directory} holds another experiment (other settings or weights): choose another "
@@ -79,7 +79,7 @@ class RunRecord(SaveConfigCallback):
                 # The config had been saved already, and was deleted with the rest.
                 self.parser.save(self.config, directory / self.config_filename, skip_none=False)
         content = provenance(config) | {"experiment": experiment, "command": sys.argv}
-        record.write_text(json.dumps(content, indent=2) + "\n")
+        record.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 class RunName(argparse.Action):

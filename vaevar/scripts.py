@@ -27,7 +27,7 @@ def read_contents(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read as a config ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):

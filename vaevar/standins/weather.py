@@ -211,7 +211,7 @@ def _fill(path: Path, times: np.ndarray, weather: SyntheticWeather, recipe: dict
             write_states(partial, number, weather.state(times[number])[None], weather.spec)
             # A kill before the next lines repeats this state, with the same result.
             with replacing(progress_file) as beside:
-                beside.write_text(json.dumps({"states": number + 1}))
+                beside.write_text(json.dumps({"states": number + 1}), encoding="utf-8")
             progress.update(task, completed=number + 1)
     progress_file.unlink()
     partial.rename(path)
@@ -221,7 +221,7 @@ def _states_in(partial: Path, progress_file: Path, recipe: dict[str, str]) -> in
     """Number of states with this recipe that an interrupted run has written."""
     if not progress_file.is_file() or open_zarr(partial).attrs != recipe:
         return 0
-    return int(json.loads(progress_file.read_text())["states"])
+    return int(json.loads(progress_file.read_text(encoding="utf-8"))["states"])
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ def hyperparameters(config: Path, arms: list[str]) -> dict[str, dict[str, Settin
     """
     if not config.is_file():
         return {}
-    content = yaml.safe_load(config.read_text())
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
     data = content["data"]["init_args"]
     shared = dict(
         _settings({key: data.get(key) for key in ("network", "errors", "analyses", "start", "seed")})

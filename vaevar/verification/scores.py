@@ -69,7 +69,9 @@ class Scores(CycleCallback):
             f"{data.times.size}; truth: {data.source.description}. RMSE is area-weighted, its root taken "
             "after the mean over time; `rmse / std` is the mean over channels of RMSE / climatological std."
         )
-        (directory / "summary.md").write_text(f"# {directory.name}\n\n{note}\n\n{to_markdown(table)}\n")
+        (directory / "summary.md").write_text(
+            f"# {directory.name}\n\n{note}\n\n{to_markdown(table)}\n", encoding="utf-8"
+        )
         _print(table, directory)
 
     def table(self, directory: Path, arms: list[str], data: AnalysisTimes) -> pd.DataFrame:

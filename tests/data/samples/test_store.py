@@ -56,7 +56,7 @@ def test_every_store_feeds_every_view_that_it_has_the_fields_for(
     data = view(str(stores[kind]), lead_hours=LEADS[kind], gap_hours=6, batch_size=2, validation_fraction=0.3)
     if not set(view.fields) <= set(FIELDS[kind]):
         absent = next(name for name in view.fields if name not in FIELDS[kind])
-        with pytest.raises(UserError, match=f"has no {absent}"):
+        with pytest.raises(UserError, match=f"lacks {absent}"):
             data.setup("fit")
         return
     data.setup("fit")
@@ -135,7 +135,7 @@ def _set(path: Path, name: str, value: Any) -> None:
     [
         (lambda path: _without(path, "error_std"), "lacks error_std"),
         (lambda path: _without(path, "background_offset"), "lacks background_offset"),
-        (lambda path: _without(path, "background"), "has no background"),
+        (lambda path: _without(path, "background"), "lacks background"),
         (lambda path: _without(path, "lead"), "lacks lead"),
         (lambda path: (path / "error" / ".zarray").unlink(), "error cannot be opened"),
         (lambda path: _set(path, "time", 0), "times do not ascend"),

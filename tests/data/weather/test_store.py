@@ -359,7 +359,7 @@ def test_missing_times_are_named(store):
     opened = WeatherStore(store, SPEC)
     wanted = TIMES[[0, 1]] + np.timedelta64(30 * 24, "h")
     text = message_of(lambda: opened.read(wanted), store)
-    assert "no state at 2020-03-29T18:00 (and 1 more)" in text
+    assert "no state at 2020-03-29T18:00 and 1 more;" in text
     assert "it holds 2020-02-28T18 to 2020-02-29T18" in text
 
 

@@ -123,7 +123,7 @@ class SpeedyWorld(Source):
     def _completed(self) -> int:
         if not (self.path.is_dir() and self._progress_file.is_file()):
             return 0
-        return int(json.loads(self._progress_file.read_text())["states"])
+        return int(json.loads(self._progress_file.read_text(encoding="utf-8"))["states"])
 
     def _generate(self, needed: int) -> None:
         spec, times, done = StateSpec(), self.period.times, self._completed()
@@ -145,7 +145,7 @@ class SpeedyWorld(Source):
                 finished = done + count
                 model.save(self._restart_after(finished))
                 with replacing(self._progress_file) as partial:
-                    partial.write_text(json.dumps({"states": finished}))
+                    partial.write_text(json.dumps({"states": finished}), encoding="utf-8")
                 done = finished
                 self._remove_restarts_but(self._restart_after(done))
                 progress.update(task, completed=done)

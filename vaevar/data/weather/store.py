@@ -109,7 +109,7 @@ class WeatherStore:
         requested = np.asarray(times).astype("datetime64[ns]").reshape(-1)
         missing = [time for time in requested if time not in self._position]
         if missing:
-            more = f" and {len(missing) - 1} other times" if len(missing) > 1 else ""
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise UserError(
                 f"{self.path}: no state at {missing[0].astype('datetime64[m]')}{more}; it holds "
                 f"{self.times[0].astype('datetime64[h]')} to "

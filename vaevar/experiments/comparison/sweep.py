@@ -165,13 +165,13 @@ def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
             # Ranks divide the arms among them, and there is one arm.
             config["trainer"] |= {"devices": 1, "strategy": "auto"}
             config_file = Path(f"{directory}.yaml")
-            config_file.write_text(yaml.safe_dump(config, sort_keys=False))
-            with open(f"{directory}.log", "a") as log, contextlib.redirect_stdout(log):
+            config_file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+            with open(f"{directory}.log", "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
                 run(["predict", "--config", str(config_file)])
             if sweep.fingerprints()[arm] != fingerprint:
                 raise UserError(f"{case.name} {arm}: its weights changed during the run; run it again")
             rows = measure(directory, arm, sweep.data(case, arm), sweep.skip())
-            commit = json.loads((directory / "provenance.json").read_text())["commit"] or ""
+            commit = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))["commit"] or ""
             with FileLock(directory.parent / "record.lock"):
                 record(path, case, arm, rows, fingerprint, commit)
             score = rows[(rows["quantity"] == "analysis") & (rows["channel"] == MEAN)]["value"].item()

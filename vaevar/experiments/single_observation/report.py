@@ -104,7 +104,7 @@ class SingleObservationReport(L.Callback):
         self._directory.mkdir(parents=True, exist_ok=True)
         table = pd.DataFrame([case.row for case in self._cases])
         table.to_csv(self._directory / "cases.csv", index=False)
-        (self._directory / "summary.md").write_text(self._summary(data))
+        (self._directory / "summary.md").write_text(self._summary(data), encoding="utf-8")
         loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         for place in data.places:
             for name, figure in self._figures(place, data).items():

@@ -55,7 +55,7 @@ def export_forecaster(module: ForecasterModule, path: Path, provenance: dict[str
     np.save(path.with_name(f"{path.stem}_mean.npy"), module.mean.cpu().numpy())
     np.save(path.with_name(f"{path.stem}_std.npy"), module.std.cpu().numpy())
     content = {"parameters": sum(p.numel() for p in network.parameters())} | provenance
-    path.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n")
+    path.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 TOLERANCE = 1e-4  # of a standard deviation, between torch and ONNX Runtime
