@@ -27,7 +27,7 @@ from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.errors import UserError
 from vaevar.provenance import fingerprint, provenance
-from vaevar.scripts import one_line_errors
+from vaevar.scripts import one_line_errors, use_utf8
 from vaevar.short_names import accept_short_names
 
 # Values of --ckpt_path that Lightning resolves itself.
@@ -156,6 +156,8 @@ class VaevarCLI(LightningCLI):
 
 def main(args: list[str] | None = None) -> None:
     """Parse the command line and run it; a user's mistake is one line and exit code 2."""
+    if args is None:
+        use_utf8()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     accept_short_names()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import locale
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -67,6 +69,17 @@ def instantiate(contents: Iterable[Mapping[str, Any]], **kinds: type) -> Namespa
     return parser.instantiate(settings)
 
 
+def use_utf8() -> None:
+    """Start this program again in Python's UTF-8 mode if the locale has another encoding.
+
+    Configs hold λ, σ and °, and libraries read and write text in the encoding of the locale.
+    """
+    if sys.flags.utf8_mode or locale.getencoding().lower() in ("utf-8", "utf8", "cp65001"):
+        return
+    os.environ["PYTHONUTF8"] = "1"
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
 def run(function: Callable[..., Any], args: list[str] | None = None) -> None:
     """Call a function with the options of the command line.
 
@@ -74,6 +87,8 @@ def run(function: Callable[..., Any], args: list[str] | None = None) -> None:
         function: its parameters are the options.
         args: instead of the command line.
     """
+    if args is None:
+        use_utf8()
     accept_short_names()
     with one_line_errors():
         auto_cli(function, as_positional=False, args=args, exit_on_error=False)
