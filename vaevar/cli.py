@@ -74,10 +74,7 @@ class RunRecord(SaveConfigCallback):
                     "`--name`, delete the directory, or add `--restart`"
                 )
             if not cycles[0].resume:
-                shutil.rmtree(directory)
-                directory.mkdir(parents=True)
-                # The config had been saved already, and was deleted with the rest.
-                self.parser.save(self.config, directory / self.config_filename, skip_none=False)
+                remove_cycle(directory)
         content = provenance(config) | {"experiment": experiment, "command": sys.argv}
         record.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -222,6 +219,23 @@ def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[N
             added.append(Namespace(class_path=path, init_args=Namespace(defaults)))
     # The others look at the arms that Cycle has prepared.
     return sorted([*added, *callbacks], key=lambda callback: not issubclass(_class(callback), Cycle))
+
+
+def remove_cycle(directory: Path) -> None:
+    """Remove what an earlier cycle wrote into a run directory, and nothing else that lies there.
+
+    That is the directory of each arm, known by its restart file or its diagnostics, the tables, and
+    TensorBoard's events.
+    """
+    for arm in directory.iterdir():
+        if arm.is_dir() and any((arm / name).is_file() for name in ("restart.pt", "diagnostics.csv")):
+            if arm.is_symlink():
+                arm.unlink()
+            else:
+                shutil.rmtree(arm)
+    tables = [directory / name for name in ("scores.csv", "forecasts.csv", "summary.md", "profile.json")]
+    for file in (*tables, *directory.glob("events.out.tfevents.*")):
+        file.unlink(missing_ok=True)
 
 
 def check_checkpoint(path: str, of_a_fit: bool) -> None:
