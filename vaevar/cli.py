@@ -24,7 +24,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from vaevar.assim.cycle.cycle import Cycle
-from vaevar.assim.cycle.module import AssimilationModule
+from vaevar.assim.cycle.module import AssimilationModule, run_directory
 from vaevar.errors import UserError
 from vaevar.provenance import fingerprint, provenance
 from vaevar.scripts import one_line_errors, use_utf8
@@ -51,10 +51,8 @@ class RunRecord(SaveConfigCallback):
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         # Asking for the log directory is collective, and save_config is called on the first rank alone.
-        self._log_dir = trainer.log_dir
-        # Without a logger Lightning's log directory is the current one, which is not a run's to replace.
-        if trainer.logger is None and _cycles(trainer):
-            raise UserError("a cycle writes into its logger's directory: keep `trainer.logger` in the config")
+        # A cycle without a logger is refused here, before anything is written or removed.
+        self._log_dir = run_directory(trainer) if _cycles(trainer) else trainer.log_dir
         super().setup(trainer, pl_module, stage)
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:

@@ -294,7 +294,7 @@ def test_a_cycle_needs_a_logger_and_a_restart_is_said_once(
     with pytest.raises(SystemExit) as stop:
         predict(ready, "--trainer.logger", "false", "--restart")
     assert stop.value.code == 2
-    assert "a cycle writes into its logger's directory" in capsys.readouterr().err
+    assert "predict writes into its logger's directory" in capsys.readouterr().err
     assert Path("kept.txt").is_file()
     predict(ready, "--data.init_args.analyses", "1", "--restart")
     written = yaml.safe_load(Path("runs/cycle/config.yaml").read_text())

@@ -100,6 +100,7 @@ class AnalysisTimes(L.LightningDataModule):
 
     def prepare_data(self) -> None:
         """Prepare the truth from the first state that the module's forecaster starts from."""
+        # Without a trainer nobody knows the forecaster: as far back as FengWu's two states.
         module = None if self.trainer is None else self.trainer.lightning_module
         history = getattr(getattr(module, "forecaster", None), "history", 2)
         earliest = self.start - (self.lead_hours + (history - 1) * self.step_hours) * HOUR

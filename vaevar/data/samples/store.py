@@ -120,7 +120,7 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
     def _open(self, name: str, lead: int, in_memory: bool) -> ItemReader:
         try:
             reader = ItemReader(self.path / name, (lead,) if name in SCALED else ())
-        except Exception as error:
+        except Exception as error:  # zarr raises many kinds; each means "not readable"
             raise UserError(f"{self.path}: {name} cannot be opened ({error})") from None
         maps = len(self.spec) if name in SCALED else MAPS
         shape = (len(reader), *reader.shape)
