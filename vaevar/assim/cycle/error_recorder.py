@@ -60,6 +60,10 @@ class CycleErrorRecorder(CycleCallback):
             )
         if self.arm not in module.local_arms():
             return
+        if data.skip_missing:
+            raise UserError(
+                "CycleErrorRecorder: needs the truth of every analysis; leave on_missing_truth of Cycle at stop"
+            )
         if self.path.exists():
             raise UserError(f"{self.path}: exists already; delete it to record again, or give another path")
         done = module.next_index[self.arm]
@@ -119,6 +123,8 @@ class CycleErrorRecorder(CycleCallback):
         """Complete the store and move it to its place."""
         if self.arm not in module.local_arms():
             return
+        if module.next_index[self.arm] < data.times.size:
+            return  # a short look, or the arm has stopped: the rest is still to come
         writer = self._writer(data)
         writer.finish(writer.sums())
         self._partial.rename(self.path)
