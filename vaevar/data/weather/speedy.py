@@ -30,7 +30,7 @@ from vaevar.data.weather.sigma_levels import (
     to_pressure_levels,
 )
 from vaevar.data.weather.store import Source, WeatherStore
-from vaevar.data.weather.writer import create_store, write_states
+from vaevar.data.weather.writer import create_store, extend_store, write_states
 from vaevar.errors import UserError
 from vaevar.files import replacing
 from vaevar.sphere.grid import Grid
@@ -57,7 +57,7 @@ class Period:
 PERIODS = {
     "train": Period(np.datetime64("2019-12-01T00", "h"), 2800),
     "validation": Period(np.datetime64("2021-11-06T00", "h"), 180),
-    "test": Period(np.datetime64("2022-01-01T00", "h"), 360),
+    "test": Period(np.datetime64("2022-01-01T00", "h"), 1480),
 }
 
 
@@ -135,6 +135,8 @@ class SpeedyWorld(Source):
                 # Left behind by a deleted store, it would declare the new store's states written.
                 self._progress_file.unlink(missing_ok=True)
                 create_store(self.path, times, spec, NatureRun.grid, {"source": self.description})
+            else:  # laid out when the period was shorter
+                extend_store(self.path, times)
             progress.update(task, description=f"SPEEDY {self.period_name}: states")
             while done < needed:
                 count = min(CHUNK, self.period.states - done)
