@@ -107,7 +107,9 @@ class Forecasts(CycleCallback):
         if time.index % self.every:
             return
         for name in results:
-            frames = [unknown_rows(data.spec, self._labels(name, time.time, lead)) for lead in self.lead_hours]
+            frames = [
+                unknown_rows(data.spec, self._labels(name, time.time, lead)) for lead in self.lead_hours
+            ]
             self._append(module, name, time.time, frames)
 
     def _scored(
@@ -159,6 +161,8 @@ class Forecasts(CycleCallback):
             return
         missing = [name for name in module.arms if not (module.directory / name / "forecasts.csv").is_file()]
         if missing:
-            raise UserError(f"{module.directory}: {', '.join(missing)} ran without Forecasts; add `--restart`")
+            raise UserError(
+                f"{module.directory}: {', '.join(missing)} ran without Forecasts; add `--restart`"
+            )
         table = gather_rows(module.directory, list(module.arms), "forecasts.csv")
         table.to_csv(module.directory / "forecasts.csv", index=False)

@@ -88,8 +88,7 @@ def complete_times(path: Path, times: np.ndarray, keys: pd.DataFrame, numbers: S
         path: a table that :func:`append_rows` has written; it may be damaged.
         times: [T], that it should hold.
         keys: the rows of one time, as far as they are the same at every time.
-        numbers: columns that are finite in all rows of a time, or, where there was nothing to compare with, in
-            none.
+        numbers: columns that are finite in all rows of a time; in none, where there was no truth.
     """
     try:
         table = pd.read_csv(path, on_bad_lines="skip", encoding_errors="replace")

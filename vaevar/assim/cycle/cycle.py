@@ -34,9 +34,9 @@ _SETTLE_EVERY, _SETTLE_RATIO = 30.0, 100.0
 class Cycle(CycleCallback):
     """Carries every arm from one analysis time to the next.
 
-    An arm stops, while the others go on, when its forecast is not finite or runs away, or when too many of its
-    analyses in a row have failed. It keeps the restart of the analysis before, so that the same command tries
-    again from there.
+    An arm stops, while the others go on, when its forecast is not finite or runs away, or when too many of
+    its analyses in a row have failed. It keeps the restart of the analysis before, so that the same command
+    tries again from there.
 
     Args:
         resume: continue from the restart files in the run directory, if there are any. False: start
@@ -48,8 +48,8 @@ class Cycle(CycleCallback):
             None: no limit.
         failures_in_a_row: an arm with this many failed analyses in succession stops.
         on_missing_truth: what to do about a time of which the truth is missing or cannot be read. ``stop``:
-            nothing is begun if the store lacks one, and a damaged one ends the run there. ``skip``: nothing is
-            observed then, the backgrounds go on, and there are no scores for that time.
+            nothing is begun if the store lacks one, and a damaged one ends the run there. ``skip``: nothing
+            is observed then, the backgrounds go on, and there are no scores for that time.
 
     Raises:
         UserError: when a number is not positive.
@@ -193,7 +193,9 @@ class Cycle(CycleCallback):
             if following is None:
                 stop = module.stopped[name] = Stop(time.index, str(time.time), cause)
                 stop.write(module.directory / name)
-                print(f"arm {name} stops at {time.time}, after {following_index} analyses: {cause}", flush=True)
+                print(
+                    f"arm {name} stops at {time.time}, after {following_index} analyses: {cause}", flush=True
+                )
                 continue
             module.trajectories[name] = torch.cat([past, following[None]])[-module.forecaster.history :]
             coverage = module.coverage[name]

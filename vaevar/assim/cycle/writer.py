@@ -44,7 +44,7 @@ class StateWriter(CycleCallback):
         for kind, lead in self._leads(data).items():
             path = module.directory / arm / f"{kind}.zarr"
             shutil.rmtree(path.with_name(path.name + ".partial"), ignore_errors=True)
-            if index and path.is_dir():
+            if index and path.is_dir() and len(_states(path, data.spec)[0]) < data.times.size:
                 extend_store(path, data.times - lead)
 
     def _leads(self, data: AnalysisTimes) -> dict[str, np.timedelta64]:
@@ -84,11 +84,16 @@ class StateWriter(CycleCallback):
                 write_states(path, index, state.values.cpu().numpy()[None], data.spec)
 
 
+def _states(path: Path, spec: StateSpec) -> list[Any]:
+    """The zarr arrays of a store's variables."""
+    group = zarr.open_group(path, mode="r")
+    return [group[VARIABLES[name].long_name] for name in (*spec.surface, *spec.upper)]
+
+
 def _written(path: Path, spec: StateSpec) -> int:
     """How many states of a store, from the first, have all their files; the last of them can be read."""
     try:
-        group = zarr.open_group(path, mode="r")
-        arrays: list[Any] = [group[VARIABLES[name].long_name] for name in (*spec.surface, *spec.upper)]
+        arrays = _states(path, spec)
     except Exception:  # zarr raises many kinds; each means that nothing can be read
         return 0
 
