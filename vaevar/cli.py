@@ -138,6 +138,9 @@ class VaevarCLI(LightningCLI):
         if self.config.subcommand == "predict" and issubclass(_class(settings.model), AssimilationModule):
             bar = settings.trainer.enable_progress_bar is not False
             settings.trainer.callbacks = complete_cycle(_as_list(settings.trainer.callbacks), bar)
+            look_shortly(settings.trainer)
+        if settings.trainer.enable_progress_bar is False:
+            settings.trainer.callbacks = without_bars(_as_list(settings.trainer.callbacks))
         _silence_warnings()
 
     def after_instantiate_classes(self) -> None:
@@ -217,6 +220,23 @@ def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[N
             added.append(Namespace(class_path=path, init_args=Namespace(defaults)))
     # The others look at the arms that Cycle has prepared.
     return sorted([*added, *callbacks], key=lambda callback: not issubclass(_class(callback), Cycle))
+
+
+def without_bars(callbacks: Sequence[Namespace]) -> list[Namespace]:
+    """Callbacks but for progress bars, with which Lightning refuses ``enable_progress_bar: false``."""
+    return [callback for callback in callbacks if not issubclass(_class(callback), ProgressBar)]
+
+
+def look_shortly(trainer: Namespace) -> None:
+    """Turn Lightning's trial of a few batches into a cycle's first analyses, which the next run goes on from.
+
+    Lightning's own has no logger and so no run directory.
+
+    Args:
+        trainer: settings; changed in place.
+    """
+    if trainer.fast_dev_run:
+        trainer.limit_predict_batches, trainer.fast_dev_run = int(trainer.fast_dev_run), False
 
 
 def remove_cycle(directory: Path) -> None:

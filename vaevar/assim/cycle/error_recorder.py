@@ -62,7 +62,7 @@ class CycleErrorRecorder(CycleCallback):
             return
         if data.skip_missing:
             raise UserError(
-                "CycleErrorRecorder: needs the truth of every analysis; leave Cycle's on_missing_truth at stop"
+                "CycleErrorRecorder: needs the truth of every analysis: leave on_missing_truth at stop"
             )
         if self.path.exists():
             raise UserError(f"{self.path}: exists already; delete it to record again, or give another path")

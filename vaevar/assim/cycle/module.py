@@ -66,8 +66,14 @@ class AssimilationModule(L.LightningModule):
         """Take the logger's directory as the run directory.
 
         Raises:
-            UserError: when the trainer has no logger to name it.
+            UserError: when the trainer has no logger to name it, works in another precision than single, or
+                is to run no analysis.
         """
+        require_single_precision(self.trainer)
+        if self.trainer.limit_predict_batches == 0:
+            raise UserError(
+                "trainer.limit_predict_batches is 0: the cycle has no analysis to run; give 1 or more"
+            )
         self.directory = run_directory(self.trainer)
 
     def local_arms(self) -> list[str]:
@@ -148,6 +154,19 @@ def require_gradients() -> None:
     """
     if torch.is_inference_mode_enabled():
         raise UserError("variational analyses need gradients: set `trainer.inference_mode: false`")
+
+
+def require_single_precision(trainer: L.Trainer) -> None:
+    """Check that states stay in single precision, in which forecasters take them.
+
+    Raises:
+        UserError: for one of Lightning's true precisions.
+    """
+    if not trainer.precision.endswith(("32-true", "-mixed")):
+        raise UserError(
+            f"trainer.precision is {trainer.precision}: states are in single precision; leave it at 32-true, "
+            "or give bf16-mixed or 16-mixed for the networks; a minimisation has a dtype of its own"
+        )
 
 
 def check_arms(arms: dict[str, Assimilator]) -> None:

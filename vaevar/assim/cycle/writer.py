@@ -44,7 +44,7 @@ class StateWriter(CycleCallback):
         for kind, lead in self._leads(data).items():
             path = module.directory / arm / f"{kind}.zarr"
             shutil.rmtree(path.with_name(path.name + ".partial"), ignore_errors=True)
-            if index and path.is_dir() and len(_states(path, data.spec)[0]) < data.times.size:
+            if index and path.is_dir() and _states(path, data.spec)[0].shape[0] < data.times.size:
                 extend_store(path, data.times - lead)
 
     def _leads(self, data: AnalysisTimes) -> dict[str, np.timedelta64]:
