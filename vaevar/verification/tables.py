@@ -105,12 +105,12 @@ def complete_times(path: Path, times: np.ndarray, keys: pd.DataFrame, numbers: S
     right = table["time"].to_numpy(str) == np.repeat(np.array(texts, str), len(keys))
     for name in keys.columns:
         right &= table[name].to_numpy(str) == np.tile(keys[name].to_numpy(str), sets)
-    right = right.reshape(sets, -1).all(1)
+    right = right.reshape(sets, len(keys)).all(1)
     if numbers:
-        values = table[list(numbers)].apply(pd.to_numeric, errors="coerce").to_numpy()
-        finite = np.isfinite(values).reshape(sets, -1)
+        values = table[list(numbers)].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+        finite = np.isfinite(values).reshape(sets, len(keys) * len(numbers))
         right &= finite.all(1) | ~finite.any(1)
-    return sets if right.all() else int(right.argmin())
+    return sets if bool(right.all()) else int(right.argmin())
 
 
 def cut_rows(path: Path, rows: int) -> None:

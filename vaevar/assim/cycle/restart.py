@@ -107,7 +107,8 @@ class RestartFiles:
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
                 damaged.append(f"{path}: not a restart file of a cycle ({reason})")
                 continue
-            self._check_labels(path, restart, others)
+            if restart.next_index >= 0:
+                self._check_labels(path, restart, others)
             reason = self._damage(restart)
             if reason:
                 damaged.append(f"{path}: damaged, {reason}")
