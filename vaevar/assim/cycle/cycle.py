@@ -17,7 +17,7 @@ from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.data.observations.coverage import no_coverage, update_coverage
 from vaevar.errors import UserError
-from vaevar.files import replacing
+from vaevar.files import save_tensors
 from vaevar.forecast import rollout
 
 
@@ -132,6 +132,5 @@ class Cycle(CycleCallback):
                 "trajectory": module.trajectories[name].cpu(),
                 "coverage": module.coverage[name].cpu(),
             }
-            with replacing(module.directory / name / "restart.pt") as partial:
-                torch.save(content, partial)
+            save_tensors(module.directory / name / "restart.pt", content)
         self._unsaved = []

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vaevar.data.weather.sigma_levels import (
@@ -32,7 +31,7 @@ from vaevar.data.weather.sigma_levels import (
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
-from vaevar.files import replacing
+from vaevar.files import file_lock, replacing, save_text
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -111,8 +110,11 @@ class SpeedyWorld(Source):
             )
         needed = int((end - times[0]) / STEP) + 1
         needed = min(-(-needed // CHUNK) * CHUNK, self.period.states)
+        # Without a lock: where all is there, the directory may be read-only.
+        if self._completed() >= needed:
+            return
         self.directory.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.directory / f"speedy_{self.period_name}.lock"):
+        with file_lock(self.directory / f"speedy_{self.period_name}.lock"):
             if self._completed() < needed:
                 self._generate(needed)
 
@@ -144,8 +146,7 @@ class SpeedyWorld(Source):
                 # of states before it: a kill between any two lines here repeats at most one chunk.
                 finished = done + count
                 model.save(self._restart_after(finished))
-                with replacing(self._progress_file) as partial:
-                    partial.write_text(json.dumps({"states": finished}), encoding="utf-8")
+                save_text(self._progress_file, json.dumps({"states": finished}))
                 done = finished
                 self._remove_restarts_but(self._restart_after(done))
                 progress.update(task, completed=done)
