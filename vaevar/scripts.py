@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from vaevar.errors import UserError
+from vaevar.errors import UserError, fault_of
 from vaevar.short_names import accept_short_names, misspelt, resolve_names
 
 
@@ -108,7 +108,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def mistake_of(error: BaseException | None) -> Exception | None:
-    """The user's mistake behind an error, if that is what it was.
+    """The user's mistake or the fault of the environment behind an error, if that is what it was.
 
     The parser wraps what a constructor raises in errors of its own; the innermost says it plainly. What the
     trainer calls a misconfiguration is a mistake in a config too.
@@ -119,5 +119,7 @@ def mistake_of(error: BaseException | None) -> Exception | None:
             return error
         if isinstance(error, ArgumentError | MisconfigurationException):
             innermost = error
+        if isinstance(error, OSError) and (fault := fault_of(error)):
+            return fault
         error = error.__cause__ or error.__context__
     return innermost

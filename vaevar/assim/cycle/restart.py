@@ -14,7 +14,7 @@ from torch import Tensor
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.data.observations.coverage import MAPS
 from vaevar.errors import UserError
-from vaevar.files import replacing
+from vaevar.files import save_tensors
 from vaevar.state import State
 
 LATEST, EARLIER = "restart.pt", "restart.before.pt"
@@ -78,10 +78,9 @@ class RestartFiles:
                 _force_to_disk(table)
         if self._settled:
             os.replace(latest, self.directory / EARLIER)
-        with replacing(latest) as partial:
-            torch.save(content, partial)
-            if settle:
-                _force_to_disk(partial)
+        save_tensors(latest, content)
+        if settle:
+            _force_to_disk(latest)
         self._settled = settle
 
     def remove(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vaevar.files import replacing
+from vaevar.files import save_text
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
 
@@ -32,8 +32,7 @@ class Stop:
 
     def write(self, directory: Path) -> None:
         """Write ``stopped.json`` into the directory of the arm."""
-        with replacing(directory / _STOPPED) as partial:
-            partial.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        save_text(directory / _STOPPED, json.dumps(asdict(self), indent=2) + "\n")
 
 
 def stop_of(directory: Path) -> Stop | None:
