@@ -14,6 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "vaevar"
 # Rooms on the same floor must not import each other.
 FLOORS: list[list[set[str]]] = [
     [{"constants", "errors", "files", "provenance", "scripts", "short_names", "batch_random"}],
+    [{"runs"}],
     [{"sphere"}],
     [{"state", "normalizer", "forecast", "moments"}],
     [{"data"}, {"models"}],

@@ -8,6 +8,7 @@ that was killed resumes to the same numbers.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,6 +34,8 @@ class Cycle(CycleCallback):
     Raises:
         UserError: when ``new_cycle_every`` is not positive.
     """
+
+    without_effect: ClassVar = ("resume",)
 
     def __init__(self, resume: bool = True, new_cycle_every: int | None = None) -> None:
         if new_cycle_every is not None and new_cycle_every < 1:

@@ -14,7 +14,6 @@ from matplotlib.image import imread
 from rich.console import Console
 from rich.table import Table
 
-from vaevar.assim.cycle.module import run_directory
 from vaevar.errors import UserError
 from vaevar.experiments.single_observation.data import Place, SingleObservation, SingleObservations
 from vaevar.experiments.single_observation.figures import (
@@ -33,6 +32,7 @@ from vaevar.experiments.single_observation.scores import (
     main_table,
     make_case,
 )
+from vaevar.runs.directory import run_directory
 from vaevar.verification.tables import cell_text, to_markdown
 
 
