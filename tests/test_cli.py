@@ -12,13 +12,13 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from vaevar.cli import (
     LIGHTNINGS_OWN,
-    check_checkpoint,
     complete_cycle,
     main,
     name_run,
     remove_cycle,
 )
 from vaevar.errors import UserError
+from vaevar.models.training.checkpoint_io import check_checkpoint
 from vaevar.provenance import fingerprint, provenance, sha256
 from vaevar.scripts import mistake_of, read_contents
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-import torch
 import yaml
 from jsonargparse import ActionConfigFile, Namespace
 from lightning.pytorch.callbacks import ProgressBar
@@ -26,7 +25,10 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule, run_directory
 from vaevar.errors import UserError
+from vaevar.models.training.checkpoint_io import check_checkpoint
+from vaevar.models.training.trainer import prepare
 from vaevar.provenance import fingerprint, provenance
+from vaevar.runs import stopping
 from vaevar.scripts import one_line_errors, use_utf8
 from vaevar.short_names import accept_short_names
 
@@ -140,6 +142,9 @@ class VaevarCLI(LightningCLI):
             settings.trainer.callbacks = complete_cycle(_as_list(settings.trainer.callbacks), bar)
         _silence_warnings()
 
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
+        return prepare(super()._instantiate_trainer(config, callbacks))
+
     def after_instantiate_classes(self) -> None:
         settings = self.config[self.config.subcommand]
         if settings.get("restart"):
@@ -153,6 +158,9 @@ def main(args: list[str] | None = None) -> None:
     """Parse the command line and run it; a user's mistake is one line and exit code 2."""
     if args is None:
         use_utf8()
+        stopping.install()
+        if "LOCAL_RANK" in os.environ:
+            stopping.end_with_parent()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     accept_short_names()
@@ -234,29 +242,6 @@ def remove_cycle(directory: Path) -> None:
     tables = [directory / name for name in ("scores.csv", "forecasts.csv", "summary.md", "profile.json")]
     for file in (*tables, *directory.glob("events.out.tfevents.*")):
         file.unlink(missing_ok=True)
-
-
-def check_checkpoint(path: str, of_a_fit: bool) -> None:
-    """Refuse a file that is not a checkpoint.
-
-    Args:
-        path: ``--ckpt_path``.
-        of_a_fit: a fit will be resumed from it, which takes more than weights.
-
-    Raises:
-        UserError: when the file is missing or is not a checkpoint.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such checkpoint; `--ckpt_path` resumes a fit that was killed")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # unpickling raises many kinds; each means "not a checkpoint"
-        raise UserError(f"{path}: not a checkpoint of a fit") from None
-    if not isinstance(content, dict) or (of_a_fit and "loops" not in content):
-        raise UserError(
-            f"{path}: holds no state of a fit to resume; give one of the fit's `checkpoints/`, or begin "
-            "from these weights where the model has `start_from`"
-        )
 
 
 def _cycles(trainer: L.Trainer) -> list[Cycle]:
