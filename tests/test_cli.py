@@ -10,8 +10,9 @@ import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from vaevar.cli import LIGHTNINGS_OWN, check_checkpoint, complete_cycle, main
+from vaevar.cli import LIGHTNINGS_OWN, complete_cycle, main
 from vaevar.errors import UserError
+from vaevar.models.training.checkpoint_io import check_checkpoint
 from vaevar.provenance import fingerprint
 from vaevar.runs.naming import name_run
 from vaevar.scripts import mistake_of, read_contents

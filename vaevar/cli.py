@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
@@ -22,7 +21,10 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.errors import UserError
-from vaevar.runs.checkpoints import RunNumber, latest
+from vaevar.models.training.checkpoint_io import check_checkpoint, latest
+from vaevar.models.training.trainer import prepare
+from vaevar.runs import stopping
+from vaevar.runs.checkpoints import RunNumber
 from vaevar.runs.directory import RUNS, RunDirectory, directory_of, run_directory
 from vaevar.runs.naming import ConfigFile, RunName, as_list, class_of, take_the_loggers_name
 from vaevar.runs.record import read_record
@@ -81,6 +83,9 @@ class VaevarCLI(LightningCLI):
             bar = settings.trainer.enable_progress_bar is not False
             settings.trainer.callbacks = complete_cycle(as_list(settings.trainer.callbacks), bar)
         _silence_warnings()
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
+        return prepare(super()._instantiate_trainer(config, callbacks))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A trainer whose run, checkpoints and whatever else Lightning writes have one directory."""
@@ -148,7 +153,8 @@ class VaevarCLI(LightningCLI):
         if record is not None:
             self.trainer.callbacks.insert(0, RunNumber(record["run"]))  # type: ignore[attr-defined]
         if start is Start.GOING_ON and not run.from_checkpoint:
-            checkpoint = latest(run.checkpoints)
+            found = [path for directory in run.checkpoints if (path := latest(directory))]
+            checkpoint = max(found, key=lambda path: path.stat().st_mtime, default=None)
             if checkpoint is not None:
                 print(f"{run.directory}: the fit goes on from {checkpoint}")
                 self.config_init["fit"]["ckpt_path"] = str(checkpoint)
@@ -158,6 +164,9 @@ def main(args: list[str] | None = None) -> None:
     """Parse the command line and run it; a user's mistake is one line and exit code 2."""
     if args is None:
         use_utf8()
+        stopping.install()
+        if "LOCAL_RANK" in os.environ:
+            stopping.end_with_parent()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     accept_short_names()
@@ -189,29 +198,6 @@ def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[N
             added.append(Namespace(class_path=path, init_args=Namespace(defaults)))
     # The others look at the arms that Cycle has prepared.
     return sorted([*added, *callbacks], key=lambda callback: not issubclass(class_of(callback), Cycle))
-
-
-def check_checkpoint(path: str, of_a_fit: bool) -> None:
-    """Refuse a file that is not a checkpoint.
-
-    Args:
-        path: ``--ckpt_path``.
-        of_a_fit: a fit will be resumed from it, which takes more than weights.
-
-    Raises:
-        UserError: when the file is missing or is not a checkpoint.
-    """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such checkpoint; `--ckpt_path` resumes a fit that was killed")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # unpickling raises many kinds; each means "not a checkpoint"
-        raise UserError(f"{path}: not a checkpoint of a fit") from None
-    if not isinstance(content, dict) or (of_a_fit and "loops" not in content):
-        raise UserError(
-            f"{path}: holds no state of a fit to resume; give one of the fit's `checkpoints/`, or begin "
-            "from these weights where the model has `start_from`"
-        )
 
 
 def _cycles(trainer: L.Trainer) -> list[Cycle]:

@@ -9,13 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vaevar.errors import UserError
+from vaevar.runs.stopping import finishing
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file beside its place, then move it there: a reader never sees half of it.
 
-    A write that fails leaves no trace, and an existing ``path`` stays as it was. The parent directory is
+    A write that fails leaves no trace, and an existing ``path`` stays as it was. A program that is told to
+    stop meanwhile finishes it first. The parent directory is
     created when it is missing.
 
     Args:
@@ -26,11 +28,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with finishing():
+        try:
+            yield partial
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def check_disk(path: Path, size: int, contents: str) -> None:

@@ -87,7 +87,7 @@ def _move(path: Path, target: Path) -> None:
 
 @contextmanager
 def keeping(*paths: Path) -> Iterator[None]:
-    """Keep what is replaced inside, and say so: ``vae.ckpt`` stays as ``vae.<8 digits of its checksum>.ckpt``.
+    """Keep what is replaced inside, and say so: ``vae.ckpt`` stays as ``vae.<8 digits>.ckpt``.
 
     Args:
         paths: files that may be there already. One that stays as it was is not kept twice.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +40,3 @@ def made_by(checkpoint: Path) -> str | None:
         return None
     number = content.get(KEY) if isinstance(content, dict) else None
     return number if isinstance(number, str) else None
-
-
-def latest(directories: Iterable[Path]) -> Path | None:
-    """The checkpoint of the most steps in some directories; None when there is none to go on from.
-
-    Damaged ones are passed over, with a line that names them.
-    """
-    steps = {}
-    for path in (path for directory in directories for path in checkpoints_in(directory)):
-        try:
-            steps[path] = int(
-                torch.load(path, map_location="cpu", weights_only=True, mmap=True)["global_step"]
-            )
-        except Exception as error:  # unpickling raises many kinds; each means that it is damaged
-            print(f"{path}: damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})")
-    return max(steps, key=lambda path: (steps[path], path.stat().st_mtime), default=None)
