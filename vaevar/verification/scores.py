@@ -15,6 +15,7 @@ from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.module import ArmResult, AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.errors import UserError
+from vaevar.runs.record import how_to_repeat
 from vaevar.state import State, StateSpec
 from vaevar.verification.metrics import bias, rmse
 from vaevar.verification.tables import append_rows, cell_text, gather_rows, time_text, to_markdown
@@ -69,9 +70,9 @@ class Scores(CycleCallback):
             f"{data.times.size}; truth: {data.source.description}. RMSE is area-weighted, its root taken "
             "after the mean over time; `rmse / std` is the mean over channels of RMSE / climatological std."
         )
-        (directory / "summary.md").write_text(
-            f"# {directory.name}\n\n{note}\n\n{to_markdown(table)}\n", encoding="utf-8"
-        )
+        paragraphs = [f"# {directory.name}", note, to_markdown(table), how_to_repeat(directory)]
+        text = "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+        (directory / "summary.md").write_text(f"{text}\n", encoding="utf-8")
         _print(table, directory)
 
     def table(self, directory: Path, arms: list[str], data: AnalysisTimes) -> pd.DataFrame:

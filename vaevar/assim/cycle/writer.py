@@ -11,6 +11,7 @@ from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
 from vaevar.data.weather.writer import create_store, write_states
+from vaevar.runs.record import attributes
 
 
 class StateWriter(CycleCallback):
@@ -44,6 +45,7 @@ class StateWriter(CycleCallback):
                         "quantity": kind,
                         "truth": data.source.description,
                         "first_background": f"a {data.lead_hours} h forecast",
+                        **attributes(module.directory),
                     }
                     path.parent.mkdir(parents=True, exist_ok=True)
                     create_store(
