@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import lightning as L
 import numpy as np
@@ -88,6 +89,8 @@ class AnalysisTimes(L.LightningDataModule):
     Raises:
         UserError: for a count or an interval that is not positive, or a bad climatology file.
     """
+
+    may_grow: ClassVar = ("analyses",)
 
     def __init__(
         self,

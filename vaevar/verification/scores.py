@@ -17,6 +17,7 @@ from vaevar.assim.cycle.module import ArmResult, AssimilationModule
 from vaevar.assim.cycle.stopped import stop_of
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.errors import UserError
+from vaevar.runs.record import how_to_repeat
 from vaevar.state import State, StateSpec
 from vaevar.verification.log import CycleLog
 from vaevar.verification.metrics import bias, rmse
@@ -120,9 +121,11 @@ class Scores(CycleCallback):
         scores = gather_rows(directory, list(module.arms), "scores.csv")
         scores.to_csv(directory / "scores.csv", index=False)
         table = self.table(directory, list(module.arms), data)
-        (directory / "summary.md").write_text(
-            f"# {directory.name}\n\n{self._note(scores, data)}\n\n{to_markdown(table)}\n", encoding="utf-8"
-        )
+        paragraphs = [
+            f"# {directory.name}", self._note(scores, data), to_markdown(table), how_to_repeat(directory)
+        ]  # fmt: skip
+        text = "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+        (directory / "summary.md").write_text(f"{text}\n", encoding="utf-8")
         _print(table, directory)
 
     def _note(self, scores: pd.DataFrame, data: AnalysisTimes) -> str:

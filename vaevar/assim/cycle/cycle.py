@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time as clock
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -54,6 +54,8 @@ class Cycle(CycleCallback):
     Raises:
         UserError: when a number is not positive.
     """
+
+    without_effect: ClassVar = ("resume", "failures_in_a_row", "on_missing_truth")
 
     def __init__(
         self,

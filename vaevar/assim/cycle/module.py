@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import lightning as L
 import torch
@@ -16,6 +17,7 @@ from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTime, MissingTime
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, check_forecaster
+from vaevar.runs.directory import run_directory
 from vaevar.state import State
 
 
@@ -48,6 +50,8 @@ class AssimilationModule(L.LightningModule):
         UserError: for no arms, a name that cannot be a directory, or a forecaster that lacks an attribute.
     """
 
+    independent: ClassVar = ("arms",)
+
     def __init__(self, forecaster: Forecaster, arms: dict[str, Assimilator]) -> None:
         super().__init__()
         check_arms(arms)
@@ -63,11 +67,11 @@ class AssimilationModule(L.LightningModule):
         self.directory: Path
 
     def setup(self, stage: str) -> None:
-        """Take the logger's directory as the run directory.
+        """Ask for the run directory.
 
         Raises:
-            UserError: when the trainer has no logger to name it, works in another precision than single, or
-                is to run no analysis.
+            UserError: when the trainer has none, works in another precision than single, or is to run no
+                analysis.
         """
         require_single_precision(self.trainer)
         if self.trainer.limit_predict_batches == 0:
@@ -131,19 +135,6 @@ class AssimilationModule(L.LightningModule):
                 f"{self.directory}: {len(stops)} of {len(self.arms)} arms had to stop: {listed}. What the "
                 "others did is complete; the same command tries again from there"
             )
-
-
-def run_directory(trainer: L.Trainer) -> Path:
-    """The logger's directory. Call it in ``setup`` on all ranks: asking is a collective operation.
-
-    Raises:
-        UserError: when the trainer has no logger to name it.
-    """
-    directory = trainer.log_dir
-    # Without a logger Lightning answers with the current directory.
-    if directory is None or trainer.logger is None:
-        raise UserError("predict writes into its logger's directory: keep `trainer.logger` in the config")
-    return Path(directory)
 
 
 def require_gradients() -> None:

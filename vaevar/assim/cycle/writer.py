@@ -14,6 +14,7 @@ from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.data.weather.writer import create_store, extend_store, write_states
+from vaevar.runs.record import attributes
 from vaevar.state import VARIABLES, StateSpec
 
 
@@ -76,6 +77,7 @@ class StateWriter(CycleCallback):
                         "quantity": kind,
                         "truth": data.source.description,
                         "first_background": f"a {data.lead_hours} h forecast",
+                        **attributes(module.directory),
                     }
                     path.parent.mkdir(parents=True, exist_ok=True)
                     create_store(

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -71,6 +71,8 @@ class SpeedyWorld(Source):
     Raises:
         UserError: for an unknown period.
     """
+
+    without_effect: ClassVar = ("directory",)
 
     def __init__(
         self, period: str = "test", directory: str | None = None, restarts: str = "weights/speedy"
