@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
+import torch
 import yaml
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
@@ -145,6 +146,7 @@ class VaevarCLI(LightningCLI):
             checkpoints=tuple(dict.fromkeys(checkpoints)) if command == "fit" else (),
             restart=restart,
             from_checkpoint=given and command == "fit",
+            devices=_devices(self.trainer),
         )
 
     def _go_on(self, run: Run, start: Start) -> None:
@@ -203,6 +205,12 @@ def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[N
 def _cycles(trainer: L.Trainer) -> list[Cycle]:
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return [callback for callback in callbacks if isinstance(callback, Cycle)]
+
+
+def _devices(trainer: L.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{trainer.world_size} x {name}"
 
 
 def _silence_warnings() -> None:

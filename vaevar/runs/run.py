@@ -50,6 +50,7 @@ class Run:
         checkpoints: directories of a fit's checkpoints.
         restart: begin again, with what is there moved aside.
         from_checkpoint: the user says where to go on.
+        devices: what it runs on, for people.
     """
 
     directory: Path
@@ -59,6 +60,7 @@ class Run:
     checkpoints: tuple[Path, ...] = ()
     restart: bool = False
     from_checkpoint: bool = False
+    devices: str = ""
 
     def start(self) -> Start:
         """How the run begins, from what lies in its directory. Nothing is changed.
@@ -215,7 +217,7 @@ def _recorded(run: Run, start: Start) -> Iterator[Start]:
     there = _entries(run.directory)
     with replacing(run.directory / CONFIG) as partial:
         partial.write_text(run.config, encoding="utf-8")
-    record = record_of(run.settings, before)
+    record = record_of(run.settings, before) | {"device": run.devices}
     write_record(run.directory, record)
     try:
         yield start
