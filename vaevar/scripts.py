@@ -16,7 +16,6 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from vaevar.errors import UserError
 from vaevar.runs import stopping
-from vaevar.runs.stopping import Stopped
 from vaevar.short_names import accept_short_names, misspelt, resolve_names
 
 
@@ -99,17 +98,18 @@ def run(function: Callable[..., Any], args: list[str] | None = None) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """A user's mistake is one line and exit code 2, and so is the line of a stop; other errors go through."""
+    """A user's mistake is one line and exit code 2; any other error goes through."""
     try:
         yield
-    except Stopped:
-        stopping.farewell()
-        raise
     except Exception as error:
         mistake = misspelt(error) or mistake_of(error)
+        if mistake is not None:
+            print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
+        if signal := stopping.asked():
+            # A library, or a process that has stopped already, made this error of the stop.
+            stopping.stop(signal)
         if mistake is None:
             raise
-        print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
