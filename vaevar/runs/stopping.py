@@ -12,6 +12,7 @@ import atexit
 import contextlib
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import sys
@@ -191,6 +192,17 @@ def end_with_parent() -> None:
         os._exit(128 + signal.SIGTERM)
 
     threading.Thread(target=follow, daemon=True, name="parent").start()
+
+
+def end_if_nobody_reads() -> None:
+    """End this process like one that SIGPIPE ends if its output goes nowhere, as after ``| head``."""
+    if not hasattr(select, "poll"):
+        return
+    poll = select.poll()
+    for stream in (1, 2):
+        poll.register(stream, 0)
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        os._exit(128 + signal.SIGPIPE)
 
 
 def _farewell() -> None:
