@@ -48,6 +48,7 @@ from vaevar.data.observations.networks import ColumnNetwork
 from vaevar.data.observations.points import Observations
 from vaevar.data.observations.simulate import simulate
 from vaevar.models.vae.vae import VAE
+from vaevar.runs.stopping import install
 from vaevar.scripts import one_line_errors
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.wind import field_of
@@ -266,6 +267,7 @@ def main(
 
 
 if __name__ == "__main__":
+    install()
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--columns", type=int, default=[1000], nargs="+", help="observed columns")
     parser.add_argument("--methods", type=str, default=["threedvar", "vaevar"], nargs="+")

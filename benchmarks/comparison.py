@@ -25,6 +25,7 @@ from vaevar.experiments.comparison.figure import comparison_figure
 from vaevar.experiments.comparison.record import NETWORKS, Case, callback_settings, current, read
 from vaevar.experiments.comparison.sweep import Sweep, execute, resolve
 from vaevar.experiments.comparison.table import report, wide
+from vaevar.runs.stopping import install
 from vaevar.scripts import one_line_errors
 
 
@@ -136,4 +137,5 @@ def command_line() -> None:
 
 
 if __name__ == "__main__":
+    install()
     command_line()

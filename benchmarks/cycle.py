@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vaevar.cli import main as run
+from vaevar.runs.stopping import install
 from vaevar.scripts import one_line_errors
 
 
@@ -77,6 +78,7 @@ def report(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
+    install()
     parser = ArgumentParser(description=__doc__)
     parser.add_argument(
         "--config", nargs="+", default=["configs/cycle_sparse.yaml"], help="of a cycle; later files win"

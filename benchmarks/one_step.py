@@ -23,6 +23,7 @@ from vaevar.data.observations.simulate import simulate
 from vaevar.data.weather.speedy import PERIODS, SpeedyWorld
 from vaevar.errors import UserError
 from vaevar.forecast import rollout
+from vaevar.runs.stopping import install
 from vaevar.scripts import instantiate, one_line_errors, read_contents
 from vaevar.state import State
 from vaevar.verification.metrics import RootMeanSquare
@@ -92,6 +93,7 @@ def main(
 
 
 if __name__ == "__main__":
+    install()
     parser = ArgumentParser(description=__doc__)
     parser.add_argument(
         "--columns", type=int, nargs="+", default=[115, 460, 1000], help="sizes of the networks"

@@ -42,6 +42,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from vaevar.models.vae.vae import VAE
+from vaevar.runs.stopping import install
 from vaevar.scripts import instantiate, one_line_errors, read_contents
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
@@ -291,6 +292,7 @@ def limit(result: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
+    install()
     parser = ArgumentParser(description=__doc__)
     several: dict[str, tuple[Any, list[Any], str]] = {
         "config": (str, ["configs/vae.yaml"], "of a fit; later files win"),

@@ -33,8 +33,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Write a file beside its place, then move it there: a reader never sees half of it.
 
     A write that fails leaves no trace, and an existing ``path`` stays as it was. A program that is told to
-    stop meanwhile finishes it first. The parent directory is created when it is missing. A link stays: the
-    file that it leads to is replaced.
+    stop meanwhile finishes the write first. The parent directory is created when it is missing. A link stays:
+    the file that it leads to is replaced.
 
     Args:
         path: the file to write or replace.

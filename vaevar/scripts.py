@@ -5,19 +5,23 @@ from __future__ import annotations
 import locale
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import lightning
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from vaevar.errors import UserError, fault_of
 from vaevar.runs import stopping
-from vaevar.runs.stopping import Stopped
 from vaevar.short_names import accept_short_names, misspelt, resolve_names
+
+_LIGHTNING, _OS = Path(lightning.__file__).parent, Path(os.__file__)
+_REFUSALS = (ValueError, TypeError, RuntimeError, ImportError)
 
 
 def read_contents(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -99,25 +103,28 @@ def run(function: Callable[..., Any], args: list[str] | None = None) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """A user's mistake is one line and exit code 2, and so is the line of a stop; other errors go through."""
+    """A user's mistake is one line and exit code 2; any other error goes through."""
     try:
         yield
-    except Stopped:
-        stopping.farewell()
-        raise
     except Exception as error:
         mistake = misspelt(error) or mistake_of(error)
+        if mistake is not None:
+            print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
+        if signal := stopping.asked():
+            # A library, or a process that has stopped already, made this error of the stop.
+            stopping.stop(signal)
+        if mistake is None and isinstance(error, OSError):
+            stopping.end_if_nobody_reads()
         if mistake is None:
             raise
-        print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
 def mistake_of(error: BaseException | None) -> Exception | None:
     """The user's mistake or the fault of the environment behind an error, if that is what it was.
 
-    The parser wraps what a constructor raises in errors of its own; the innermost says it plainly. What the
-    trainer calls a misconfiguration is a mistake in a config too.
+    The parser wraps what a constructor raises in errors of its own; the innermost says it plainly. What
+    Lightning itself refuses is a mistake too, in a config or in how a cluster's job was started.
     """
     innermost: Exception | None = None
     while error is not None:
@@ -127,5 +134,22 @@ def mistake_of(error: BaseException | None) -> Exception | None:
             innermost = error
         if isinstance(error, OSError) and (fault := fault_of(error)):
             return fault
+        if innermost is None:
+            innermost = _refusal(error)
         error = error.__cause__ or error.__context__
     return innermost
+
+
+def _refusal(error: BaseException) -> Exception | None:
+    """What Lightning raised about a setting or about its surroundings."""
+    frames = [Path(frame.f_code.co_filename) for frame, _ in traceback.walk_tb(error.__traceback__)]
+    raised_in = [path for path in frames if path.name != "<frozen os>" and path != _OS]
+    if type(error).__module__ == "torch.distributed":
+        return UserError(f"the processes of this run cannot reach each other: {error}")
+    if not raised_in or not raised_in[-1].is_relative_to(_LIGHTNING):
+        return None
+    if isinstance(error, KeyError):
+        return UserError(
+            f"Lightning found no {error} (an environment variable that a cluster's launcher sets?)"
+        )
+    return error if isinstance(error, _REFUSALS) else None

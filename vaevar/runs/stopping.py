@@ -8,9 +8,11 @@ ended by a thread: everything on the disk survives that.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import sys
@@ -50,6 +52,7 @@ class _Stops:
     Attributes:
         number: of the first signal.
         raised: whether :class:`Stopped` was raised for it.
+        importing: whether nothing has begun.
         held: depth of :func:`finishing`.
         said: whether the line was printed.
         advice: how to go on.
@@ -60,7 +63,7 @@ class _Stops:
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self.raised = self.said = False
+        self.raised = self.said = self.importing = False
         self.held = 0
         self.advice = "the same command goes on from there"
         self.children: list[Callable[[], Iterable[int]]] = []
@@ -71,11 +74,14 @@ class _Stops:
 _stops = _Stops()
 
 
-def install() -> None:
-    """Let signals stop this program. A second call changes nothing.
+def install(importing: bool = False) -> None:
+    """Let signals stop this program. A signal that is ignored, such as SIGHUP below ``nohup``, stays ignored.
 
-    A signal that is ignored, such as SIGHUP below ``nohup``, stays ignored.
+    Args:
+        importing: nothing has begun: end at once. Libraries that are being imported may take an exception
+            for a part that is not installed. Until the next call.
     """
+    _stops.importing = importing
     if _stops.before or threading.current_thread() is not threading.main_thread():
         return
     for name in _NAMES:
@@ -87,6 +93,7 @@ def install() -> None:
     woken.setblocking(False)
     signal.set_wakeup_fd(woken.fileno(), warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(alarm, woken), daemon=True, name="stops").start()
+    atexit.register(_farewell)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_forget)
 
@@ -110,6 +117,8 @@ def _forget() -> None:
 def _on_signal(number: int, frame: FrameType | None) -> None:
     if _stops.number is None:
         _stops.number = number
+    if _stops.importing:
+        _end_now("before it began anything")
     if not _stops.held and not _stops.raised:
         stop(_stops.number)
 
@@ -185,14 +194,30 @@ def end_with_parent() -> None:
     threading.Thread(target=follow, daemon=True, name="parent").start()
 
 
-def farewell() -> None:
-    """Wait for the children, requeue the job if that is due, and say in one line what happened. Once."""
-    if _stops.number is None:
+def end_if_nobody_reads() -> None:
+    """End this process like one that SIGPIPE ends if its output goes nowhere, as after ``| head``."""
+    if not hasattr(select, "poll"):
+        return
+    poll = select.poll()
+    for stream in (1, 2):
+        poll.register(stream, 0)
+    if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+        os._exit(128 + signal.SIGPIPE)
+
+
+def _farewell() -> None:
+    """Wait for the children, put the job into the queue again if that is due, say what happened, and end."""
+    if not _stops.raised:
         return
     _wait(_pids(), PATIENCE)
     if not _stops.said:
         _stops.said = True
         _say(f"stopped by {_name()}: {_stops.advice}{_requeued()}")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):  # closed, or none
+            stream.flush()
+    # Nothing is left to do but to take the interpreter down piece by piece, which takes seconds.
+    os._exit(128 + asked())
 
 
 def _watch(alarm: socket.socket, woken: socket.socket) -> None:
@@ -211,7 +236,7 @@ def _watch(alarm: socket.socket, woken: socket.socket) -> None:
         with contextlib.suppress(TimeoutError):
             if alarm.recv(1)[0] == signal.SIGINT and time.monotonic() - began > _SAME_STOP:
                 break
-    _end_now()
+    _end_now(f"in the middle of its work: {_stops.advice}")
 
 
 def _first_stop(alarm: socket.socket) -> int:
@@ -220,13 +245,13 @@ def _first_stop(alarm: socket.socket) -> int:
     return number
 
 
-def _end_now() -> NoReturn:
+def _end_now(when: str) -> NoReturn:
     if not _stops.said:
         _stops.said = True
         # Its place on the screen may be a progress bar's, which hides the cursor.
         if sys.stdout is not None and sys.stdout.isatty():
             os.write(1, b"\n\x1b[?25h")
-        _say(f"stopped by {_name()} in the middle of its work: {_stops.advice}{_requeued()}")
+        _say(f"stopped by {_name()} {when}{_requeued()}")
     _pass_on(signal.SIGKILL)
     os._exit(128 + asked())
 

@@ -8,7 +8,6 @@ import json
 import logging
 import multiprocessing
 import os
-import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from vaevar.experiments.comparison.record import (
     record,
 )
 from vaevar.files import file_lock
+from vaevar.runs import stopping
 
 
 @dataclass(frozen=True)
@@ -105,19 +105,17 @@ def execute(sweep: Sweep, processes: int = 1) -> bool:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=_worker, args=(sweep,), daemon=True) for _ in range(processes)]
-    # Daemons end with their parent only if it exits normally.
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    stopping.end_together(lambda: [worker.pid for worker in workers if worker.pid])
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
     return all(worker.exitcode == 0 for worker in workers)
 
 
 def _worker(sweep: Sweep) -> None:
+    stopping.install()
+    stopping.end_with_parent()
     raise SystemExit(0 if work(sweep) else 1)
 
 
