@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.cycle.callback import CycleCallback, Results
-from vaevar.assim.cycle.faults import FAILED, IncrementLimit
+from vaevar.assim.cycle.faults import FAILED, IncrementLimit, told
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.restart import LATEST, Restart, RestartFiles
 from vaevar.assim.cycle.stopped import Stop, forget_stop, runaway
@@ -191,7 +191,7 @@ class Cycle(CycleCallback):
             past = torch.cat([module.trajectories[name][:-1], result.analysis.state.values[None]])
             cause, following = self._too_many_failures(name, result.analysis.diagnostics), None
             if not cause:
-                cause, following = _forecast(module, data, past)
+                cause, following = _forecast(module, data, past, f"arm {name} at {time.time}")
             if following is None:
                 stop = module.stopped[name] = Stop(time.index, str(time.time), cause)
                 stop.write(module.directory / name)
@@ -205,6 +205,8 @@ class Cycle(CycleCallback):
             module.next_index[name] = following_index
             advanced.append(name)
         self._unsaved.update(advanced)
+        if len(module.stopped) == len(module.arms):
+            data.ended = True  # in one process; several walk through the times together
         if (
             self.new_cycle_every
             and following_index % self.new_cycle_every == 0
@@ -262,12 +264,16 @@ def _check_forecaster(module: AssimilationModule, data: AnalysisTimes) -> None:
         )
 
 
-def _forecast(module: AssimilationModule, data: AnalysisTimes, past: Tensor) -> tuple[str, Tensor | None]:
+def _forecast(
+    module: AssimilationModule, data: AnalysisTimes, past: Tensor, where: str
+) -> tuple[str, Tensor | None]:
     """The state that follows the last ones [history, C, H, W]; or why there is none, and None."""
     try:
         following = next(rollout(module.forecaster, past[None], 1))[0]
-    except UserError as error:
+    except (UserError, ArithmeticError) as error:
         return str(error), None
+    except Exception as error:
+        raise told(error, where, module.forecaster) from error
     cause = runaway(following, data.spec, data.store.grid)
     return (f"its next forecast: {cause}", None) if cause else ("", following)
 
