@@ -23,7 +23,7 @@ from vaevar.state import State
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm at one time: its background, its analysis, how that was reached, and why it failed if it did."""
+    """One arm at one time: its background, its analysis, how that was reached; why it failed, if it did."""
 
     background: State
     analysis: Analysis
