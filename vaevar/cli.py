@@ -103,8 +103,10 @@ class VaevarCLI(LightningCLI):
             trainer = super().instantiate_trainer(default_root_dir=str(directory), **kwargs)
         trainer.callbacks.append(RunDirectory(directory))  # type: ignore[attr-defined]
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(directory.absolute() / "checkpoints")
+            if isinstance(callback, ModelCheckpoint):
+                callback.dirpath = callback.dirpath or str(directory.absolute() / "checkpoints")
+                # Lightning's trial of one batch keeps no checkpoint, except that it overwrites the last one.
+                callback.save_last = callback.save_last and not getattr(trainer, "fast_dev_run", False)
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
