@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
+import torch
 import yaml
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from vaevar.assim.cycle.cycle import Cycle
@@ -105,8 +106,10 @@ class VaevarCLI(LightningCLI):
             trainer = super().instantiate_trainer(default_root_dir=str(directory), **kwargs)
         trainer.callbacks.append(RunDirectory(directory))  # type: ignore[attr-defined]
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(directory.absolute() / "checkpoints")
+            if isinstance(callback, ModelCheckpoint):
+                callback.dirpath = callback.dirpath or str(directory.absolute() / "checkpoints")
+                # Lightning's trial of one batch keeps no checkpoint, except that it overwrites the last one.
+                callback.save_last = callback.save_last and not getattr(trainer, "fast_dev_run", False)
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -118,7 +121,7 @@ class VaevarCLI(LightningCLI):
             super()._run_subcommand(subcommand)  # which leaves nothing behind
             return
         run = self._run(subcommand, restart)
-        with running(run, self.trainer.is_global_zero) as start:
+        with running(run, self.trainer.is_global_zero, lambda: not _out_of_time(self.trainer)) as start:
             if start is Start.OVER:
                 print(
                     f"{run.directory}: this fit has ended. A larger --trainer.max_epochs goes on with it, "
@@ -137,7 +140,7 @@ class VaevarCLI(LightningCLI):
             for callback in self.trainer.checkpoint_callbacks
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is not None
         ]
-        given = settings.get("ckpt_path") is not None
+        given = command == "fit" and settings.get("ckpt_path") is not None
         if given and restart:
             raise UserError("--restart begins from nothing, --ckpt_path from a checkpoint: give one of them")
         return Run(
@@ -147,7 +150,8 @@ class VaevarCLI(LightningCLI):
             config=text,
             checkpoints=tuple(dict.fromkeys(checkpoints)) if command == "fit" else (),
             restart=restart,
-            from_checkpoint=given and command == "fit",
+            from_checkpoint=given,
+            devices=_devices(self.trainer),
         )
 
     def _go_on(self, run: Run, start: Start) -> None:
@@ -223,6 +227,19 @@ def look_shortly(trainer: Namespace) -> None:
 def _cycles(trainer: L.Trainer) -> list[Cycle]:
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return [callback for callback in callbacks if isinstance(callback, Cycle)]
+
+
+def _out_of_time(trainer: L.Trainer) -> bool:
+    """Whether ``trainer.max_time`` has ended a fit, which then has more to do."""
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    left = [timer.time_remaining() for timer in callbacks if isinstance(timer, Timer)]
+    return any(seconds is not None and seconds <= 0 for seconds in left)
+
+
+def _devices(trainer: L.Trainer) -> str:
+    device = trainer.strategy.root_device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{trainer.world_size} x {name}"
 
 
 def _silence_warnings() -> None:

@@ -105,9 +105,7 @@ def configs(
             "callbacks": [
                 {
                     "class_path": "lightning.pytorch.callbacks.ModelCheckpoint",
-                    "init_args": {
-                        "dirpath": "runs/vae/checkpoints", "filename": "best", "monitor": "val/loss"
-                    },
+                    "init_args": {"filename": "best", "monitor": "val/loss"},
                 },
                 {
                     "class_path": "vaevar.models.vae.diagnostics.SampleDiagnostics",

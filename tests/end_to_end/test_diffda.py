@@ -73,7 +73,7 @@ def diffda(configs: dict[str, Path], tmp_path: Path) -> dict[str, Path]:
 
 
 def callbacks(name: str) -> list[dict[str, Any]]:
-    checkpoint = {"dirpath": f"runs/{name}", "filename": "best", "monitor": "val/loss"}
+    checkpoint = {"filename": "best", "monitor": "val/loss"}
     return [
         {"class_path": "lightning.pytorch.callbacks.ModelCheckpoint", "init_args": checkpoint},
         {
@@ -87,7 +87,7 @@ def test_fit_both_leads_then_cycle(
     diffda: dict[str, Path], killed_in_the_third_analysis: Callable[[Callable[[], None]], None]
 ) -> None:
     main(["fit", "--config", str(diffda["fit_48h"])])
-    main(["fit", "--config", str(diffda["fit_48h"]), "--config", str(diffda["fit_6h"])])
+    main(["fit", "--config", str(diffda["fit_48h"]), "--config", str(diffda["fit_6h"]), "--name", "6h"])
     for lead in (48, 6):
         content = torch.load(f"weights/{lead}h.ckpt", weights_only=True)
         assert int(content["state_dict"]["lead_hours"]) == lead

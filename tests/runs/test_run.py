@@ -241,7 +241,12 @@ def test_a_fit_that_has_ended_is_over_unless_it_is_longer(directory: Path) -> No
 def test_a_fit_whose_result_is_gone_is_not_over(directory: Path, tmp_path: Path) -> None:
     run = fit(directory)
     run.settings.outputs["model.path"] = tmp_path / "covariance.nc"
-    finish(run, (tmp_path / "covariance.nc").touch)
+
+    def write() -> None:
+        write_checkpoint(directory / "checkpoints", None)
+        (tmp_path / "covariance.nc").touch()
+
+    finish(run, write)
     assert finish(run) is Start.OVER
     (tmp_path / "covariance.nc").unlink()
     assert finish(run) is Start.GOING_ON
@@ -266,6 +271,15 @@ def test_checkpoints_in_a_place_of_their_own_belong_to_the_run_that_wrote_them(
     finish(fit(directory, checkpoints=shared, restart=True))
     assert [path.name for path in shared.glob("*.ckpt")] == ["users.ckpt"]
     assert [path.name for path in shared.glob(".old/*/*.ckpt")] == ["best.ckpt"]
+
+
+def test_what_keeps_its_results_elsewhere_may_have_other_settings(directory: Path) -> None:
+    making = Run(directory, "predict", Settings({"command": "predict", "data.path": "one.zarr"}), "")
+    finish(making, lambda: (directory / "events.out.tfevents.1").touch())
+    assert (
+        finish(replace(making, settings=Settings({"command": "predict", "data.path": "two.zarr"})))
+        is Start.ANEW
+    )
 
 
 def test_validation_leaves_the_record_of_a_fit_alone(directory: Path) -> None:
@@ -302,3 +316,20 @@ def test_results_say_where_they_come_from(directory: Path) -> None:
     assert (origin["run"], origin["commit"]) == (record["run"], record["commit"])
     assert f"predict --config {directory}/config.yaml" in how_to_repeat(directory)
     assert record["commit"] in how_to_repeat(directory)
+
+
+def test_a_fit_that_ran_out_of_time_goes_on(directory: Path) -> None:
+    with running(fit(directory), complete=lambda: False):
+        write_checkpoint(directory / "checkpoints", None)
+    assert finish(fit(directory)) is Start.GOING_ON
+    assert finish(fit(directory)) is Start.OVER
+
+
+def test_the_table_of_an_earlier_command_is_kept_from_a_logger_that_deletes_it(directory: Path) -> None:
+    for text in ("first", "second", "third"):
+        finish(
+            cycle(directory),
+            lambda text=text: (write_arm(directory), (directory / "metrics.csv").write_text(text)),
+        )
+    kept = {path.name: path.read_text() for path in directory.glob("metrics*.csv")}
+    assert kept == {"metrics.1.csv": "first", "metrics.2.csv": "second", "metrics.csv": "third"}

@@ -12,7 +12,7 @@ KEY = "run"
 
 
 class RunNumber(L.Callback):
-    """Puts the run's number into its checkpoints.
+    """Puts the run's number into its checkpoints, and knows them again after the run was moved.
 
     Args:
         number: from the run's record.
@@ -25,6 +25,29 @@ class RunNumber(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint[KEY] = self.number
+
+    def on_load_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Tell ModelCheckpoint where its files are now: it would forget the best one, and write over it."""
+        if checkpoint.get(KEY) != self.number:
+            return
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint.get("callbacks", {}).get(callback.state_key)
+            directory = getattr(callback, "dirpath", None)
+            if state and directory and state.get("dirpath", directory) != directory:
+                checkpoint["callbacks"][callback.state_key] = _moved(state, Path(directory))
+
+
+def _moved(state: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """The state of a ModelCheckpoint whose files lie in another directory now."""
+
+    def now(path: str) -> str:
+        return str(directory / Path(path).name) if path else path
+
+    paths = {key: now(value) for key, value in state.items() if key.endswith("_model_path")}
+    kept = {now(path): score for path, score in state.get("best_k_models", {}).items()}
+    return state | paths | {"best_k_models": kept, "dirpath": str(directory)}
 
 
 def checkpoints_in(directory: Path) -> list[Path]:

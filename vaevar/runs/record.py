@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -77,21 +78,22 @@ def attributes(directory: Path) -> dict[str, str]:
     record = read_record(directory)
     if record is None:
         return {}
-    origin = {"command": " ".join(record.get("command", [])), "commit": record.get("commit") or ""}
+    origin = {"command": shlex.join(record.get("command", [])), "commit": record.get("commit") or ""}
     return {name: text for name, text in (origin | {"run": record.get("run", "")}).items() if text}
 
 
 def how_to_repeat(directory: Path) -> str:
     """How the result in a run directory is made again, for people; empty without a record."""
     record = read_record(directory)
-    if record is None:
+    if record is None or "settings" not in record:
         return ""
     versions = record.get("packages", {})
     code = f"commit {record['commit']}" if record.get("commit") else f"vaevar {versions.get('vaevar')}"
+    made_by = shlex.join(record.get("command", []))
+    again = ["python", "main.py", record["settings"]["command"], "--config", str(directory / "config.yaml")]
     return (
-        f"Made by `{' '.join(record.get('command', []))}` ({code}). To make it again: "
-        f"`python main.py {record['settings']['command']} --config {directory / 'config.yaml'} --name NAME`; "
-        f"`{NAME}` has the checksums of the files that it needs, and the versions of the packages."
+        f"Made by `{made_by}` ({code}). To make it again: `{shlex.join(again)} --name NAME`; `{NAME}` has "
+        "the checksums of the files that it needs, and the versions of the packages."
     )
 
 

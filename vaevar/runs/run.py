@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ CONFIG = "config.yaml"
 PREPARATIONS = (CONFIG, NAME, "hparams.yaml", "events.out.tfevents.*")
 # What runs write beside the directories of arms, also when a kill kept them from listing it.
 WRITTEN = (
-    *PREPARATIONS, "checkpoints", "hpc_ckpt_*.ckpt", "metrics.csv", "scores.csv", "forecasts.csv",
+    *PREPARATIONS, "checkpoints", "hpc_ckpt_*.ckpt", "metrics*.csv", "scores.csv", "forecasts.csv",
     "summary.md", "profile.json", "cases.csv", "*.partial",
 )  # fmt: skip
 OF_AN_ARM = ("restart*.pt", "diagnostics.csv", "scores.csv")
@@ -50,6 +51,7 @@ class Run:
         checkpoints: directories of a fit's checkpoints.
         restart: begin again, with what is there moved aside.
         from_checkpoint: the user says where to go on.
+        devices: what it runs on, for people.
     """
 
     directory: Path
@@ -59,6 +61,7 @@ class Run:
     checkpoints: tuple[Path, ...] = ()
     restart: bool = False
     from_checkpoint: bool = False
+    devices: str = ""
 
     def start(self) -> Start:
         """How the run begins, from what lies in its directory. Nothing is changed.
@@ -107,7 +110,9 @@ class Run:
         if any(_is_arm(path) for path in self._directories()) or any(map(checkpoints_in, inside)):
             return True
         record = self._readable_record()
-        done = record.get("status") in (ENDED, MOVING) and _does_work(record)
+        # A command that has left nothing but its record here keeps its results elsewhere, and asks there.
+        results = any(not _matches(name, PREPARATIONS) for name in record.get("made", ()))
+        done = record.get("status") == ENDED and results and _does_work(record)
         return done or bool(self._checkpoints_elsewhere(of_this_run=True))
 
     def _readable_record(self) -> dict[str, Any]:
@@ -148,6 +153,7 @@ class Run:
         place = self.directory / OLD / record["aside"]
         for file in self._checkpoints_elsewhere(of_this_run=True):
             move_aside(file.parent, [file.name], file.parent / OLD / record["aside"])
+            print(f"{file}: is now in {file.parent / OLD / record['aside']}")
         move_aside(self.directory, [*record["moving"], NAME], place)
         return place
 
@@ -156,7 +162,7 @@ class Run:
         directories = self._directories()
         names = []
         for path in sorted(self.directory.iterdir()):
-            known = any(fnmatch.fnmatchcase(path.name, pattern) for pattern in WRITTEN)
+            known = _matches(path.name, WRITTEN)
             another_run = path.is_dir() and path not in directories
             if (known or path.name in listed or _is_arm(path)) and not another_run and not _ours(path.name):
                 names.append(path.name)
@@ -164,12 +170,15 @@ class Run:
 
 
 @contextmanager
-def running(run: Run, first_process: bool = True) -> Iterator[Start]:
+def running(
+    run: Run, first_process: bool = True, complete: Callable[[], bool] = lambda: True
+) -> Iterator[Start]:
     """Hold the run directory and keep its record while a command runs.
 
     Args:
         run: what runs.
         first_process: of the run. The others only learn how it begins.
+        complete: asked when the command has ended without an error, whether nothing is left to do.
 
     Raises:
         UserError: when another process writes there, or another run's results are there.
@@ -190,7 +199,7 @@ def running(run: Run, first_process: bool = True) -> Iterator[Start]:
             if start is Start.OVER:
                 yield start
             else:
-                yield from _recorded(run, start)
+                yield from _recorded(run, start, complete)
     finally:
         if not existed and not any(run.directory.iterdir()):
             run.directory.rmdir()
@@ -210,12 +219,13 @@ def _finish_moving(run: Run) -> None:
             print(f"{run.directory}: what was there is now in {place}")
 
 
-def _recorded(run: Run, start: Start) -> Iterator[Start]:
+def _recorded(run: Run, start: Start, complete: Callable[[], bool]) -> Iterator[Start]:
     before = read_record(run.directory) if start is Start.GOING_ON else None
+    _keep_metrics(run.directory)
     there = _entries(run.directory)
     with replacing(run.directory / CONFIG) as partial:
         partial.write_text(run.config, encoding="utf-8")
-    record = record_of(run.settings, before)
+    record = record_of(run.settings, before) | {"device": run.devices}
     write_record(run.directory, record)
     try:
         yield start
@@ -227,7 +237,15 @@ def _recorded(run: Run, start: Start) -> Iterator[Start]:
             else:
                 _close(run, record, there, BEGUN)
         raise
-    _close(run, record, there, ENDED)
+    _close(run, record, there, ENDED if complete() else BEGUN)
+
+
+def _keep_metrics(directory: Path) -> None:
+    """Keep the table of an earlier command: a CSVLogger begins by deleting it."""
+    table = directory / "metrics.csv"
+    if table.is_file():
+        names = (directory / f"metrics.{number}.csv" for number in count(1))
+        table.rename(next(name for name in names if not name.exists()))
 
 
 def _close(run: Run, record: dict[str, Any], there: set[str], status: str) -> None:
@@ -242,8 +260,12 @@ def _close(run: Run, record: dict[str, Any], there: set[str], status: str) -> No
 def _withdraw(directory: Path, there: set[str]) -> None:
     """Remove what was prepared for results that never came."""
     for name in _entries(directory) - there | {CONFIG, NAME}:
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in PREPARATIONS):
+        if _matches(name, PREPARATIONS):
             (directory / name).unlink(missing_ok=True)
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _entries(directory: Path) -> set[str]:
