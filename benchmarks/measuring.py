@@ -6,6 +6,7 @@ Times on a shared machine vary: compare ratios within one run, and on a CPU proc
 from __future__ import annotations
 
 import json
+import math
 import resource
 import subprocess
 import sys
@@ -62,12 +63,24 @@ def forget_peak(device: torch.device | str) -> None:
         torch.cuda.reset_peak_memory_stats(device)
 
 
+def resident_gb() -> float:
+    """Memory that this process holds now, in GB; NaN where there is no ``/proc``."""
+    return _status_gb("VmRSS:")
+
+
+def _status_gb(entry: str) -> float:
+    status = Path("/proc/self/status")
+    if not status.is_file():
+        return math.nan
+    return int(status.read_text(encoding="utf-8").partition(entry)[2].split()[0]) / 1e6
+
+
 def peak_gb() -> float:
     """Peak memory of this process so far, in GB."""
-    status = Path("/proc/self/status")
-    if status.is_file():
+    peak = _status_gb("VmHWM:")
+    if not math.isnan(peak):
         # In a child process, getrusage includes the memory of its parent at the start.
-        return int(status.read_text(encoding="utf-8").partition("VmHWM:")[2].split()[0]) / 1e6
+        return peak
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e9  # in bytes on macOS
 
 

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
-import json
 import logging
 import os
 import pydoc
 import re
-import shutil
-import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
-import torch
 import yaml
-from jsonargparse import ActionConfigFile, Namespace
-from lightning.pytorch.callbacks import ProgressBar
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
+from jsonargparse import Namespace
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from vaevar.assim.cycle.cycle import Cycle
-from vaevar.assim.cycle.module import AssimilationModule, run_directory
+from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.errors import UserError
-from vaevar.provenance import fingerprint, provenance
+from vaevar.models.training.checkpoint_io import check_checkpoint, latest
+from vaevar.models.training.trainer import prepare
+from vaevar.runs import stopping
+from vaevar.runs.checkpoints import RunNumber
+from vaevar.runs.directory import RUNS, RunDirectory, directory_of, run_directory
+from vaevar.runs.naming import ConfigFile, RunName, as_list, class_of, take_the_loggers_name
+from vaevar.runs.record import read_record
+from vaevar.runs.run import Run, Start, running
+from vaevar.runs.settings import settings_of
 from vaevar.scripts import one_line_errors, use_utf8
 from vaevar.short_names import accept_short_names
 
@@ -39,62 +42,6 @@ CALLBACKS_OF_A_CYCLE = (
     "vaevar.verification.scores.Scores",
 )
 PROGRESS_OF_A_CYCLE = "vaevar.assim.cycle.progress.CycleProgress"
-
-
-class RunRecord(SaveConfigCallback):
-    """Writes the resolved config and the provenance, and keeps two experiments apart.
-
-    The run directory of a cycle belongs to one experiment: its model and data sections and the files that
-    they name. Another experiment under the same name is refused, unless the cycle starts again
-    (``Cycle.resume: false``).
-    """
-
-    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        # Asking for the log directory is collective, and save_config is called on the first rank alone.
-        # A cycle without a logger is refused here, before anything is written or removed.
-        self._log_dir = run_directory(trainer) if _cycles(trainer) else trainer.log_dir
-        super().setup(trainer, pl_module, stage)
-
-    def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if self._log_dir is None:
-            return
-        directory = Path(self._log_dir)
-        directory.mkdir(parents=True, exist_ok=True)
-        config = yaml.safe_load(self.parser.dump(self.config, skip_none=False))
-        experiment = fingerprint({key: config.get(key) for key in ("model", "data", "seed_everything")})
-        cycles = _cycles(trainer)
-        record = directory / "provenance.json"
-        if cycles and record.is_file():
-            before = json.loads(record.read_text(encoding="utf-8")).get("experiment")
-            if before != experiment and cycles[0].resume:
-                raise UserError(
-                    f"{directory} holds another experiment (other settings or weights): choose another "
-                    "`--name`, delete the directory, or add `--restart`"
-                )
-            if not cycles[0].resume:
-                remove_cycle(directory)
-        content = provenance(config) | {"experiment": experiment, "command": sys.argv}
-        record.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-class RunName(argparse.Action):
-    """``--name``: names the run on the command line."""
-
-    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
-        name_run(namespace, values)
-
-
-class ConfigFile(ActionConfigFile):
-    """``--config``: a ``name`` in the file names the run. Later files and options win, as for any setting."""
-
-    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
-        before = cfg.get("name")
-        cfg["name"] = None
-        super().__call__(parser, cfg, values, option_string)
-        if cfg["name"] is None:
-            cfg["name"] = before
-        else:
-            name_run(cfg, cfg["name"])
 
 
 class VaevarCLI(LightningCLI):
@@ -117,16 +64,13 @@ class VaevarCLI(LightningCLI):
         parser.add_argument(
             "--restart",
             action="store_true",
-            help="predict: start the cycle again and replace what is in the run directory",
+            help="begin the run again; what is in its directory is moved aside, into .old",
         )
 
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         super().parse_arguments(parser, args)
         settings = self.config[self.config.subcommand]
-        logger = settings.trainer.logger
-        if isinstance(logger, Namespace) and logger.get("init_args.name") != settings.name:
-            # The logger's own name was set later. The saved config must not undo that.
-            settings.name = None
+        take_the_loggers_name(settings)
         # Lightning reads the checkpoint's settings next, and takes any file for a checkpoint.
         path = settings.get("ckpt_path")
         # Names (best, last, ...), addresses and directories of sharded checkpoints are left to Lightning.
@@ -135,67 +79,107 @@ class VaevarCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         settings = self.config[self.config.subcommand]
-        if self.config.subcommand == "predict" and issubclass(_class(settings.model), AssimilationModule):
+        if self.config.subcommand == "predict" and issubclass(class_of(settings.model), AssimilationModule):
             bar = settings.trainer.enable_progress_bar is not False
-            settings.trainer.callbacks = complete_cycle(_as_list(settings.trainer.callbacks), bar)
+            settings.trainer.callbacks = complete_cycle(as_list(settings.trainer.callbacks), bar)
+            look_shortly(settings.trainer)
+        if settings.trainer.enable_progress_bar is False:
+            settings.trainer.callbacks = without_bars(as_list(settings.trainer.callbacks))
         _silence_warnings()
 
-    def after_instantiate_classes(self) -> None:
-        settings = self.config[self.config.subcommand]
-        if settings.get("restart"):
-            # Said once: the saved config must not start the cycle again each time it is used.
-            settings.restart = False
-            for cycle in _cycles(self.trainer):
-                cycle.resume = False
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
+        return prepare(super()._instantiate_trainer(config, callbacks))
+
+    def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
+        """A trainer whose run, checkpoints and whatever else Lightning writes have one directory."""
+        settings = self._get(self.config_init, "trainer")
+        loggers = as_list(settings.logger) if not isinstance(settings.logger, bool) else []
+        root = Path(settings.default_root_dir) if settings.default_root_dir else RUNS
+        named_by_lightning = settings.logger in (None, True)
+        if named_by_lightning:
+            trainer: L.Trainer = super().instantiate_trainer(**kwargs)
+            directory = run_directory(trainer)
+        else:
+            name = self._get(self.config, "name")
+            directory = directory_of(loggers[0] if loggers else None, name, root)
+            trainer = super().instantiate_trainer(default_root_dir=str(directory), **kwargs)
+        trainer.callbacks.append(RunDirectory(directory))  # type: ignore[attr-defined]
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
+                callback.dirpath = str(directory.absolute() / "checkpoints")
+        return trainer
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        settings = self.config[subcommand]
+        restart = bool(settings.restart) or any(not cycle.resume for cycle in _cycles(self.trainer))
+        # Said once: the saved config must not start the run again each time it is used.
+        settings.restart = False
+        if getattr(self.trainer, "fast_dev_run", False) and subcommand != "predict":
+            super()._run_subcommand(subcommand)  # which leaves nothing behind
+            return
+        run = self._run(subcommand, restart)
+        with running(run, self.trainer.is_global_zero) as start:
+            if start is Start.OVER:
+                print(
+                    f"{run.directory}: this fit has ended. A larger --trainer.max_epochs goes on with it, "
+                    "--restart begins it again"
+                )
+                return
+            if subcommand == "fit":
+                self._go_on(run, start)
+            super()._run_subcommand(subcommand)
+
+    def _run(self, command: str, restart: bool) -> Run:
+        settings = self.config[command]
+        text = self._parser(command).dump(settings, skip_none=False)
+        checkpoints = [
+            Path(callback.dirpath)
+            for callback in self.trainer.checkpoint_callbacks
+            if isinstance(callback, ModelCheckpoint) and callback.dirpath is not None
+        ]
+        given = settings.get("ckpt_path") is not None
+        if given and restart:
+            raise UserError("--restart begins from nothing, --ckpt_path from a checkpoint: give one of them")
+        return Run(
+            directory=run_directory(self.trainer),
+            command=command,
+            settings=settings_of(yaml.safe_load(text), command),
+            config=text,
+            checkpoints=tuple(dict.fromkeys(checkpoints)) if command == "fit" else (),
+            restart=restart,
+            from_checkpoint=given and command == "fit",
+        )
+
+    def _go_on(self, run: Run, start: Start) -> None:
+        """Give the fit's checkpoints the run's number, and let the fit go on from its last one."""
+        record = read_record(run.directory)
+        if record is not None:
+            self.trainer.callbacks.insert(0, RunNumber(record["run"]))  # type: ignore[attr-defined]
+        if start is Start.GOING_ON and not run.from_checkpoint:
+            found = [path for directory in run.checkpoints if (path := latest(directory))]
+            checkpoint = max(found, key=lambda path: path.stat().st_mtime, default=None)
+            if checkpoint is not None:
+                print(f"{run.directory}: the fit goes on from {checkpoint}")
+                self.config_init["fit"]["ckpt_path"] = str(checkpoint)
 
 
 def main(args: list[str] | None = None) -> None:
     """Parse the command line and run it; a user's mistake is one line and exit code 2."""
     if args is None:
         use_utf8()
+        stopping.install()
+        if "LOCAL_RANK" in os.environ:
+            stopping.end_with_parent()
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     accept_short_names()
     with one_line_errors():
         VaevarCLI(
-            save_config_callback=RunRecord,
-            save_config_kwargs={"overwrite": True},
+            save_config_callback=None,  # the run's record is kept with the run (vaevar.runs)
             seed_everything_default=0,
             parser_kwargs={"exit_on_error": False},
             args=args,
         )
-
-
-def name_run(settings: Namespace, name: str | int) -> None:
-    """Give a run its name.
-
-    The logger gets it; Lightning derives the run directory from the logger, and from that the directory of
-    checkpoints. Settings without a logger get one that writes to ``runs/<name>``.
-
-    Args:
-        settings: of a subcommand, partly parsed; changed in place.
-        name: of the run.
-
-    Raises:
-        UserError: for a name that cannot be a directory below ``runs``.
-    """
-    text = str(name)
-    # In YAML null and true are no texts, and a logger would get no name.
-    if not re.fullmatch(r"\w[\w.-]*", text) or isinstance(yaml.safe_load(text), bool | None):
-        raise UserError(
-            f"--name {text!r}: a name is made of letters, digits, _, - and ., does not begin with - or ., "
-            "and is not null, true or false"
-        )
-    settings["name"] = text
-    logger = settings.get("trainer.logger")
-    if logger is None or logger is True:
-        init_args = Namespace(save_dir="runs", name=text, version="")
-        settings["trainer.logger"] = Namespace(
-            class_path="lightning.pytorch.loggers.TensorBoardLogger", init_args=init_args
-        )
-    for spec in _as_list(logger):
-        if isinstance(spec, Namespace) and "name" in inspect.signature(_class(spec)).parameters:
-            spec["init_args.name"] = text
 
 
 def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[Namespace]:
@@ -206,7 +190,7 @@ def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[N
         progress_bar: whether there may be one.
     """
     needed = [*CALLBACKS_OF_A_CYCLE, *([PROGRESS_OF_A_CYCLE] if progress_bar else [])]
-    listed = [_class(callback) for callback in callbacks]
+    listed = [class_of(callback) for callback in callbacks]
     added = []
     for path in needed:
         cls = cast(type, pydoc.locate(path))
@@ -216,62 +200,29 @@ def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[N
             defaults = {name: value.default for name, value in inspect.signature(cls).parameters.items()}
             added.append(Namespace(class_path=path, init_args=Namespace(defaults)))
     # The others look at the arms that Cycle has prepared.
-    return sorted([*added, *callbacks], key=lambda callback: not issubclass(_class(callback), Cycle))
+    return sorted([*added, *callbacks], key=lambda callback: not issubclass(class_of(callback), Cycle))
 
 
-def remove_cycle(directory: Path) -> None:
-    """Remove what an earlier cycle wrote into a run directory, and nothing else that lies there.
-
-    That is the directory of each arm, known by its restart file or its diagnostics, the tables, and
-    TensorBoard's events.
-    """
-    for arm in directory.iterdir():
-        if arm.is_dir() and any((arm / name).is_file() for name in ("restart.pt", "diagnostics.csv")):
-            if arm.is_symlink():
-                arm.unlink()
-            else:
-                shutil.rmtree(arm)
-    tables = [directory / name for name in ("scores.csv", "forecasts.csv", "summary.md", "profile.json")]
-    for file in (*tables, *directory.glob("events.out.tfevents.*")):
-        file.unlink(missing_ok=True)
+def without_bars(callbacks: Sequence[Namespace]) -> list[Namespace]:
+    """Callbacks but for progress bars, with which Lightning refuses ``enable_progress_bar: false``."""
+    return [callback for callback in callbacks if not issubclass(class_of(callback), ProgressBar)]
 
 
-def check_checkpoint(path: str, of_a_fit: bool) -> None:
-    """Refuse a file that is not a checkpoint.
+def look_shortly(trainer: Namespace) -> None:
+    """Turn Lightning's trial of a few batches into a cycle's first analyses, which the next run goes on from.
+
+    Lightning's own has no logger and so no run directory.
 
     Args:
-        path: ``--ckpt_path``.
-        of_a_fit: a fit will be resumed from it, which takes more than weights.
-
-    Raises:
-        UserError: when the file is missing or is not a checkpoint.
+        trainer: settings; changed in place.
     """
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such checkpoint; `--ckpt_path` resumes a fit that was killed")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # unpickling raises many kinds; each means "not a checkpoint"
-        raise UserError(f"{path}: not a checkpoint of a fit") from None
-    if not isinstance(content, dict) or (of_a_fit and "loops" not in content):
-        raise UserError(
-            f"{path}: holds no state of a fit to resume; give one of the fit's `checkpoints/`, or begin "
-            "from these weights where the model has `start_from`"
-        )
+    if trainer.fast_dev_run:
+        trainer.limit_predict_batches, trainer.fast_dev_run = int(trainer.fast_dev_run), False
 
 
 def _cycles(trainer: L.Trainer) -> list[Cycle]:
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return [callback for callback in callbacks if isinstance(callback, Cycle)]
-
-
-def _class(spec: Namespace) -> type:
-    return cast(type, pydoc.locate(spec.class_path))
-
-
-def _as_list(setting: Any) -> list[Any]:
-    if setting is None:
-        return []
-    return setting if isinstance(setting, list) else [setting]
 
 
 def _silence_warnings() -> None:

@@ -16,6 +16,7 @@ import torch
 from filelock import BaseFileLock, FileLock, SoftFileLease
 
 from vaevar.errors import UserError
+from vaevar.runs.stopping import finishing
 
 _LEASE_SECONDS = 60.0  # after which a holder on another machine that no longer refreshes its lock is gone
 
@@ -31,8 +32,9 @@ def _places(path: Path) -> tuple[Path, Path]:
 def replacing(path: Path) -> Iterator[Path]:
     """Write a file beside its place, then move it there: a reader never sees half of it.
 
-    A write that fails leaves no trace, and an existing ``path`` stays as it was. The parent directory is
-    created when it is missing. A link stays: the file that it leads to is replaced.
+    A write that fails leaves no trace, and an existing ``path`` stays as it was. A program that is told to
+    stop meanwhile finishes it first. The parent directory is created when it is missing. A link stays: the
+    file that it leads to is replaced.
 
     Args:
         path: the file to write or replace.
@@ -41,11 +43,12 @@ def replacing(path: Path) -> Iterator[Path]:
         A path in the same directory for this process alone, ``<name>.<process id>.partial``.
     """
     target, partial = _places(path)
-    try:
-        yield partial
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with finishing():
+        try:
+            yield partial
+            os.replace(partial, target)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def save_text(path: Path, text: str) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 
 PACKAGES = (
     "vaevar",
@@ -27,17 +30,19 @@ PACKAGES = (
 )
 
 
-def provenance(config: dict[str, Any]) -> dict[str, Any]:
-    """Versions, commit and checksums, ready for JSON.
-
-    Args:
-        config: the resolved config; files that it names are checksummed.
-    """
+def provenance() -> dict[str, Any]:
+    """Versions, the commit and the machine, ready for JSON."""
+    commit = _commit()
     return {
+        "command": sys.argv,
+        "commit": commit,
+        "dirty": commit.endswith("-dirty") if commit else None,
         "packages": {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
-        "commit": _commit(),
-        "files": {path: sha256(Path(path)) for path in sorted(set(_files(config)))},
+        "host": platform.node(),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
     }
 
 
@@ -62,6 +67,30 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def content_digest(text: str) -> str | None:
+    """A digest of the file or the store that a setting names; None when it names none.
+
+    Of a file it is the checksum, taken together with the files of weights that lie beside an ONNX file. Of a
+    zarr store it is a digest of what describes its arrays, whatever their length: a store of weather that has
+    grown is still the same. Of another directory it is a digest of the names and sizes of its files.
+
+    Args:
+        text: a setting.
+    """
+    if not text or len(text) > 1024 or "\n" in text:
+        return None
+    path = Path(text)
+    try:
+        if path.is_file():
+            return _combined(sha256(part) for part in (path, *_weights_beside(path)))
+        # A word that happens to be the name of a directory is no path.
+        if path.is_dir() and ("/" in text or "." in text.strip(".")):
+            return _combined(_described(path))
+    except (OSError, ValueError):  # who opens it says what is wrong with it
+        return None
+    return None
+
+
 def _files(value: Any) -> Iterator[str]:
     if isinstance(value, dict):
         for item in value.values():
@@ -73,6 +102,35 @@ def _files(value: Any) -> Iterator[str]:
         yield value
 
 
+def _weights_beside(path: Path) -> list[Path]:
+    if path.suffix != ".onnx":
+        return []
+    beside = path.parent.glob(f"{glob.escape(path.name)}?*")
+    return sorted(other for other in beside if other.is_file() and other.suffix != ".partial")
+
+
+def _combined(parts: Iterable[str]) -> str:
+    found = list(parts)
+    return found[0] if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def _described(directory: Path) -> Iterator[str]:
+    names = (".zattrs", ".zgroup", ".zarray", "zarr.json")
+    metadata = [path for name in names for path in (directory / name, *sorted(directory.glob(f"*/{name}")))]
+    metadata = [path for path in metadata if path.is_file()]
+    if metadata:
+        for path in metadata:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            # Also what a consolidated store says about its arrays.
+            content.pop("consolidated_metadata", None)
+            if "shape" in content:
+                content["shape"] = content["shape"][1:]
+            yield f"{path.relative_to(directory)} {json.dumps(content, sort_keys=True)}"
+        return
+    for path in sorted(directory.iterdir()):
+        yield f"{path.name} {path.stat().st_size if path.is_file() else ''}"
+
+
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
@@ -81,10 +139,18 @@ def _version(name: str) -> str | None:
 
 
 def _commit() -> str | None:
-    root = Path(__file__).parent
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    root = Path(__file__).parents[1]
     try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=10, check=True)
+        # Installed into an environment that lies in a repository of something else, it has no commit.
+        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root.resolve():
+            return None
+        return _git(root, "describe", "--always", "--dirty", "--abbrev=12")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def _git(root: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True
+    )
     return done.stdout.strip()

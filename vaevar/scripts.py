@@ -15,6 +15,8 @@ from jsonargparse import ArgumentError, ArgumentParser, Namespace, auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from vaevar.errors import UserError, fault_of
+from vaevar.runs import stopping
+from vaevar.runs.stopping import Stopped
 from vaevar.short_names import accept_short_names, misspelt, resolve_names
 
 
@@ -89,6 +91,7 @@ def run(function: Callable[..., Any], args: list[str] | None = None) -> None:
     """
     if args is None:
         use_utf8()
+        stopping.install()
     accept_short_names()
     with one_line_errors():
         auto_cli(function, as_positional=False, args=args, exit_on_error=False)
@@ -96,9 +99,12 @@ def run(function: Callable[..., Any], args: list[str] | None = None) -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """A user's mistake is one line and exit code 2; any other error goes through."""
+    """A user's mistake is one line and exit code 2, and so is the line of a stop; other errors go through."""
     try:
         yield
+    except Stopped:
+        stopping.farewell()
+        raise
     except Exception as error:
         mistake = misspelt(error) or mistake_of(error)
         if mistake is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -114,6 +114,8 @@ class StateSequences(ResumableData):
     Raises:
         UserError: when ``lanes`` is not a multiple of the batch size.
     """
+
+    without_effect: ClassVar = ("workers", "in_memory")
 
     def __init__(
         self,

@@ -16,7 +16,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from vaevar.data.times import six_hourly
@@ -24,6 +23,7 @@ from vaevar.data.weather.store import open_zarr
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
 from vaevar.files import check_disk, file_lock, place_of_store, save_text
+from vaevar.progress import progress
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
@@ -204,14 +204,12 @@ def _fill(path: Path, times: np.ndarray, weather: SyntheticWeather, recipe: dict
     check_disk(path, left * size, f"{left} of {times.size} states on {recipe['points']} to make")
     if done == 0:
         create_store(partial, times, weather.spec, weather.grid, recipe)
-    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*bar) as progress:
-        task = progress.add_task("synthetic weather", total=times.size, completed=done)
+    with progress("synthetic weather", times.size, done) as advance:
         for number in range(done, times.size):
             write_states(partial, number, weather.state(times[number])[None], weather.spec)
             # A kill before the next lines repeats this state, with the same result.
             save_text(progress_file, json.dumps({"states": number + 1}))
-            progress.update(task, completed=number + 1)
+            advance(number + 1)
     progress_file.unlink()
     partial.rename(path)
 

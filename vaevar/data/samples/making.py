@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 import zarr
 from filelock import BaseFileLock, Timeout
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vaevar.data.samples.layout import SampleWriter, check_format, lay_out, zonal_sums
 from vaevar.data.samples.rollout_errors import HOUR, RolloutErrors
 from vaevar.data.samples.rollouts import RolloutShare
 from vaevar.errors import UserError
 from vaevar.files import check_disk, file_lock, place_of_store, save_array
+from vaevar.progress import progress
 
 
 class StoreBuilder:
@@ -56,16 +56,11 @@ class StoreBuilder:
             return
         try:
             share = self.share()
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-            )
             title = f"{self.path.name} ({self.errors.leads[-1]} h roll-outs)"
-            with Progress(*columns) as progress:
-                for batch in progress.track(share, total=len(share), description=title):
+            with progress(title, len(share)) as advance:
+                for number, batch in enumerate(share, start=1):
                     share.take(batch, self.errors.forecasts(batch.states, batch.hours))
+                    advance(number)
             self.complete()
         finally:
             self.release()

@@ -57,6 +57,8 @@ class Samples(ResumableData):
     validation: Subset
     share: RolloutShare
 
+    without_effect: ClassVar = ("workers", "in_memory")
+
     def __init__(
         self,
         path: str,

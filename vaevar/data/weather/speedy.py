@@ -17,10 +17,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vaevar.data.weather.sigma_levels import (
     SPEEDY_REFERENCE_PRESSURE,
@@ -29,9 +28,10 @@ from vaevar.data.weather.sigma_levels import (
     to_pressure_levels,
 )
 from vaevar.data.weather.store import Source, WeatherStore
-from vaevar.data.weather.writer import create_store, write_states
+from vaevar.data.weather.writer import create_store, extend_store, write_states
 from vaevar.errors import UserError
 from vaevar.files import file_lock, replacing, save_text
+from vaevar.progress import progress
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -56,7 +56,7 @@ class Period:
 PERIODS = {
     "train": Period(np.datetime64("2019-12-01T00", "h"), 2800),
     "validation": Period(np.datetime64("2021-11-06T00", "h"), 180),
-    "test": Period(np.datetime64("2022-01-01T00", "h"), 360),
+    "test": Period(np.datetime64("2022-01-01T00", "h"), 1480),
 }
 
 
@@ -71,6 +71,8 @@ class SpeedyWorld(Source):
     Raises:
         UserError: for an unknown period.
     """
+
+    without_effect: ClassVar = ("directory",)
 
     def __init__(
         self, period: str = "test", directory: str | None = None, restarts: str = "weights/speedy"
@@ -129,15 +131,15 @@ class SpeedyWorld(Source):
 
     def _generate(self, needed: int) -> None:
         spec, times, done = StateSpec(), self.period.times, self._completed()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns) as progress:
-            task = progress.add_task(f"SPEEDY {self.period_name}: compiling", total=needed, completed=done)
+        with progress(f"SPEEDY {self.period_name}: compiling", needed, done) as advance:
             model = NatureRun(self._restart_after(done))
             if done == 0:
                 # Left behind by a deleted store, it would declare the new store's states written.
                 self._progress_file.unlink(missing_ok=True)
                 create_store(self.path, times, spec, NatureRun.grid, {"source": self.description})
-            progress.update(task, description=f"SPEEDY {self.period_name}: states")
+            else:  # laid out when the period was shorter
+                extend_store(self.path, times)
+            advance(done, f"SPEEDY {self.period_name}: states")
             while done < needed:
                 count = min(CHUNK, self.period.states - done)
                 values = model.advance(count)
@@ -149,7 +151,7 @@ class SpeedyWorld(Source):
                 save_text(self._progress_file, json.dumps({"states": finished}))
                 done = finished
                 self._remove_restarts_but(self._restart_after(done))
-                progress.update(task, completed=done)
+                advance(done)
 
     def _remove_restarts_but(self, kept: Path) -> None:
         """Remove the restarts of earlier chunks, and the partial files of killed runs."""

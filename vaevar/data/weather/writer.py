@@ -17,9 +17,12 @@ import xarray as xr
 import zarr
 
 from vaevar.data.weather.store import TIME_UNITS
+from vaevar.errors import UserError
 from vaevar.files import place_of_store
 from vaevar.sphere.grid import Grid
 from vaevar.state import VARIABLES, StateSpec
+
+_EPOCH = np.datetime64(TIME_UNITS.rpartition(" ")[2], "h")
 
 
 def create_store(
@@ -71,6 +74,37 @@ def create_store(
     dataset.to_zarr(partial, compute=False, encoding=encoding, consolidated=True, zarr_format=2)
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)
+
+
+def extend_store(path: str | Path, times: np.ndarray) -> None:
+    """Make room for later states in a store made by :func:`create_store`; those that it holds stay.
+
+    A call that was killed in the middle is completed by the next one.
+
+    Args:
+        path: the zarr store.
+        times: [T] datetime64, all of them: those of the store, and then the new ones.
+
+    Raises:
+        UserError: when the store's times are not the first of these.
+    """
+    group = zarr.open_group(path, mode="r+", use_consolidated=False)
+    axis = cast(zarr.Array, group["time"])
+    new = (times.astype("datetime64[h]") - _EPOCH).astype(np.int64)
+    held = np.asarray(axis[:])
+    # An axis that was lengthened by a killed call and not written holds zeros.
+    if len(held) > len(new) or not np.all((held == new[: len(held)]) | (held == 0)):
+        raise UserError(
+            f"{path}: its {len(held)} times are not the first of the {len(times)} from {times[0]} to "
+            f"{times[-1]}; delete it to write it again, or give another path"
+        )
+    for name, array in group.arrays():
+        dims = cast(list[str], array.attrs["_ARRAY_DIMENSIONS"])
+        if dims[0] == "time" and name != "time":
+            array.resize((len(new), *array.shape[1:]))
+    axis.resize((len(new),))
+    axis[:] = new
+    zarr.consolidate_metadata(group.store)
 
 
 def write_states(path: str | Path, start: int, values: np.ndarray, spec: StateSpec) -> None:

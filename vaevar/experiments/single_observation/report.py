@@ -14,7 +14,6 @@ from matplotlib.image import imread
 from rich.console import Console
 from rich.table import Table
 
-from vaevar.assim.cycle.module import run_directory
 from vaevar.errors import UserError
 from vaevar.experiments.single_observation.data import Place, SingleObservation, SingleObservations
 from vaevar.experiments.single_observation.figures import (
@@ -33,6 +32,8 @@ from vaevar.experiments.single_observation.scores import (
     main_table,
     make_case,
 )
+from vaevar.runs.directory import run_directory
+from vaevar.runs.record import how_to_repeat
 from vaevar.verification.tables import cell_text, to_markdown
 
 
@@ -174,6 +175,8 @@ class SingleObservationReport(L.Callback):
         parts = [f"# {self._directory.name}\n"]
         for title, table in self._tables.items():
             parts.append(f"## {title}\n\n{notes[title]}\n\n{to_markdown(table)}\n")
+        if repeat := how_to_repeat(self._directory):
+            parts.append(f"{repeat}\n")
         return "\n".join(parts)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import numpy as np
@@ -19,6 +19,7 @@ from vaevar.files import require_writable
 from vaevar.models.covariance.estimation import PASSES, CovarianceEstimator, EstimationSettings
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.vae.vae import VAE
+from vaevar.runs.aside import keeping
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import quadrature_weights
 from vaevar.state import StateSpec
@@ -45,6 +46,8 @@ class CovarianceCalibration(L.LightningModule):
     Raises:
         UserError: for settings that are out of range, or do not fit the grid of the samples.
     """
+
+    outputs: ClassVar = ("path",)
 
     def __init__(
         self,
@@ -156,7 +159,8 @@ class CovarianceCalibration(L.LightningModule):
         except ValueError as error:
             raise UserError(f"CovarianceCalibration: {error}; use more samples") from None
         if self.trainer.is_global_zero:
-            self.statistics.save(self.path)
+            with keeping(self.path):
+                self.statistics.save(self.path)
             console = Console()
             for table in report(self.statistics, squares / count if count else None):
                 console.print(table)

@@ -7,6 +7,7 @@ import json
 import sys
 import warnings
 from pathlib import Path
+from typing import ClassVar
 
 import lightning as L
 import onnx
@@ -18,6 +19,7 @@ from vaevar.errors import UserError
 from vaevar.files import replacing, require_writable, save_array, save_text
 from vaevar.models.forecaster.fengwu import METADATA_KEY
 from vaevar.models.forecaster.training import ForecasterModule
+from vaevar.runs.aside import keeping
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -28,6 +30,8 @@ class ExportForecaster(L.Callback):
     Args:
         path: the ONNX file, such as ``weights/forecaster.onnx``.
     """
+
+    outputs: ClassVar = ("path",)
 
     def __init__(self, path: str = "weights/forecaster.onnx") -> None:
         self.path = Path(path)
@@ -47,7 +51,12 @@ class ExportForecaster(L.Callback):
         if not (trainer.is_global_zero and isinstance(pl_module, ForecasterModule)):
             return
         scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        export_forecaster(pl_module, self.path, {"command": " ".join(sys.argv), "validation": scores})
+        if getattr(trainer, "fast_dev_run", False):
+            print(f"{self.path}: not written, since `fast_dev_run` trains nothing")
+            return
+        beside = [self.path.with_name(f"{self.path.stem}{end}") for end in ("_mean.npy", "_std.npy", ".json")]
+        with keeping(self.path, *beside):
+            export_forecaster(pl_module, self.path, {"command": " ".join(sys.argv), "validation": scores})
 
 
 def export_forecaster(module: ForecasterModule, path: Path, provenance: dict[str, object]) -> None:

@@ -12,7 +12,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -60,6 +60,8 @@ class OnnxForecaster(Forecaster):
     """
 
     history = 2
+
+    without_effect: ClassVar = ("device", "threads")
 
     def __init__(
         self,

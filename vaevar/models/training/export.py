@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import lightning as L
 
@@ -10,10 +11,13 @@ from vaevar.errors import UserError
 from vaevar.files import require_writable
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.provenance import fit_record
+from vaevar.runs.aside import keeping
 
 
 class ExportWeights(L.Callback):
     """Writes the weights of the fit's best checkpoint, or of its last state if there is no best one.
+
+    Weights that are replaced are kept beside the new ones (:func:`vaevar.runs.aside.keeping`).
 
     For the VAE, the conditional VAE and DiffDA's denoiser. If the data module has a ``record``, the
     provenance of the weights includes it.
@@ -21,6 +25,8 @@ class ExportWeights(L.Callback):
     Args:
         path: the file, such as ``weights/vae.ckpt``.
     """
+
+    outputs: ClassVar = ("path",)
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
@@ -39,6 +45,9 @@ class ExportWeights(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not (trainer.is_global_zero and isinstance(pl_module, SavedModule)):
             return
+        if getattr(trainer, "fast_dev_run", False):
+            print(f"{self.path}: not written, since `fast_dev_run` trains nothing")
+            return
         best = getattr(trainer.checkpoint_callback, "best_model_path", "")
         trained = type(pl_module).load(best).to(pl_module.device) if best else pl_module
         record = fit_record(trainer)
@@ -46,4 +55,5 @@ class ExportWeights(L.Callback):
         trained.finish(data)
         if hasattr(data, "record"):
             record["data"] = data.record
-        trained.save_weights(self.path, record)
+        with keeping(self.path):
+            trained.save_weights(self.path, record)

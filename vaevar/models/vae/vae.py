@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -78,6 +78,8 @@ class VAE(SavedModule):
 
     error_std: Tensor
     point_weights: Tensor
+
+    without_effect: ClassVar = ("checkpoint_activations",)
 
     def __init__(
         self,

@@ -1,0 +1,198 @@
+"""What a run is made of, and which other settings may go on with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from vaevar.runs.settings import explained, settings_of
+
+
+class Model:
+    without_effect: ClassVar = ("threads",)
+    outputs: ClassVar = ("path",)
+    independent: ClassVar = ("arms",)
+
+
+class Data:
+    may_grow: ClassVar = ("analyses",)
+
+
+class Averaging:
+    """A callback that changes results."""
+
+    without_effect: ClassVar = ("every",)
+
+
+class Bar:
+    """A callback that does not."""
+
+
+def spec(cls: type, **arguments: Any) -> dict[str, Any]:
+    return {"class_path": f"{cls.__module__}.{cls.__name__}", "init_args": arguments}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "weights.ckpt"
+    path.write_bytes(b"trained")
+    return path
+
+
+@pytest.fixture
+def config(weights: Path) -> dict[str, Any]:
+    arms = {"oi": spec(object, length_km=800.0), "vae": spec(object, checkpoint=str(weights))}
+    return {
+        "name": "one",
+        "seed_everything": 1,
+        "model": spec(Model, arms=arms, threads=1, path="out.nc", levels=[500, 850], nothing=None),
+        "data": spec(Data, analyses=3, batch_size=8),
+        "trainer": {
+            "precision": "32-true", "max_epochs": 4, "devices": 1, "limit_train_batches": None,
+            "callbacks": [spec(Averaging, decay=0.9, every=1), spec(Bar, width=3)],
+        },
+    }  # fmt: skip
+
+
+def arguments(config: dict[str, Any], section: str = "model") -> dict[str, Any]:
+    return config[section]["init_args"]
+
+
+def compare(config: dict[str, Any], change: Callable[[dict], Any], command: str = "fit") -> list[str]:
+    """Differences that stand in the way of going on with ``config`` after a change."""
+    before = json.loads(json.dumps(settings_of(config, command).values))
+    change(config)
+    return settings_of(config, command).differences(before)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: None,
+        lambda c: c.update(name="two"),
+        lambda c: arguments(c).update(threads=8),
+        lambda c: c["trainer"].update(devices=4, accelerator="gpu", strategy="ddp"),
+        lambda c: arguments(c, "data").update(analyses=5),
+        lambda c: c["trainer"].update(max_epochs=8),
+        lambda c: c["trainer"].update(max_epochs=-1),
+        lambda c: c["trainer"]["callbacks"].pop(),
+        lambda c: c["trainer"]["callbacks"][0]["init_args"].update(every=7),
+        lambda c: arguments(c)["arms"].update(new=spec(object, length_km=1.0)),
+        lambda c: arguments(c)["arms"].pop("oi"),
+    ],
+)  # fmt: skip
+def test_a_run_goes_on(config: dict[str, Any], change: Callable[[dict], Any]) -> None:
+    assert compare(config, change) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda c: arguments(c)["arms"]["oi"]["init_args"].update(length_km=900.0),
+            "model.init_args.arms.oi.init_args.length_km: 800.0 there, 900.0 now",
+        ),
+        (
+            lambda c: arguments(c)["arms"].update(oi=spec(Bar, length_km=800.0)),
+            "arms.oi.class_path: object there, Bar now",
+        ),
+        (lambda c: arguments(c, "data").update(analyses=2), "data.init_args.analyses: 3 there, 2 now"),
+        (lambda c: c["trainer"].update(max_epochs=1), "trainer.max_epochs: 4 there, 1 now"),
+        (
+            lambda c: c["trainer"].update(limit_train_batches=1),
+            "trainer.limit_train_batches: None there, 1 now",
+        ),
+        (
+            lambda c: c["trainer"].update(precision="16-mixed"),
+            "trainer.precision: 32-true there, 16-mixed now",
+        ),
+        (lambda c: c.update(seed_everything=2), "seed_everything: 1 there, 2 now"),
+        (lambda c: arguments(c).update(path="other.nc"), "path: out.nc there, other.nc now"),
+        (lambda c: arguments(c).update(more=1), "model.init_args.more: (not set) there, 1 now"),
+        (lambda c: arguments(c)["levels"].append(1000), "levels.2: (not set) there, 1000 now"),
+        (lambda c: c["trainer"]["callbacks"][0]["init_args"].update(decay=0.5), "decay: 0.9 there, 0.5 now"),
+    ],
+)
+def test_a_run_does_not_go_on_and_the_setting_is_named(
+    config: dict[str, Any], change: Callable[[dict], Any], told: str
+) -> None:
+    (line,) = compare(config, change)
+    assert told in line
+
+
+def test_files_count_by_content_wherever_they_lie(
+    config: dict[str, Any], weights: Path, tmp_path: Path
+) -> None:
+    def moved(config: dict[str, Any]) -> None:
+        other = tmp_path / "elsewhere" / "other.ckpt"
+        other.parent.mkdir()
+        weights.rename(other)
+        arguments(config)["arms"]["vae"]["init_args"]["checkpoint"] = str(other)
+
+    assert compare(config, moved) == []
+
+
+def test_a_file_with_other_content_is_named(config: dict[str, Any], weights: Path) -> None:
+    (line,) = compare(config, lambda config: weights.write_bytes(b"trained again"))
+    assert f"checkpoint: {weights} has other content" in line
+
+
+def test_what_a_run_makes_for_itself_does_not_stop_it(config: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "samples.zarr"
+    arguments(config, "data")["path"] = str(path)
+    settings = settings_of(config, "fit")
+    path.mkdir()
+    (path / "zarr.json").write_text('{"shape": [3, 4], "attributes": {}}')
+    assert settings_of(config, "fit").differences(settings.values) == []
+    made = settings.with_files(settings.values)
+    # The store grows, and is the same; then it is another one.
+    (path / "zarr.json").write_text('{"shape": [9, 4], "attributes": {}}')
+    assert settings_of(config, "fit").differences(made) == []
+    (path / "zarr.json").write_text('{"shape": [9, 5], "attributes": {}}')
+    (line,) = settings_of(config, "fit").differences(made)
+    assert "samples.zarr has other content" in line
+
+
+def test_arms_that_are_left_out_are_remembered(config: dict[str, Any]) -> None:
+    before = settings_of(config, "predict").values
+    oi = arguments(config)["arms"].pop("oi")
+    shorter = settings_of(config, "predict")
+    kept = shorter.united(before)
+    oi["init_args"]["length_km"] = 1.0
+    arguments(config)["arms"]["oi"] = oi
+    (line,) = settings_of(config, "predict").differences(kept)
+    assert "800.0 there, 1.0 now" in line
+
+
+def test_a_longer_run_is_noticed(config: dict[str, Any]) -> None:
+    before = settings_of(config, "fit").values
+    assert not settings_of(config, "fit").grown(before)
+    config["trainer"]["max_epochs"] = 5
+    assert settings_of(config, "fit").grown(before)
+
+
+def test_weights_beside_an_onnx_file_count(config: dict[str, Any], tmp_path: Path) -> None:
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"graph")
+    (tmp_path / "model.onnx.data").write_bytes(b"weights")
+    arguments(config)["model"] = str(model)
+    (line,) = compare(config, lambda config: (tmp_path / "model.onnx.data").write_bytes(b"other weights"))
+    assert "model.onnx has other content" in line
+
+
+def test_a_word_is_no_directory(
+    config: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments(config)["period"] = "test"
+    assert compare(config, lambda config: Path("test").mkdir()) == []
+    assert settings_of(config, "fit").values["model.init_args.period"] == "test"
+
+
+def test_a_few_differences_are_enough() -> None:
+    assert explained(["a", "b"]) == "a; b"
+    assert explained(["a", "b", "c", "d", "e"]) == "a; b; c; and 2 more"

@@ -1,0 +1,117 @@
+"""Checkpoints of fits on the disk: written whole or not at all, and checked before a fit goes on from one."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.fabric.utilities.cloud_io import _is_local_file_protocol
+
+from vaevar.errors import UserError
+from vaevar.files import replacing
+
+# What a fit needs to go on, besides weights.
+_STATE_OF_A_FIT = ("loops", "optimizer_states", "lr_schedulers")
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Writes a checkpoint beside its place and moves it there.
+
+    Lightning writes to the temporary directory first. Where that is another file system, the move is a copy
+    over the checkpoint before.
+    """
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint; it is on the disk when it appears."""
+        if not _is_local_file_protocol(path):
+            super().save_checkpoint(checkpoint, path, storage_options)
+            return
+        with replacing(Path(path)) as partial, partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read a checkpoint.
+
+        Raises:
+            UserError: when it is damaged; names the best of those beside it.
+        """
+        if _is_local_file_protocol(path):
+            check_checkpoint(path)
+        return super().load_checkpoint(path, map_location, weights_only is not False)
+
+
+def latest(directory: Path) -> Path | None:
+    """The checkpoint of a fit that has most steps among those in a directory; None if there is none.
+
+    Damaged ones are left out, with a line for each.
+    """
+    return _latest(directory, tell=True)
+
+
+def check_checkpoint(path: str | Path, of_a_fit: bool = False) -> None:
+    """Read a checkpoint to its last byte.
+
+    Args:
+        path: the file.
+        of_a_fit: a fit will go on from it, which takes more than weights.
+
+    Raises:
+        UserError: when it is missing, damaged or no checkpoint; names the best of those beside it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint{_others(path)}")
+    content = _read(path)
+    if isinstance(content, str):
+        raise UserError(f"{path}: {content}{_others(path)}")
+    if of_a_fit and not _goes_on(content):
+        raise UserError(
+            f"{path}: holds no state of a fit to resume; give one of the fit's `checkpoints/`, or begin "
+            "from these weights where the model has `start_from`"
+        )
+
+
+def _others(path: Path) -> str:
+    other = _latest(path.parent, tell=False)
+    return f"; the best that is left beside it: `--ckpt_path {other}`" if other else ""
+
+
+def _latest(directory: Path, tell: bool) -> Path | None:
+    found = []
+    for path in sorted(directory.glob("*.ckpt")):
+        content = _read(path)
+        if isinstance(content, dict) and _goes_on(content):
+            found.append((int(content.get("global_step", 0)), path.stat().st_mtime_ns, path))
+        elif isinstance(content, str) and tell:
+            print(f"{path}: left out, {content}")
+    return max(found)[2] if found else None
+
+
+def _goes_on(content: dict[str, Any]) -> bool:
+    return all(key in content for key in _STATE_OF_A_FIT)
+
+
+def _read(path: Path) -> dict[str, Any] | str:
+    """The content of a checkpoint, its tensors on the disk; or what is wrong with the file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            return f"damaged: the checksum of {broken} in it is wrong"
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # what is cut or overwritten raises errors of many kinds
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        return f"damaged, or not a checkpoint of a fit ({reason})"
+    if not isinstance(content, dict) or "state_dict" not in content:
+        return "not a checkpoint of a fit"
+    return content

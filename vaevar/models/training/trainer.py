@@ -1,0 +1,103 @@
+"""What the command line changes in Lightning's trainer: nothing is lost, and nothing comes from elsewhere."""
+
+from __future__ import annotations
+
+import subprocess
+
+import lightning as L
+from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
+from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
+
+from vaevar.errors import UserError
+from vaevar.models.training.checkpoint_io import WholeCheckpoints
+from vaevar.models.training.stops import StopsBetweenBatches
+from vaevar.runs import stopping
+from vaevar.runs.slurm import REQUEUE_SIGNALS
+
+
+def prepare(trainer: L.Trainer) -> L.Trainer:
+    """Give a trainer checkpoints that are whole and stops that lose nothing.
+
+    Args:
+        trainer: just made.
+    """
+    trainer._checkpoint_connector = OwnCheckpoints(trainer)
+    trainer._signal_connector = OwnSignals(trainer)
+    if trainer.strategy._checkpoint_io is None:
+        trainer.strategy.checkpoint_io = WholeCheckpoints()
+    trainer.callbacks.append(StopsBetweenBatches())  # type: ignore[attr-defined]
+    environment = trainer._accelerator_connector.cluster_environment
+    if isinstance(environment, SLURMEnvironment):
+        signals = {*REQUEUE_SIGNALS, environment.requeue_signal} if environment.auto_requeue else set()
+        stopping.requeue_on(signals)
+        # It would save into the current directory, and not end the process.
+        environment.auto_requeue = False
+    stopping.end_together(Launched(trainer))
+    return trainer
+
+
+class OwnCheckpoints(_CheckpointConnector):
+    """Takes no checkpoint that was not asked for, and tells in one line which does not fit."""
+
+    # Below SLURM Lightning takes hpc_ckpt_*.ckpt of the current directory, whoever has left it there.
+    _hpc_resume_path = None
+
+    def restore_model(self) -> None:
+        """Restore the weights.
+
+        Raises:
+            UserError: when they are another model's.
+        """
+        try:
+            super().restore_model()
+        except RuntimeError as error:
+            raise self._misfit(error) from None
+
+    def restore_training_state(self) -> None:
+        """Restore the optimiser and the place in the fit.
+
+        Raises:
+            UserError: when they are another fit's.
+        """
+        try:
+            super().restore_training_state()
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise self._misfit(error) from None
+
+    def _misfit(self, error: Exception) -> UserError:
+        reason = " ".join(str(error).split())[:300]
+        return UserError(
+            f"{self._ckpt_path}: not a checkpoint of this model and its settings ({reason}); give one of "
+            "this run's, or fit under another `--name`"
+        )
+
+
+class OwnSignals(_SignalConnector):
+    """Leaves the signals to :mod:`vaevar.runs.stopping`: Lightning takes note of one and goes on."""
+
+    def register_signal_handlers(self) -> None:
+        """Register none."""
+        self.received_sigterm = False
+
+
+class Launched:
+    """The processes that a trainer has launched, which stop with this one.
+
+    Lightning kills this process soon after the first of those has ended with an error code, as a stop has.
+    It does not know of them any longer once they are asked for.
+
+    Args:
+        trainer: that launches them when it starts.
+    """
+
+    def __init__(self, trainer: L.Trainer) -> None:
+        self._trainer = trainer
+        self._processes: list[subprocess.Popen] = []
+
+    def __call__(self) -> list[int]:
+        """Their ids."""
+        processes = getattr(self._trainer.strategy.launcher, "procs", [])
+        self._processes += processes
+        processes.clear()
+        return [process.pid for process in self._processes]

@@ -1,0 +1,91 @@
+"""``--name``: the name of a run, on the command line or in a config."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import pydoc
+import re
+from typing import Any, cast
+
+import yaml
+from jsonargparse import ActionConfigFile, Namespace
+
+from vaevar.errors import UserError
+
+
+class RunName(argparse.Action):
+    """``--name``: names the run on the command line."""
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: str | None = None) -> None:
+        name_run(namespace, values)
+
+
+class ConfigFile(ActionConfigFile):
+    """``--config``: a ``name`` in the file names the run. Later files and options win, as for any setting."""
+
+    def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
+        before = cfg.get("name")
+        cfg["name"] = None
+        super().__call__(parser, cfg, values, option_string)
+        if cfg["name"] is None:
+            cfg["name"] = before
+        else:
+            name_run(cfg, cfg["name"])
+
+
+def name_run(settings: Namespace, name: str | int) -> None:
+    """Give a run its name.
+
+    The logger gets it, and the run directory follows. Settings without a logger get one that writes to
+    ``runs/<name>``.
+
+    Args:
+        settings: of a subcommand, partly parsed; changed in place.
+        name: of the run.
+
+    Raises:
+        UserError: for a name that cannot be a directory below ``runs``.
+    """
+    text = str(name)
+    # In YAML null and true are no texts, and a logger would get no name.
+    if not re.fullmatch(r"\w[\w.-]*", text) or isinstance(yaml.safe_load(text), bool | None):
+        raise UserError(
+            f"--name {text!r}: a name is made of letters, digits, _, - and ., does not begin with - or ., "
+            "and is not null, true or false"
+        )
+    settings["name"] = text
+    logger = settings.get("trainer.logger")
+    if logger is None or logger is True:
+        init_args = Namespace(save_dir="runs", name=text, version="")
+        settings["trainer.logger"] = Namespace(
+            class_path="lightning.pytorch.loggers.TensorBoardLogger", init_args=init_args
+        )
+    for spec in as_list(logger):
+        if isinstance(spec, Namespace) and "name" in inspect.signature(class_of(spec)).parameters:
+            spec["init_args.name"] = text
+
+
+def take_the_loggers_name(settings: Namespace) -> None:
+    """Let the run have the name that its logger was given after the run's own. The saved config keeps it.
+
+    Args:
+        settings: of a subcommand, parsed; changed in place.
+    """
+    logger = settings.trainer.logger
+    if settings.name is not None and (logger is None or logger is True):
+        name_run(settings, settings.name)
+    elif isinstance(logger, Namespace) and logger.get("init_args.name", settings.name) != settings.name:
+        settings.name = None
+
+
+def class_of(spec: Namespace) -> type:
+    """The class that a ``class_path`` names."""
+    return cast(type, pydoc.locate(spec.class_path))
+
+
+def as_list(setting: Any) -> list[Any]:
+    """A setting that may be one thing or a list of them, or nothing."""
+    if setting is None:
+        return []
+    return setting if isinstance(setting, list) else [setting]

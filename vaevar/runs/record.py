@@ -1,0 +1,100 @@
+"""The record of a run, ``provenance.json``: what it was made of, by which program, and if it has ended."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from vaevar.errors import UserError
+from vaevar.files import replacing
+from vaevar.provenance import provenance
+from vaevar.runs.settings import Settings, files_of
+
+NAME = "provenance.json"
+BEGUN, ENDED, MOVING = "begun", "ended", "moved aside"
+
+
+def read_record(directory: Path) -> dict[str, Any] | None:
+    """The record in a run directory; None if there is none.
+
+    Raises:
+        UserError: when it is damaged.
+    """
+    path = directory / NAME
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise UserError(
+            f"{path}: damaged, so nobody can tell what made the files beside it; choose another `--name`, or "
+            "add `--restart`, which moves them aside and begins again"
+        )
+    return content
+
+
+def write_record(directory: Path, content: Mapping[str, Any]) -> None:
+    """Write the record of a run; it appears whole or not at all."""
+    with replacing(directory / NAME) as partial:
+        partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def record_of(settings: Settings, before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The record of a run that begins now, or that another one goes on with.
+
+    Args:
+        settings: of the run.
+        before: the record of the run that it goes on with.
+    """
+    before = before or {}
+    values = settings.united(before.get("settings", {}))
+    commands = [*before.get("earlier_commands", [])]
+    if before:
+        commands.append({name: before.get(name) for name in ("began", "command", "commit")})
+    return provenance() | {
+        "status": BEGUN,
+        "run": before.get("run") or uuid4().hex,
+        "began": now(),
+        "earlier_commands": commands,
+        "made": before.get("made", []),
+        "files": files_of(values),
+        "settings": values,
+    }
+
+
+def attributes(directory: Path) -> dict[str, str]:
+    """What a file that a run writes says about its origin: command, commit and the run's number.
+
+    Args:
+        directory: of the run; empty for one that the command line has not begun.
+    """
+    record = read_record(directory)
+    if record is None:
+        return {}
+    origin = {"command": " ".join(record.get("command", [])), "commit": record.get("commit") or ""}
+    return {name: text for name, text in (origin | {"run": record.get("run", "")}).items() if text}
+
+
+def how_to_repeat(directory: Path) -> str:
+    """How the result in a run directory is made again, for people; empty without a record."""
+    record = read_record(directory)
+    if record is None:
+        return ""
+    versions = record.get("packages", {})
+    code = f"commit {record['commit']}" if record.get("commit") else f"vaevar {versions.get('vaevar')}"
+    return (
+        f"Made by `{' '.join(record.get('command', []))}` ({code}). To make it again: "
+        f"`python main.py {record['settings']['command']} --config {directory / 'config.yaml'} --name NAME`; "
+        f"`{NAME}` has the checksums of the files that it needs, and the versions of the packages."
+    )
+
+
+def now() -> str:
+    """The time, to the second, with the offset of this machine's clock."""
+    return datetime.now().astimezone().isoformat(" ", "seconds")

@@ -1,0 +1,262 @@
+"""One run of the command line: it locks its directory, says what it is made of, and goes on where it may."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from vaevar.errors import UserError
+from vaevar.files import replacing
+from vaevar.runs.aside import OLD, move_aside, place_aside
+from vaevar.runs.checkpoints import checkpoints_in, made_by
+from vaevar.runs.lock import NAME as LOCK
+from vaevar.runs.lock import locked
+from vaevar.runs.record import BEGUN, ENDED, MOVING, NAME, now, read_record, record_of, write_record
+from vaevar.runs.settings import Settings, explained, files_of
+
+CONFIG = "config.yaml"
+# Written before the first result, and worthless without one.
+PREPARATIONS = (CONFIG, NAME, "hparams.yaml", "events.out.tfevents.*")
+# What runs write beside the directories of arms, also when a kill kept them from listing it.
+WRITTEN = (
+    *PREPARATIONS, "checkpoints", "hpc_ckpt_*.ckpt", "metrics.csv", "scores.csv", "forecasts.csv",
+    "summary.md", "profile.json", "cases.csv", "*.partial",
+)  # fmt: skip
+OF_AN_ARM = ("restart*.pt", "diagnostics.csv", "scores.csv")
+
+
+class Start(Enum):
+    """How a run begins."""
+
+    ANEW = "anew"
+    GOING_ON = "going on"
+    OVER = "over"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A command and the directory it writes to.
+
+    Attributes:
+        directory: of the run.
+        command: ``fit``, ``validate``, ``test`` or ``predict``.
+        settings: what its results depend on.
+        config: the resolved config, as text.
+        checkpoints: directories of a fit's checkpoints.
+        restart: begin again, with what is there moved aside.
+        from_checkpoint: the user says where to go on.
+    """
+
+    directory: Path
+    command: str
+    settings: Settings
+    config: str
+    checkpoints: tuple[Path, ...] = ()
+    restart: bool = False
+    from_checkpoint: bool = False
+
+    def start(self) -> Start:
+        """How the run begins, from what lies in its directory. Nothing is changed.
+
+        Raises:
+            UserError: when another run's results are there.
+        """
+        if self.restart:
+            return Start.ANEW
+        foreign = self._checkpoints_elsewhere(of_this_run=False)
+        if foreign and not self.from_checkpoint:
+            names = ", ".join(path.name for path in foreign)
+            raise UserError(
+                f"{foreign[0].parent}: holds checkpoints of another run ({names}); give ModelCheckpoint no "
+                "dirpath, or another one"
+            )
+        if not self.has_results():
+            return Start.ANEW
+        before = read_record(self.directory)
+        if not self.from_checkpoint:
+            self._check(before)
+        outputs = all(path.exists() for path in self.settings.outputs.values())
+        ended = before is not None and before.get("status") == ENDED and outputs
+        longer = before is not None and self.settings.grown(before.get("settings", {}))
+        over = self.command == "fit" and ended and not longer and not self.from_checkpoint
+        return Start.OVER if over else Start.GOING_ON
+
+    def _check(self, before: dict[str, Any] | None) -> None:
+        advice = "choose another `--name`, or add `--restart`, which moves the old run aside"
+        if before is None:
+            raise UserError(
+                f"{self.directory}: holds results of which no {NAME} says what made them; {advice}"
+            )
+        if "settings" not in before:
+            raise UserError(
+                f"{self.directory}: an earlier version of vaevar made this run, and kept no settings to go "
+                f"on with; {advice}"
+            )
+        differences = self.settings.differences(before["settings"])
+        if differences:
+            raise UserError(f"{self.directory} holds another experiment: {explained(differences)}; {advice}")
+
+    def has_results(self) -> bool:
+        """Whether the directory holds what a first try that was refused would not have left."""
+        inside = (path for path in (self.directory / "checkpoints", *self.checkpoints) if self._holds(path))
+        if any(_is_arm(path) for path in self._directories()) or any(map(checkpoints_in, inside)):
+            return True
+        record = self._readable_record()
+        done = record.get("status") in (ENDED, MOVING) and _does_work(record)
+        return done or bool(self._checkpoints_elsewhere(of_this_run=True))
+
+    def _readable_record(self) -> dict[str, Any]:
+        try:
+            return read_record(self.directory) or {}
+        except UserError:  # a damaged one alone keeps nobody from beginning
+            return {}
+
+    def _directories(self) -> list[Path]:
+        """Those in the run directory that are not runs of their own."""
+        paths = self.directory.iterdir() if self.directory.is_dir() else ()
+        return sorted(path for path in paths if path.is_dir() and not (path / NAME).exists())
+
+    def _holds(self, path: Path) -> bool:
+        return path.absolute().is_relative_to(self.directory.absolute())
+
+    def _checkpoints_elsewhere(self, of_this_run: bool) -> list[Path]:
+        number = self._readable_record().get("run", "")
+        elsewhere = (path for path in self.checkpoints if not self._holds(path))
+        files = (file for path in elsewhere for file in checkpoints_in(path))
+        return [file for file in files if (made_by(file) == number) is of_this_run]
+
+    def move_aside(self, record: dict[str, Any]) -> Path | None:
+        """Move what an earlier run made away, in steps that a kill may interrupt. The record goes last.
+
+        Args:
+            record: of that run, perhaps empty.
+
+        Returns:
+            Where it is now; None if there was nothing.
+        """
+        if record.get("status") != MOVING:
+            names = [name for name in self._made(record.get("made", ())) if name != NAME]
+            if not names and not (self.directory / NAME).exists():
+                return None
+            record = record | {"status": MOVING, "aside": place_aside(self.directory).name, "moving": names}
+            write_record(self.directory, record)
+        place = self.directory / OLD / record["aside"]
+        for file in self._checkpoints_elsewhere(of_this_run=True):
+            move_aside(file.parent, [file.name], file.parent / OLD / record["aside"])
+        move_aside(self.directory, [*record["moving"], NAME], place)
+        return place
+
+    def _made(self, listed: Any) -> list[str]:
+        """Names in the directory of what a run made: what its record lists, and what runs write."""
+        directories = self._directories()
+        names = []
+        for path in sorted(self.directory.iterdir()):
+            known = any(fnmatch.fnmatchcase(path.name, pattern) for pattern in WRITTEN)
+            another_run = path.is_dir() and path not in directories
+            if (known or path.name in listed or _is_arm(path)) and not another_run and not _ours(path.name):
+                names.append(path.name)
+        return names
+
+
+@contextmanager
+def running(run: Run, first_process: bool = True) -> Iterator[Start]:
+    """Hold the run directory and keep its record while a command runs.
+
+    Args:
+        run: what runs.
+        first_process: of the run. The others only learn how it begins.
+
+    Raises:
+        UserError: when another process writes there, or another run's results are there.
+    """
+    judging = run.command in ("validate", "test")
+    if not first_process or (judging and run.has_results()):
+        yield Start.ANEW if judging else run.start()
+        return
+    existed = run.directory.is_dir()
+    try:
+        run.directory.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UserError(f"{run.directory}: is a file, and the run would need a directory there") from None
+    try:
+        with locked(run.directory):
+            _finish_moving(run)
+            start = Start.ANEW if judging else run.start()
+            if start is Start.OVER:
+                yield start
+            else:
+                yield from _recorded(run, start)
+    finally:
+        if not existed and not any(run.directory.iterdir()):
+            run.directory.rmdir()
+
+
+def _finish_moving(run: Run) -> None:
+    try:
+        before = read_record(run.directory)
+    except UserError:
+        if not run.restart:
+            return  # said where it matters: when there are results beside it
+        before = {}
+    interrupted = before is not None and before.get("status") == MOVING
+    if run.restart or interrupted:
+        place = run.move_aside(before or {})
+        if place is not None:
+            print(f"{run.directory}: what was there is now in {place}")
+
+
+def _recorded(run: Run, start: Start) -> Iterator[Start]:
+    before = read_record(run.directory) if start is Start.GOING_ON else None
+    there = _entries(run.directory)
+    with replacing(run.directory / CONFIG) as partial:
+        partial.write_text(run.config, encoding="utf-8")
+    record = record_of(run.settings, before)
+    write_record(run.directory, record)
+    try:
+        yield start
+    except BaseException:
+        # Whatever ended the run is told, not what else goes wrong because of it, such as a full disk.
+        with suppress(OSError):
+            if start is Start.ANEW and not run.has_results():
+                _withdraw(run.directory, there)
+            else:
+                _close(run, record, there, BEGUN)
+        raise
+    _close(run, record, there, ENDED)
+
+
+def _close(run: Run, record: dict[str, Any], there: set[str], status: str) -> None:
+    new = {name for name in _entries(run.directory) - there if not _ours(name)}
+    made = sorted({*record["made"], *new})
+    # Files that the run itself has made, such as its samples, have a content now.
+    values = run.settings.with_files(record["settings"])
+    content = record | {"status": status, "until": now(), "made": made}
+    write_record(run.directory, content | {"files": files_of(values), "settings": values})
+
+
+def _withdraw(directory: Path, there: set[str]) -> None:
+    """Remove what was prepared for results that never came."""
+    for name in _entries(directory) - there | {CONFIG, NAME}:
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in PREPARATIONS):
+            (directory / name).unlink(missing_ok=True)
+
+
+def _entries(directory: Path) -> set[str]:
+    return {path.name for path in directory.iterdir()}
+
+
+def _ours(name: str) -> bool:
+    return name == OLD or name.startswith(LOCK)
+
+
+def _is_arm(path: Path) -> bool:
+    return path.is_dir() and any(True for name in OF_AN_ARM for _ in path.glob(name))
+
+
+def _does_work(record: dict[str, Any]) -> bool:
+    return record.get("settings", {}).get("command") not in ("validate", "test")

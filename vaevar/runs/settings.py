@@ -1,0 +1,211 @@
+"""The settings that a run's results depend on, as a flat table, and whether another table may go on with it.
+
+The table has an entry for each setting, named as on the command line
+(``model.init_args.arms.oi.init_args.length_km``). Classes are named without their modules, so that they may
+move. A file stands for its content, wherever it lies. A class says more about its settings in class
+attributes, all of them tuples of names:
+
+``without_effect``
+    They change speed or memory, not results, such as a number of threads. They are left out.
+``may_grow``
+    A run may go on with a larger value.
+``independent``
+    Mappings whose entries do not affect each other: a run may go on with more of them, or with fewer.
+``outputs``
+    Files that the run writes. They are compared by path.
+
+Callbacks do not change results, as a rule. Those that do have ``without_effect``, if only an empty one.
+"""
+
+from __future__ import annotations
+
+import pydoc
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.callbacks import (
+    GradientAccumulationScheduler,
+    StochasticWeightAveraging,
+    WeightAveraging,
+)
+
+from vaevar.provenance import content_digest
+
+SECTIONS = ("seed_everything", "model", "data", "optimizer", "lr_scheduler")
+# Of the trainer, what changes results. How many devices share the work is the user's affair.
+TRAINER: dict[str, tuple[str, ...]] = {
+    "fit": (
+        "precision", "max_epochs", "max_steps", "limit_train_batches", "overfit_batches",
+        "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm",
+    ),
+}  # fmt: skip
+OF_ANY_COMMAND = ("precision",)
+GROWING = ("trainer.max_epochs", "trainer.max_steps")
+LIGHTNINGS_CALLBACKS = (GradientAccumulationScheduler, StochasticWeightAveraging, WeightAveraging)
+UNLIMITED = (None, -1)
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run is made of.
+
+    Attributes:
+        values: by name. A file is ``{"file": path, "sha256": digest}``.
+        growing: names of those that may grow.
+        independent: prefixes of names (``model.init_args.arms.``) whose entries do not affect each other.
+        outputs: files that the run writes, by the name of the setting.
+    """
+
+    values: dict[str, Any]
+    growing: set[str] = field(default_factory=set)
+    independent: set[str] = field(default_factory=set)
+    outputs: dict[str, Path] = field(default_factory=dict)
+
+    def united(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """The values, and those of independent entries that only an earlier run had; their files exist."""
+        mine = self._entries(self.values)
+        kept = {name: value for name, value in before.items() if self._entry(name) not in (None, *mine)}
+        return self.values | kept
+
+    def with_files(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The values, where what names a file by now that was made since stands for its content."""
+        return {
+            name: _content(value) if name not in self.outputs else value for name, value in values.items()
+        }
+
+    def differences(self, before: Mapping[str, Any]) -> list[str]:
+        """What keeps a run with these settings from going on with one that had others.
+
+        Args:
+            before: values of the run that is there.
+
+        Returns:
+            A text per setting, with both values.
+        """
+        common = self._entries(before) & self._entries(self.values)
+        found = []
+        for name in dict.fromkeys((*before, *self.values)):
+            there, now = before.get(name, _ABSENT), self.values.get(name, _ABSENT)
+            if self._entry(name) in (None, *common) and not self._may_follow(name, there, now):
+                found.append(_difference(name, there, now))
+        return found
+
+    def grown(self, before: Mapping[str, Any]) -> bool:
+        """Whether a setting is larger than in ``before``."""
+        return any(name in before and before[name] != self.values[name] for name in self.growing)
+
+    def _entries(self, values: Mapping[str, Any]) -> set[str]:
+        return {entry for name in values if (entry := self._entry(name))}
+
+    def _entry(self, name: str) -> str | None:
+        """``model.init_args.arms.oi`` for all settings of that arm; None for settings of the whole run."""
+        for prefix in self.independent:
+            if name.startswith(prefix):
+                return prefix + name.removeprefix(prefix).partition(".")[0]
+        return None
+
+    def _may_follow(self, name: str, before: Any, now: Any) -> bool:
+        if isinstance(before, dict) and isinstance(now, dict):
+            return bool(before.get("sha256") == now.get("sha256"))
+        if isinstance(now, dict):  # a file that was made since
+            return bool(before == now.get("file"))
+        if name in self.growing and _ABSENT not in (before, now):
+            return now in UNLIMITED or (before not in UNLIMITED and now >= before)
+        return bool(before == now)
+
+
+def settings_of(config: Mapping[str, Any], command: str) -> Settings:
+    """The settings that the results of a command depend on; files that they name are read.
+
+    Args:
+        config: the resolved config of a subcommand.
+        command: the subcommand.
+    """
+    settings = Settings({"command": command})
+    for section in SECTIONS:
+        if config.get(section) is not None:
+            _add(settings, section, config[section])
+    trainer = config.get("trainer") or {}
+    for name in TRAINER.get(command, OF_ANY_COMMAND):
+        settings.values[f"trainer.{name}"] = trainer.get(name)
+    settings.growing.update(name for name in GROWING if name in settings.values)
+    callbacks = trainer.get("callbacks") or []
+    for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
+        cls = pydoc.locate(callback["class_path"])
+        if _changes_results(cls):
+            _add(settings, f"trainer.callbacks.{callback['class_path'].rpartition('.')[2]}", callback)
+        for name in getattr(cls, "outputs", ()):
+            settings.outputs[f"{callback['class_path']}.{name}"] = Path(callback["init_args"][name])
+    return settings
+
+
+def explained(differences: list[str]) -> str:
+    """The first few differences in one text."""
+    more = len(differences) - SHOWN
+    return "; ".join(differences[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
+
+
+def files_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """Checksums of the files and stores among some values, by path."""
+    return {value["file"]: value["sha256"] for value in values.values() if isinstance(value, dict)}
+
+
+_ABSENT = "(not set)"
+
+
+def _add(settings: Settings, name: str, value: Any) -> None:
+    if isinstance(value, dict) and value:
+        cls = pydoc.locate(str(value["class_path"])) if "class_path" in value else None
+        for key, item in value.items():
+            if key == "class_path":
+                settings.values[f"{name}.class_path"] = str(item).rpartition(".")[2]
+            elif key == "init_args" and isinstance(item, dict):
+                _add_arguments(settings, f"{name}.init_args", item, cls)
+            else:
+                _add(settings, f"{name}.{key}", item)
+    elif isinstance(value, list | tuple) and value:
+        for index, item in enumerate(value):
+            _add(settings, f"{name}.{index}", item)
+    else:
+        settings.values[name] = _content(list(value) if isinstance(value, tuple) else value)
+
+
+def _add_arguments(settings: Settings, name: str, arguments: Mapping[str, Any], cls: object) -> None:
+    for key, value in arguments.items():
+        full = f"{name}.{key}"
+        if key in getattr(cls, "without_effect", ()):
+            continue
+        if key in getattr(cls, "outputs", ()):
+            settings.outputs[full] = Path(value)
+            settings.values[full] = value
+            continue
+        if key in getattr(cls, "may_grow", ()):
+            settings.growing.add(full)
+        if key in getattr(cls, "independent", ()):
+            settings.independent.add(f"{full}.")
+        _add(settings, full, value)
+
+
+def _content(value: Any) -> Any:
+    """A file or a store that is there, with its digest; any other value as it is."""
+    digest = content_digest(value) if isinstance(value, str) else None
+    return value if digest is None else {"file": value, "sha256": digest}
+
+
+def _changes_results(cls: object) -> bool:
+    return hasattr(cls, "without_effect") or (isinstance(cls, type) and issubclass(cls, LIGHTNINGS_CALLBACKS))
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict) and before.get("file") == now.get("file"):
+        return f"{name}: {now['file']} has other content than it had"
+    return f"{name}: {_shown(before)} there, {_shown(now)} now"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{value.get('file')} (sha256 {str(value.get('sha256'))[:8]})"
+    return str(value)
