@@ -31,7 +31,7 @@ from vaevar.runs.naming import ConfigFile, RunName, as_list, class_of, take_the_
 from vaevar.runs.record import read_record
 from vaevar.runs.run import Run, Start, running
 from vaevar.runs.settings import settings_of
-from vaevar.scripts import one_line_errors, use_utf8
+from vaevar.scripts import one_line_errors, tell_faults_of_threads, use_utf8
 from vaevar.short_names import accept_short_names
 
 # Values of --ckpt_path that Lightning resolves itself.
@@ -171,6 +171,7 @@ def main(args: list[str] | None = None) -> None:
     """Parse the command line and run it; a user's mistake is one line and exit code 2."""
     if args is None:
         use_utf8()
+        tell_faults_of_threads()
         stopping.install()
         if "LOCAL_RANK" in os.environ:
             stopping.end_with_parent()

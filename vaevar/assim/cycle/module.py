@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from vaevar.data.analysis_times import AnalysisTime, MissingTime
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, check_forecaster
 from vaevar.runs.directory import run_directory
+from vaevar.runs.threads import limit_threads
 from vaevar.state import State
 
 
@@ -75,6 +77,7 @@ class AssimilationModule(L.LightningModule):
                 analysis.
         """
         require_single_precision(self.trainer)
+        limit_threads(prod(self.forecaster.grid.shape))
         if self.trainer.limit_predict_batches == 0:
             raise UserError(
                 "trainer.limit_predict_batches is 0: the cycle has no analysis to run; give 1 or more"
