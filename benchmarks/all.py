@@ -163,18 +163,19 @@ def preparations(data: Path, size: Size) -> dict[str, list[Any]]:
     source = ["--source", "vaevar.data.weather.store.StoreSource", "--source.path", data / "era5.zarr"]
     main_py = PROGRAMS.parent / "main.py"
 
-    def fit(*names: str | Path) -> list[Any]:
-        return [main_py, "fit", *(word for name in names for word in ("--config", name))]
+    def fit(run: str, *names: str | Path) -> list[Any]:
+        return [main_py, "fit", *(word for name in names for word in ("--config", name)), "--name", run]
 
     errors, overlay = data / "era5_errors.yaml", data / "fit.yaml"
-    b = fit("configs/covariance.yaml", errors, overlay)
-    vae = fit("configs/vae.yaml", errors, data / "era5_vae.yaml", overlay, data / "sizes_of_vae.yaml")
+    b = fit("covariance", "configs/covariance.yaml", errors, overlay)
+    parts = (errors, data / "era5_vae.yaml", overlay, data / "sizes_of_vae.yaml")
+    vae = fit("vae", "configs/vae.yaml", *parts)
     weather, forecaster, std = (data / n for n in ("era5.zarr", "fengwu_v1.onnx", "climatological_std.npy"))
     period = ["--start", START, "--end", END]
     native: list[Any] = [main_py, "predict"]
     for name in ("configs/background_errors.yaml", errors, overlay):
         native += ["--config", name]
-    native += [f"--data.init_args.path={data}/{NATIVE_ERRORS}"]
+    native += ["--name", "errors", f"--data.init_args.path={data}/{NATIVE_ERRORS}"]
     native += ["--data.init_args.making={init_args: {coarsen_to: null, samples_per_file: 4}}"]
     return {
         weather.name: ["-m", "vaevar.standins.weather", "--path", weather, *grid, *period],

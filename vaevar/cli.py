@@ -31,7 +31,7 @@ from vaevar.runs.naming import ConfigFile, RunName, as_list, class_of, take_the_
 from vaevar.runs.record import read_record
 from vaevar.runs.run import Run, Start, running
 from vaevar.runs.settings import settings_of
-from vaevar.scripts import one_line_errors, use_utf8
+from vaevar.scripts import one_line_errors, tell_faults_of_threads, use_utf8
 from vaevar.short_names import accept_short_names
 
 # Values of --ckpt_path that Lightning resolves itself.
@@ -106,8 +106,10 @@ class VaevarCLI(LightningCLI):
             trainer = super().instantiate_trainer(default_root_dir=str(directory), **kwargs)
         trainer.callbacks.append(RunDirectory(directory))  # type: ignore[attr-defined]
         for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is None:
-                callback.dirpath = str(directory.absolute() / "checkpoints")
+            if isinstance(callback, ModelCheckpoint):
+                callback.dirpath = callback.dirpath or str(directory.absolute() / "checkpoints")
+                # Lightning's trial of one batch keeps no checkpoint, except that it overwrites the last one.
+                callback.save_last = callback.save_last and not getattr(trainer, "fast_dev_run", False)
         return trainer
 
     def _run_subcommand(self, subcommand: str) -> None:
@@ -169,6 +171,7 @@ def main(args: list[str] | None = None) -> None:
     """Parse the command line and run it; a user's mistake is one line and exit code 2."""
     if args is None:
         use_utf8()
+        tell_faults_of_threads()
         stopping.install()
         if "LOCAL_RANK" in os.environ:
             stopping.end_with_parent()

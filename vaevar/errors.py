@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 from types import TracebackType
 
@@ -46,6 +47,8 @@ def fault_of(error: OSError) -> UserError | None:
         return None
     name = error.filename or _file_in(error.__traceback__) or "a file of this run"
     path = os.fsdecode(name) if isinstance(name, str | bytes) else str(name)
+    # A file is written beside its place, by a name that says nothing to its user.
+    path = re.sub(r"\.\d+\.partial$", "", path)
     return UserError(f"{path}: {error.strerror}; {advice}")
 
 

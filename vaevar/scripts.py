@@ -5,6 +5,7 @@ from __future__ import annotations
 import locale
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -95,10 +96,33 @@ def run(function: Callable[..., Any], args: list[str] | None = None) -> None:
     """
     if args is None:
         use_utf8()
+        tell_faults_of_threads()
         stopping.install()
     accept_short_names()
     with one_line_errors():
         auto_cli(function, as_positional=False, args=args, exit_on_error=False)
+
+
+def tell_faults_of_threads() -> None:
+    """One line, once, for faults that a library meets beside the program: TensorBoard writes in a thread."""
+    told = set()
+
+    def tell(error: BaseException | None) -> bool:
+        fault = fault_of(error) if isinstance(error, OSError) else None
+        if fault is not None and str(fault) not in told:
+            told.add(str(fault))
+            print(f"error: {fault}", file=sys.stderr)
+        return fault is not None
+
+    def in_thread(args: threading.ExceptHookArgs, otherwise: Any = threading.excepthook) -> None:
+        if not tell(args.exc_value):
+            otherwise(args)
+
+    def at_the_end(args: Any, otherwise: Any = sys.unraisablehook) -> None:
+        if not tell(args.exc_value):
+            otherwise(args)
+
+    threading.excepthook, sys.unraisablehook = in_thread, at_the_end
 
 
 @contextmanager

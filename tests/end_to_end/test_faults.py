@@ -90,6 +90,18 @@ def test_an_analysis_that_fails_keeps_its_background(
     assert pd.read_csv("runs/cycle/free/diagnostics.csv")["failed"].sum() == 0
 
 
+def test_a_run_ends_with_its_last_arm(cycle: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    def alone(content: dict[str, Any]) -> None:
+        callback(content, "Cycle")["failures_in_a_row"] = 1
+        del content["model"]["init_args"]["arms"]["free"]
+        content["data"]["init_args"]["analyses"] = 19  # the truth ends there
+
+    config = cycle(alone, warm=warming(what="cost", at=1))
+    line = refused(config, capsys)
+    assert "1 of 1 arms had to stop: warm at 2021-01-16T06" in line
+    assert "2 of 19" in Path("runs/cycle/summary.md").read_text(encoding="utf-8")
+
+
 def test_an_arm_of_which_nothing_succeeds_stops(
     cycle: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -98,6 +110,7 @@ def test_an_arm_of_which_nothing_succeeds_stops(
 
     line = refused(cycle(two, warm=warming(what="cost", at=1)), capsys)
     assert "1 of 2 arms had to stop: warm at 2021-01-16T12: 2 analyses in a row failed" in line
+    assert "the last because the cost of the background is not finite" in line
     assert scores("free")["time"].nunique() == 5
 
 

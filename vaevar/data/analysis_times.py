@@ -84,6 +84,7 @@ class AnalysisTimes(L.LightningDataModule):
         spec: channels. None: FengWu's 69.
 
     Attributes:
+        ended: no more times are needed.
         skip_missing: a time whose truth cannot be read is a :class:`MissingTime` of the cycle, not its end.
 
     Raises:
@@ -122,7 +123,7 @@ class AnalysisTimes(L.LightningDataModule):
         self.climatological_std = load_climatological_std(climatology, self.spec)
         self.errors = (errors or ObservationErrors()).with_climatology(self.spec, self.climatological_std)
         self.store: WeatherStore
-        self.skip_missing = False
+        self.skip_missing, self.ended = False, False
 
     def prepare_data(self) -> None:
         """Prepare the truth from the first state that the module's forecaster starts from."""
@@ -185,4 +186,7 @@ class _AnalysisStream(IterableDataset[AnalysisTime | MissingTime]):
         return self.data.times.size
 
     def __iter__(self) -> Iterator[AnalysisTime | MissingTime]:
-        return (self.data.time_or_gap(index) for index in range(self.data.times.size))
+        for index in range(self.data.times.size):
+            if self.data.ended:
+                return
+            yield self.data.time_or_gap(index)

@@ -85,7 +85,7 @@ def attributes(directory: Path) -> dict[str, str]:
 def how_to_repeat(directory: Path) -> str:
     """How the result in a run directory is made again, for people; empty without a record."""
     record = read_record(directory)
-    if record is None:
+    if record is None or "settings" not in record:
         return ""
     versions = record.get("packages", {})
     code = f"commit {record['commit']}" if record.get("commit") else f"vaevar {versions.get('vaevar')}"

@@ -153,6 +153,7 @@ class Run:
         place = self.directory / OLD / record["aside"]
         for file in self._checkpoints_elsewhere(of_this_run=True):
             move_aside(file.parent, [file.name], file.parent / OLD / record["aside"])
+            print(f"{file}: is now in {file.parent / OLD / record['aside']}")
         move_aside(self.directory, [*record["moving"], NAME], place)
         return place
 

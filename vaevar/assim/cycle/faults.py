@@ -60,7 +60,7 @@ def analyse(
     time: AnalysisTime,
     context: AnalysisContext,
     limit: IncrementLimit | None,
-) -> Analysis:
+) -> tuple[Analysis, str]:
     """The analysis of one arm at one time; where it fails, the background, and a line that says so.
 
     Args:
@@ -72,7 +72,7 @@ def analyse(
         limit: on the increment.
 
     Returns:
-        the analysis; its diagnostics have ``failed`` as well.
+        the analysis, with ``failed`` among its diagnostics; and why it failed, or nothing.
 
     Raises:
         UserError: when the assimilator breaks its contract or fails otherwise than in its arithmetic. The
@@ -86,22 +86,33 @@ def analyse(
     except _FAILURES as error:
         return _kept(where, background, _one_line(error))
     except Exception as error:  # of somebody's own method: any kind
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise UserError(
-            f"{where}: {type(assimilator).__name__} failed with {type(error).__name__}: {_one_line(error)} "
-            f"({Path(frame.filename).name}, line {frame.lineno}); the cycle can go on from here once that "
-            "is mended"
-        ) from error
+        raise told(error, where, assimilator) from error
     diagnostics = _checked(where, type(assimilator).__name__, analysis, background)
     excess = limit.excess(analysis.state, background) if limit else ""
     if excess:
         return _kept(where, background, excess)
-    return Analysis(analysis.state, {**diagnostics, FAILED: 0.0})
+    return Analysis(analysis.state, {**diagnostics, FAILED: 0.0}), ""
 
 
-def _kept(where: str, background: State, cause: str) -> Analysis:
+def told(error: Exception, where: str, failing: object) -> UserError:
+    """An error of somebody's own method or forecaster in one line.
+
+    Args:
+        error: of any kind.
+        where: arm and time.
+        failing: what raised it.
+    """
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return UserError(
+        f"{where}: {type(failing).__name__} failed with {type(error).__name__}: {_one_line(error)} "
+        f"({Path(frame.filename).name}, line {frame.lineno}); once that is mended, the same command goes on "
+        "from here"
+    )
+
+
+def _kept(where: str, background: State, cause: str) -> tuple[Analysis, str]:
     print(f"{where}: the analysis failed, the background is kept: {cause}", flush=True)
-    return Analysis(background, {FAILED: 1.0})
+    return Analysis(background, {FAILED: 1.0}), cause
 
 
 def _checked(where: str, kind: str, analysis: object, background: State) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,15 +19,17 @@ from vaevar.data.analysis_times import AnalysisTime, MissingTime
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, check_forecaster
 from vaevar.runs.directory import run_directory
+from vaevar.runs.threads import limit_threads
 from vaevar.state import State
 
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm at one time: its background, its analysis, and how that was reached."""
+    """One arm at one time: its background, its analysis, how that was reached; why it failed, if it did."""
 
     background: State
     analysis: Analysis
+    failure: str = ""
 
 
 class AssimilationModule(L.LightningModule):
@@ -74,6 +77,7 @@ class AssimilationModule(L.LightningModule):
                 analysis.
         """
         require_single_precision(self.trainer)
+        limit_threads(prod(self.forecaster.grid.shape))
         if self.trainer.limit_predict_batches == 0:
             raise UserError(
                 "trainer.limit_predict_batches is 0: the cycle has no analysis to run; give 1 or more"
@@ -113,8 +117,10 @@ class AssimilationModule(L.LightningModule):
                 results[name] = ArmResult(background, Analysis(background, {}))
                 continue
             context = AnalysisContext(batch.index, batch.time, self.coverage[name])
-            analysis = analyse(name, self.arms[name], background, batch, context, self.increment_limit)
-            results[name] = ArmResult(background, analysis)
+            analysis, failure = analyse(
+                name, self.arms[name], background, batch, context, self.increment_limit
+            )
+            results[name] = ArmResult(background, analysis, failure)
         return results
 
     def on_predict_end(self) -> None:

@@ -58,7 +58,8 @@ def runaway(values: Tensor, spec: StateSpec, grid: Grid) -> str:
         values: [C, H, W], physical units.
         spec, grid: of the values.
     """
-    low, high = (extreme.double().cpu() for extreme in values.flatten(-2).aminmax(dim=-1))
+    # Not aminmax, which takes twenty times as long along dimensions.
+    low, high = values.amin((-2, -1)).double().cpu(), values.amax((-2, -1)).double().cpu()
     mean = values.mean((-2, -1), dtype=torch.float64).cpu()
     lowest, highest = spec.ranges
     width = highest - lowest
