@@ -13,7 +13,19 @@ PACKAGE = Path(__file__).parents[1] / "vaevar"
 # From the ground floor up. A room is a set of names; its modules may import each other and lower floors.
 # Rooms on the same floor must not import each other.
 FLOORS: list[list[set[str]]] = [
-    [{"constants", "errors", "files", "provenance", "runs", "scripts", "short_names", "batch_random"}],
+    [
+        {
+            "constants",
+            "errors",
+            "files",
+            "provenance",
+            "progress",
+            "runs",
+            "scripts",
+            "short_names",
+            "batch_random",
+        }
+    ],
     [{"sphere"}],
     [{"state", "normalizer", "forecast", "moments"}],
     [{"data"}, {"models"}],

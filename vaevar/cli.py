@@ -31,7 +31,7 @@ from vaevar.runs.naming import ConfigFile, RunName, as_list, class_of, take_the_
 from vaevar.runs.record import read_record
 from vaevar.runs.run import Run, Start, running
 from vaevar.runs.settings import settings_of
-from vaevar.scripts import one_line_errors, use_utf8
+from vaevar.scripts import one_line_errors, tell_faults_of_threads, use_utf8
 from vaevar.short_names import accept_short_names
 
 # Values of --ckpt_path that Lightning resolves itself.
@@ -83,6 +83,9 @@ class VaevarCLI(LightningCLI):
         if self.config.subcommand == "predict" and issubclass(class_of(settings.model), AssimilationModule):
             bar = settings.trainer.enable_progress_bar is not False
             settings.trainer.callbacks = complete_cycle(as_list(settings.trainer.callbacks), bar)
+            look_shortly(settings.trainer)
+        if settings.trainer.enable_progress_bar is False:
+            settings.trainer.callbacks = without_bars(as_list(settings.trainer.callbacks))
         _silence_warnings()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
@@ -168,6 +171,7 @@ def main(args: list[str] | None = None) -> None:
     """Parse the command line and run it; a user's mistake is one line and exit code 2."""
     if args is None:
         use_utf8()
+        tell_faults_of_threads()
         stopping.install()
         if "LOCAL_RANK" in os.environ:
             stopping.end_with_parent()
@@ -202,6 +206,23 @@ def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[N
             added.append(Namespace(class_path=path, init_args=Namespace(defaults)))
     # The others look at the arms that Cycle has prepared.
     return sorted([*added, *callbacks], key=lambda callback: not issubclass(class_of(callback), Cycle))
+
+
+def without_bars(callbacks: Sequence[Namespace]) -> list[Namespace]:
+    """Callbacks but for progress bars, with which Lightning refuses ``enable_progress_bar: false``."""
+    return [callback for callback in callbacks if not issubclass(class_of(callback), ProgressBar)]
+
+
+def look_shortly(trainer: Namespace) -> None:
+    """Turn Lightning's trial of a few batches into a cycle's first analyses, which the next run goes on from.
+
+    Lightning's own has no logger and so no run directory.
+
+    Args:
+        trainer: settings; changed in place.
+    """
+    if trainer.fast_dev_run:
+        trainer.limit_predict_batches, trainer.fast_dev_run = int(trainer.fast_dev_run), False
 
 
 def _cycles(trainer: L.Trainer) -> list[Cycle]:

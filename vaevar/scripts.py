@@ -5,6 +5,7 @@ from __future__ import annotations
 import locale
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace, auto_cli
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from vaevar.errors import UserError
+from vaevar.errors import UserError, fault_of
 from vaevar.runs import stopping
 from vaevar.runs.stopping import Stopped
 from vaevar.short_names import accept_short_names, misspelt, resolve_names
@@ -91,10 +92,33 @@ def run(function: Callable[..., Any], args: list[str] | None = None) -> None:
     """
     if args is None:
         use_utf8()
+        tell_faults_of_threads()
         stopping.install()
     accept_short_names()
     with one_line_errors():
         auto_cli(function, as_positional=False, args=args, exit_on_error=False)
+
+
+def tell_faults_of_threads() -> None:
+    """One line, once, for faults that a library meets beside the program: TensorBoard writes in a thread."""
+    told = set()
+
+    def tell(error: BaseException | None) -> bool:
+        fault = fault_of(error) if isinstance(error, OSError) else None
+        if fault is not None and str(fault) not in told:
+            told.add(str(fault))
+            print(f"error: {fault}", file=sys.stderr)
+        return fault is not None
+
+    def in_thread(args: threading.ExceptHookArgs, otherwise: Any = threading.excepthook) -> None:
+        if not tell(args.exc_value):
+            otherwise(args)
+
+    def at_the_end(args: Any, otherwise: Any = sys.unraisablehook) -> None:
+        if not tell(args.exc_value):
+            otherwise(args)
+
+    threading.excepthook, sys.unraisablehook = in_thread, at_the_end
 
 
 @contextmanager
@@ -114,7 +138,7 @@ def one_line_errors() -> Iterator[None]:
 
 
 def mistake_of(error: BaseException | None) -> Exception | None:
-    """The user's mistake behind an error, if that is what it was.
+    """The user's mistake or the fault of the environment behind an error, if that is what it was.
 
     The parser wraps what a constructor raises in errors of its own; the innermost says it plainly. What the
     trainer calls a misconfiguration is a mistake in a config too.
@@ -125,5 +149,7 @@ def mistake_of(error: BaseException | None) -> Exception | None:
             return error
         if isinstance(error, ArgumentError | MisconfigurationException):
             innermost = error
+        if isinstance(error, OSError) and (fault := fault_of(error)):
+            return fault
         error = error.__cause__ or error.__context__
     return innermost

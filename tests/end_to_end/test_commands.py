@@ -220,7 +220,7 @@ def test_a_config_in_short_names_with_an_overlay_of_callbacks(
     assert arm["init_args"]["iterations"] == 4
     callbacks = {entry["class_path"].rpartition(".")[2]: entry for entry in written["trainer"]["callbacks"]}
     assert list(callbacks) == ["Cycle", "StateWriter", "CycleProgress", "Scores", "DeviceStatsMonitor"]
-    assert callbacks["Cycle"]["init_args"] == {"resume": True, "new_cycle_every": None}
+    assert callbacks["Cycle"]["init_args"]["new_cycle_every"] is None
     assert callbacks["StateWriter"]["init_args"] == {"states": ["background", "analysis"]}
 
     # The written config does the same again, in a run of another name.

@@ -133,3 +133,22 @@ def test_an_analysis_is_appended_without_the_earlier_ones_being_written_again(tm
     append_rows(path, diagnostics(times(5)[4], rmse=1.0), times(5)[4])
     assert pd.read_csv(path)["bias"].isna().sum() == 3
     assert len(pd.read_csv(path)) == 15
+
+
+def test_summary_counts_what_is_missing() -> None:
+    """An arm that failed twice and a time without truth: both are counted, and averages are over the rest."""
+    whole = pd.concat([rows(i, 4.0, 2.0) for i in range(4)])
+    known = whole.copy()
+    known.loc[known["time"] == known["time"].iloc[-1], ["rmse", "bias"]] = np.nan
+    diagnostics = {"arm": pd.DataFrame({"failed": [0.0, 1.0, 1.0, np.nan]})}
+    std = np.array([2.0, 4.0])
+    row = summarise(known, diagnostics, SPEC, std, skip=0).iloc[0]
+    assert (row["failed analyses"], row["times without truth"]) == (2, 1)
+    before = summarise(whole, {"arm": pd.DataFrame({"failed": [0.0] * 4})}, SPEC, std, skip=0).iloc[0]
+    assert row["analysis rmse / std"] == pytest.approx(before["analysis rmse / std"])
+    assert row["improved"] == 1.0
+    assert "failed analyses" not in before
+    # Not a number is left: not a number is shown.
+    known[["rmse", "bias"]] = np.nan
+    row = summarise(known, diagnostics, SPEC, std, skip=0).iloc[0]
+    assert np.isnan([row["analysis rmse / std"], row["improved"], row["drift %/day"]]).all()

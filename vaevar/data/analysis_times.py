@@ -44,6 +44,25 @@ class AnalysisTime:
         return replace(self, truth=replace(self.truth, values=self.truth.values.to(device)))
 
 
+@dataclass(frozen=True)
+class MissingTime:
+    """An analysis time whose truth cannot be read: nothing is observed, and nothing can be judged.
+
+    Attributes:
+        index: 0 for the first analysis.
+        time: valid time.
+        cause: why, in one line.
+    """
+
+    index: int
+    time: np.datetime64
+    cause: str
+
+    def to(self, *_: object, **__: object) -> MissingTime:
+        """Itself: Lightning moves every batch."""
+        return self
+
+
 class AnalysisTimes(L.LightningDataModule):
     """Analyses every ``step_hours`` of a twin experiment.
 
@@ -63,6 +82,10 @@ class AnalysisTimes(L.LightningDataModule):
         step_hours: between analyses.
         lead_hours: age of the first background.
         spec: channels. None: FengWu's 69.
+
+    Attributes:
+        ended: no more times are needed.
+        skip_missing: a time whose truth cannot be read is a :class:`MissingTime` of the cycle, not its end.
 
     Raises:
         UserError: for a count or an interval that is not positive, or a bad climatology file.
@@ -100,6 +123,7 @@ class AnalysisTimes(L.LightningDataModule):
         self.climatological_std = load_climatological_std(climatology, self.spec)
         self.errors = (errors or ObservationErrors()).with_climatology(self.spec, self.climatological_std)
         self.store: WeatherStore
+        self.skip_missing, self.ended = False, False
 
     def prepare_data(self) -> None:
         """Prepare the truth from the first state that the module's forecaster starts from."""
@@ -118,29 +142,51 @@ class AnalysisTimes(L.LightningDataModule):
         Returns:
             [history, C, H, W], physical units.
         """
-        latest = self.times[index] - self.lead_hours * HOUR
-        times = latest - self.step_hours * HOUR * np.arange(history)[::-1]
-        return torch.from_numpy(self.store.read(times))
+        return torch.from_numpy(self.store.read(self.initial_times(history, index)))
 
     def predict_dataloader(self) -> DataLoader:
         # Lightning's samplers leave an iterable dataset alone: every rank sees every time, since ranks
         # share the arms, not the times.
         return DataLoader(_AnalysisStream(self), batch_size=None)
 
+    def initial_times(self, history: int, index: int = 0) -> np.ndarray:
+        """The times of :meth:`initial_states`, [history]."""
+        latest = self.times[index] - self.lead_hours * HOUR
+        return latest - self.step_hours * HOUR * np.arange(history)[::-1]
+
+    def time_or_gap(self, index: int) -> AnalysisTime | MissingTime:
+        """One analysis; a missing one if its truth cannot be read and that is allowed.
+
+        Raises:
+            UserError: when the truth cannot be read and ``skip_missing`` is not set.
+        """
+        try:
+            truth = self.store.state(self.times[index])
+        except UserError as error:
+            if not self.skip_missing:
+                raise
+            return MissingTime(index, self.times[index], str(error))
+        return self._observed(index, truth)
+
     def analysis_time(self, index: int) -> AnalysisTime:
         """Truth and observations of one analysis, the same on every call."""
+        return self._observed(index, self.store.state(self.times[index]))
+
+    def _observed(self, index: int, truth: State) -> AnalysisTime:
         time = self.times[index]
-        truth = self.store.state(time)
         observations = simulate(truth, self.network, self.errors, time, self.seed)
         return AnalysisTime(index, time, truth, observations)
 
 
-class _AnalysisStream(IterableDataset[AnalysisTime]):
+class _AnalysisStream(IterableDataset[AnalysisTime | MissingTime]):
     def __init__(self, data: AnalysisTimes) -> None:
         self.data = data
 
     def __len__(self) -> int:
         return self.data.times.size
 
-    def __iter__(self) -> Iterator[AnalysisTime]:
-        return (self.data.analysis_time(index) for index in range(self.data.times.size))
+    def __iter__(self) -> Iterator[AnalysisTime | MissingTime]:
+        for index in range(self.data.times.size):
+            if self.data.ended:
+                return
+            yield self.data.time_or_gap(index)

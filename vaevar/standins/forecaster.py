@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.errors import UserError
+from vaevar.files import require_writable, save_array
 from vaevar.models.forecaster.export import export
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
@@ -70,9 +71,10 @@ def write(path: str = "data/full_size/forecaster.onnx", rows: int = 721, columns
         grid = Grid.equiangular(rows, columns)
     except ValueError as error:
         raise UserError(f"forecaster: {rows} × {columns} points are impossible: {error}") from None
+    require_writable(target)
     export(Drift(len(spec), columns), target, spec, grid, metadata=False)
     for name, values in zip(("mean", "std"), typical_climate(spec), strict=True):
-        np.save(target.with_name(f"{target.stem}_{name}.npy"), values)
+        save_array(target.with_name(f"{target.stem}_{name}.npy"), values)
     print(f"wrote {target}, {target.stem}_mean.npy and {target.stem}_std.npy")
 
 

@@ -16,15 +16,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from filelock import FileLock
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from vaevar.data.times import six_hourly
 from vaevar.data.weather.store import open_zarr
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
-from vaevar.files import check_disk, replacing
+from vaevar.files import check_disk, file_lock, place_of_store, save_text
+from vaevar.progress import progress
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
@@ -173,15 +172,16 @@ def write(
         "levels": str(levels),
         "seed": str(seed),
     }
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_name(target.name + ".lock")):
-        if target.exists():
-            _check_recipe(target, recipe)
-            print(f"{path} already exists")
-        else:
-            _fill(target, times, weather, recipe)
-            print(f"wrote {path}")
+    target = place_of_store(Path(path))
+    if not target.is_dir():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with file_lock(target.with_name(target.name + ".lock")):
+            if not target.is_dir():
+                _fill(target, times, weather, recipe)
+                print(f"wrote {path}")
+                return
+    _check_recipe(target, recipe)
+    print(f"{path} already exists")
 
 
 def _check_recipe(path: Path, recipe: dict[str, str]) -> None:
@@ -204,15 +204,12 @@ def _fill(path: Path, times: np.ndarray, weather: SyntheticWeather, recipe: dict
     check_disk(path, left * size, f"{left} of {times.size} states on {recipe['points']} to make")
     if done == 0:
         create_store(partial, times, weather.spec, weather.grid, recipe)
-    bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*bar) as progress:
-        task = progress.add_task("synthetic weather", total=times.size, completed=done)
+    with progress("synthetic weather", times.size, done) as advance:
         for number in range(done, times.size):
             write_states(partial, number, weather.state(times[number])[None], weather.spec)
             # A kill before the next lines repeats this state, with the same result.
-            with replacing(progress_file) as beside:
-                beside.write_text(json.dumps({"states": number + 1}), encoding="utf-8")
-            progress.update(task, completed=number + 1)
+            save_text(progress_file, json.dumps({"states": number + 1}))
+            advance(number + 1)
     progress_file.unlink()
     partial.rename(path)
 

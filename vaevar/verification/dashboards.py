@@ -119,7 +119,9 @@ class Dashboards(CycleCallback):
         callbacks: list[L.Callback] = module.trainer.callbacks  # type: ignore[attr-defined]
         scorers = [callback for callback in callbacks if isinstance(callback, Scores)]
         scores = (
-            final_scores(scorers[0].table(module.directory, list(self._writers), data)) if scorers else {}
+            final_scores(scorers[0].table(module.directory, list(self._writers), data))
+            if scorers and self._writers  # a process may have no arm
+            else {}
         )
         for name, writer in self._writers.items():
             writer.close()

@@ -6,18 +6,21 @@ of a method's score (as in Xiao et al., ICLR 2025, and Huang et al., DiffDA, 202
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.module import AssimilationModule
-from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
+from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes, MissingTime
+from vaevar.data.weather.holes import holes
 from vaevar.data.weather.store import WeatherStore
 from vaevar.errors import UserError
 from vaevar.forecast import rollout
-from vaevar.verification.scores import error_rows
-from vaevar.verification.tables import append_rows, gather_rows, time_text
+from vaevar.state import StateSpec
+from vaevar.verification.scores import error_rows, unknown_rows
+from vaevar.verification.tables import append_rows, complete_times, cut_rows, gather_rows, time_text
 
 FORECAST_COLUMNS = ["time", "arm", "lead_hours", "channel", "rmse", "bias"]
 
@@ -57,6 +60,31 @@ class Forecasts(CycleCallback):
         data.source.prepare(data.start, last + self.lead_hours[-1] * HOUR)
         # The data's own store was opened before the truth reached so far.
         self._truth = data.source.open(data.spec)
+        missing = {} if data.skip_missing else holes(self._truth, self._valid_times(data))
+        if missing:
+            raise UserError(f"Forecasts: {next(iter(missing.values()))}")
+
+    def _valid_times(self, data: AnalysisTimes) -> np.ndarray:
+        starts = data.times[:: self.every]
+        return np.unique(np.concatenate([starts + lead * HOUR for lead in self.lead_hours]))
+
+    def _keys(self, spec: StateSpec) -> pd.DataFrame:
+        """The rows of one analysis."""
+        return pd.DataFrame(
+            [(lead, name) for lead in self.lead_hours for name in spec.names],
+            columns=["lead_hours", "channel"],
+        )
+
+    def kept(self, module: AssimilationModule, data: AnalysisTimes, arm: str) -> int:
+        path = module.directory / arm / "forecasts.csv"
+        if not path.is_file():
+            raise UserError(f"{module.directory}: {arm} ran earlier without Forecasts; add `--restart`")
+        done = complete_times(path, data.times[:: self.every], self._keys(data.spec), ["rmse", "bias"])
+        return min(done * self.every, data.times.size)
+
+    def go_on(self, module: AssimilationModule, data: AnalysisTimes, arm: str, index: int) -> None:
+        rows = -(-index // self.every) * len(self._keys(data.spec))
+        cut_rows(module.directory / arm / "forecasts.csv", rows)
 
     # Take the earlier analyses here: in after_analysis, Cycle may or may not have moved on already, depending
     # on the order of the callbacks.
@@ -70,19 +98,61 @@ class Forecasts(CycleCallback):
             return
         for name, result in results.items():
             states = torch.cat([self._earlier[name], result.analysis.state.values[None]])[None]
-            frames = []
-            steps = self.lead_hours[-1] // data.step_hours
-            for step, values in enumerate(rollout(module.forecaster, states, steps), start=1):
-                lead = step * data.step_hours
-                if lead not in self.lead_hours:
-                    continue
-                truth = self._truth.state(time.time + lead * HOUR)
-                labels = {"time": time_text(time.time), "arm": name, "lead_hours": lead}
-                frames.append(error_rows(values[0], truth, labels))
-            directory = module.directory / name
-            directory.mkdir(parents=True, exist_ok=True)
-            rows = pd.concat(frames, ignore_index=True)[FORECAST_COLUMNS]
-            append_rows(directory / "forecasts.csv", rows, time.time)
+            self._append(module, name, time.time, self._scored(module, data, name, time.time, states))
+
+    def missed(
+        self, module: AssimilationModule, data: AnalysisTimes, time: MissingTime, results: Results
+    ) -> None:
+        """No forecast starts from a background; its rows are there, without numbers."""
+        if time.index % self.every:
+            return
+        for name in results:
+            frames = [
+                unknown_rows(data.spec, self._labels(name, time.time, lead)) for lead in self.lead_hours
+            ]
+            self._append(module, name, time.time, frames)
+
+    def _scored(
+        self, module: AssimilationModule, data: AnalysisTimes, name: str, time: np.datetime64, states: Tensor
+    ) -> list[pd.DataFrame]:
+        """The rows of each lead, from the last states [1, history, C, H, W]; without numbers where the
+        forecast fails or the truth is missing."""
+        forecasts, frames = rollout(module.forecaster, states, self.lead_hours[-1] // data.step_hours), []
+        failed = False
+        for lead in range(data.step_hours, self.lead_hours[-1] + 1, data.step_hours):
+            try:
+                values = None if failed else next(forecasts)[0]
+            except UserError as error:
+                print(f"arm {name}: the forecast from {time} ends before {lead} h: {error}", flush=True)
+                failed = True
+                values = None
+            if lead not in self.lead_hours:
+                continue
+            labels, truth = self._labels(name, time, lead), None
+            try:
+                truth = self._truth.state(time + lead * HOUR)
+            except UserError as error:
+                if not data.skip_missing:
+                    raise
+                print(f"arm {name}: the forecast from {time} is not scored at {lead} h: {error}", flush=True)
+            if values is None or truth is None:
+                frames.append(unknown_rows(data.spec, labels))
+            else:
+                frames.append(error_rows(values, truth, labels))
+        return frames
+
+    @staticmethod
+    def _labels(name: str, time: np.datetime64, lead: int) -> dict[str, str | int]:
+        return {"time": time_text(time), "arm": name, "lead_hours": lead}
+
+    @staticmethod
+    def _append(
+        module: AssimilationModule, name: str, time: np.datetime64, frames: list[pd.DataFrame]
+    ) -> None:
+        directory = module.directory / name
+        directory.mkdir(parents=True, exist_ok=True)
+        rows = pd.concat(frames, ignore_index=True)[FORECAST_COLUMNS]
+        append_rows(directory / "forecasts.csv", rows, time)
 
     def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         self._earlier = {}
@@ -92,7 +162,7 @@ class Forecasts(CycleCallback):
         missing = [name for name in module.arms if not (module.directory / name / "forecasts.csv").is_file()]
         if missing:
             raise UserError(
-                f"{module.directory}: {', '.join(missing)} ran earlier without Forecasts; add `--restart`"
+                f"{module.directory}: {', '.join(missing)} ran without Forecasts; add `--restart`"
             )
         table = gather_rows(module.directory, list(module.arms), "forecasts.csv")
         table.to_csv(module.directory / "forecasts.csv", index=False)

@@ -40,7 +40,9 @@ def final_scores(table: pd.DataFrame) -> dict[str, dict[str, float]]:
     NaN where an arm has no such number.
     """
     return {
-        row["arm"]: {_chart(str(name)): float(value) for name, value in row.items() if name != "arm"}
+        row["arm"]: {
+            _chart(str(name)): float(value) for name, value in row.items() if not isinstance(value, str)
+        }
         for row in table.to_dict("records")
     }
 

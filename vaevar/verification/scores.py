@@ -12,17 +12,29 @@ from rich.table import Table
 from torch import Tensor
 
 from vaevar.assim.cycle.callback import CycleCallback, Results
+from vaevar.assim.cycle.faults import FAILED
 from vaevar.assim.cycle.module import ArmResult, AssimilationModule
-from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
+from vaevar.assim.cycle.stopped import stop_of
+from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.errors import UserError
 from vaevar.runs.record import how_to_repeat
 from vaevar.state import State, StateSpec
+from vaevar.verification.log import CycleLog
 from vaevar.verification.metrics import bias, rmse
-from vaevar.verification.tables import append_rows, cell_text, gather_rows, time_text, to_markdown
+from vaevar.verification.tables import (
+    append_rows,
+    cell_text,
+    complete_times,
+    cut_rows,
+    gather_rows,
+    time_text,
+    to_markdown,
+)
 
 SCORE_COLUMNS = ["time", "arm", "channel", "quantity", "rmse", "bias"]
-
-
+_QUANTITIES = ("background", "analysis")
+# Columns of the summary that count; they are there when there is something to count.
+_COUNTS = ("failed analyses", "times without truth")
 HEADLINE_CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
 
 
@@ -31,7 +43,7 @@ class Scores(CycleCallback):
 
     Each arm has its own ``<run>/<arm>/scores.csv`` and ``diagnostics.csv`` (J_b, J_o, gradient norm,
     iterations, 2J/p, seconds), so that no two ranks write to the same file. The scores are gathered at the
-    end.
+    end. Where there is no progress bar, it says now and then how far the cycle is.
 
     Args:
         skip: analyses at the beginning, while the cycle settles, that the summary leaves out.
@@ -44,17 +56,62 @@ class Scores(CycleCallback):
         if skip < 0:
             raise UserError(f"Scores: skip is {skip}, must not be negative")
         self.skip = skip
+        self._log: CycleLog
+
+    def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
+        self._log = CycleLog(module.trainer, data.times.size)
+
+    def kept(self, module: AssimilationModule, data: AnalysisTimes, arm: str) -> int:
+        directory = module.directory / arm
+        for name in ("scores.csv", "diagnostics.csv"):
+            if not (directory / name).is_file():
+                raise UserError(
+                    f"{directory / name}: not there, so the earlier analyses of {arm} have no scores; add "
+                    "--restart"
+                )
+        scores = complete_times(
+            directory / "scores.csv", data.times, _keys(data.spec), numbers=["rmse", "bias"]
+        )
+        rows = complete_times(directory / "diagnostics.csv", data.times, pd.DataFrame(index=[0]))
+        return min(scores, rows)
+
+    def go_on(self, module: AssimilationModule, data: AnalysisTimes, arm: str, index: int) -> None:
+        cut_rows(module.directory / arm / "scores.csv", index * len(_keys(data.spec)))
+        cut_rows(module.directory / arm / "diagnostics.csv", index)
 
     def after_analysis(
         self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
+        scores = {name: score_rows(time, name, result) for name, result in results.items()}
         for name, result in results.items():
-            directory = module.directory / name
-            directory.mkdir(parents=True, exist_ok=True)
-            rows = score_rows(time, name, result)
-            append_rows(directory / "scores.csv", rows, data.times[time.index])
-            diagnostics = pd.DataFrame([{"time": time_text(time.time), **result.analysis.diagnostics}])
-            append_rows(directory / "diagnostics.csv", diagnostics, data.times[time.index])
+            self._append(module, name, time.time, scores[name], result.analysis.diagnostics)
+        if results:
+            self._log.analysed(time.index, time.time, results, scores, data.climatological_std)
+
+    def missed(
+        self, module: AssimilationModule, data: AnalysisTimes, time: MissingTime, results: Results
+    ) -> None:
+        """Rows without numbers, so that nobody takes the time for forgotten."""
+        for name in results:
+            labels = [
+                {"time": time_text(time.time), "arm": name, "quantity": quantity} for quantity in _QUANTITIES
+            ]
+            rows = pd.concat([unknown_rows(data.spec, label) for label in labels], ignore_index=True)
+            self._append(module, name, time.time, rows[SCORE_COLUMNS], {})
+
+    @staticmethod
+    def _append(
+        module: AssimilationModule,
+        name: str,
+        time: np.datetime64,
+        scores: pd.DataFrame,
+        diagnostics: dict[str, float],
+    ) -> None:
+        directory = module.directory / name
+        directory.mkdir(parents=True, exist_ok=True)
+        append_rows(directory / "scores.csv", scores, time)
+        row = pd.DataFrame([{"time": time_text(time), **diagnostics}])
+        append_rows(directory / "diagnostics.csv", row, time)
 
     def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         module.trainer.strategy.barrier()
@@ -64,32 +121,51 @@ class Scores(CycleCallback):
         scores = gather_rows(directory, list(module.arms), "scores.csv")
         scores.to_csv(directory / "scores.csv", index=False)
         table = self.table(directory, list(module.arms), data)
-        first = str(data.times[self._skipped(data.times)])
-        note = (
-            f"Analyses {first} to {data.times[-1]}, {data.times.size - self._skipped(data.times)} of "
-            f"{data.times.size}; truth: {data.source.description}. RMSE is area-weighted, its root taken "
-            "after the mean over time; `rmse / std` is the mean over channels of RMSE / climatological std."
-        )
-        paragraphs = [f"# {directory.name}", note, to_markdown(table), how_to_repeat(directory)]
+        paragraphs = [
+            f"# {directory.name}", self._note(scores, data), to_markdown(table), how_to_repeat(directory)
+        ]  # fmt: skip
         text = "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
         (directory / "summary.md").write_text(f"{text}\n", encoding="utf-8")
         _print(table, directory)
 
+    def _note(self, scores: pd.DataFrame, data: AnalysisTimes) -> str:
+        done = data.times[: scores["time"].nunique()]
+        skipped = self._skipped(done.size)
+        note = f"Analyses {done[skipped]} to {done[-1]}, {done.size - skipped} of {data.times.size}"
+        if done.size < data.times.size:
+            note += f" (the cycle has come to analysis {done.size}; the same command goes on from there)"
+        return (
+            f"{note}; truth: {data.source.description}. RMSE is area-weighted, its root taken after the mean "
+            "over time; `rmse / std` is the mean over channels of RMSE / climatological std."
+        )
+
     def table(self, directory: Path, arms: list[str], data: AnalysisTimes) -> pd.DataFrame:
         """The summary of a run (:func:`summarise`), from the files of its arms.
 
+        An arm that had to stop has no averages, but a column that says when it did.
+
         Args:
             directory: of the run.
-            arms: names.
+            arms: names, at least one.
             data: of the run.
         """
         scores = gather_rows(directory, arms, "scores.csv")
         diagnostics = {name: pd.read_csv(directory / name / "diagnostics.csv") for name in arms}
-        return summarise(scores, diagnostics, data.spec, data.climatological_std, self._skipped(data.times))
+        skipped = self._skipped(scores["time"].nunique())
+        table = summarise(scores, diagnostics, data.spec, data.climatological_std, skipped)
+        stops = {name: stop for name in arms if (stop := stop_of(directory / name))}
+        if stops:
+            of_stopped = table["arm"].isin(list(stops))
+            table.loc[of_stopped, table.columns.drop(["arm", *_COUNTS], errors="ignore")] = np.nan
+            table["stopped at"] = [
+                f"{stops[arm].time}, analysis {stops[arm].index + 1}" if arm in stops else ""
+                for arm in table["arm"]
+            ]
+        return table
 
-    def _skipped(self, times: np.ndarray) -> int:
+    def _skipped(self, analyses: int) -> int:
         # A run that is too short to settle is summarised as a whole.
-        return self.skip if self.skip < times.size else 0
+        return self.skip if self.skip < analyses else 0
 
 
 def score_rows(time: AnalysisTime, arm: str, result: ArmResult) -> pd.DataFrame:
@@ -121,16 +197,33 @@ def error_rows(values: Tensor, truth: State, labels: dict[str, Any]) -> pd.DataF
     )
 
 
+def unknown_rows(spec: StateSpec, labels: dict[str, Any]) -> pd.DataFrame:
+    """The same rows where there is nothing to compare with: no numbers."""
+    return pd.DataFrame({**labels, "channel": spec.names, "rmse": np.nan, "bias": np.nan})
+
+
+def _keys(spec: StateSpec) -> pd.DataFrame:
+    """The rows of ``scores.csv`` for one time."""
+    return pd.DataFrame(
+        [(quantity, name) for quantity in _QUANTITIES for name in spec.names], columns=["quantity", "channel"]
+    )
+
+
 def normalised_series(
     scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec, std: np.ndarray
 ) -> np.ndarray:
-    """Mean over channels of RMSE / climatological std, at each time, [T]."""
+    """Mean over channels of RMSE / climatological std, at each time, [T]; NaN where the truth is missing."""
     return (_matrix(scores, arm, quantity, spec) / std).mean(1)
 
 
 def time_mean_rmse(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec, skip: int) -> np.ndarray:
-    """RMSE over all analyses after the first ``skip``, [C]: the root is taken after the mean over time."""
-    return np.sqrt((_matrix(scores, arm, quantity, spec)[skip:] ** 2).mean(0))
+    """RMSE over all analyses after the first ``skip``, [C]: the root is taken after the mean over time.
+
+    Times without truth are left out; an arm of which no time is left has NaN.
+    """
+    squares = _matrix(scores, arm, quantity, spec)[skip:] ** 2
+    known = squares[~np.isnan(squares).any(1)]
+    return np.sqrt(known.mean(0)) if len(known) else np.full(len(spec), np.nan)
 
 
 def summarise(
@@ -145,7 +238,8 @@ def summarise(
     Columns: ``rmse / std`` of analysis and background (mean over channels); ``improved``, the fraction of
     analyses that are better than their background; ``drift %/day``, the slope of the analysis' ``rmse / std``
     in per cent of its mean per day; the analysis RMSE of the headline channels; and per analysis ``2J/p``,
-    ``iterations`` and ``seconds``.
+    ``iterations`` and ``seconds``. Columns with the numbers of failed analyses (which kept their background)
+    and of times without truth are added where an arm has any.
 
     Args:
         scores: rows of ``scores.csv``.
@@ -162,22 +256,30 @@ def summarise(
         }
         analysis = normalised_series(scores, arm, "analysis", spec, std)[skip:]
         background = normalised_series(scores, arm, "background", spec, std)[skip:]
-        times = pd.to_datetime(scores["time"].drop_duplicates()).sort_values().to_numpy()[skip:]
-        days = (times - times[0]) / np.timedelta64(1, "D")
-        slope = np.polyfit(days, analysis, 1)[0] if analysis.size > 1 else np.nan
+        of_arm = scores.loc[scores["arm"] == arm, "time"]
+        times = pd.to_datetime(of_arm.drop_duplicates()).sort_values().to_numpy()[skip:]
+        known = np.isfinite(analysis)
+        analysis, background, times = analysis[known], background[known], times[known]
+        slope = np.nan
+        if analysis.size > 1:
+            slope = np.polyfit((times - times[0]) / np.timedelta64(1, "D"), analysis, 1)[0]
         row: dict[str, Any] = {
             "arm": arm,
             "analysis rmse / std": (mean["analysis"] / std).mean(),
             "background rmse / std": (mean["background"] / std).mean(),
-            "improved": float((analysis < background).mean()),
-            "drift %/day": 100 * slope / analysis.mean(),
+            "improved": float((analysis < background).mean()) if analysis.size else np.nan,
+            "drift %/day": 100 * slope / analysis.mean() if analysis.size else np.nan,
         }
         row |= {name: mean["analysis"][spec.index(name)] for name in HEADLINE_CHANNELS if spec.has(name)}
         settled = diagnostics[arm].iloc[skip:]
         for label, column in (("2J/p", "chi2"), ("iterations", "iterations"), ("seconds", "seconds")):
             row[label] = settled[column].mean() if column in settled else np.nan
+        failed, unknown = _COUNTS
+        row[failed] = int(diagnostics[arm][FAILED].sum()) if FAILED in diagnostics[arm] else 0
+        row[unknown] = int((~known).sum())
         rows.append(row)
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.drop(columns=[name for name in _COUNTS if not table[name].any()])
 
 
 def _matrix(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec) -> np.ndarray:

@@ -49,16 +49,17 @@ def append_rows(path: Path, rows: pd.DataFrame, time: np.datetime64) -> None:
         rows: of the analysis.
         time: of the analysis.
     """
-    header = ",".join(rows.columns)
     with path.open("r+b" if path.is_file() else "w+b") as file:
         file.truncate(_end_of_earlier_rows(file, time_text(time)))
         file.seek(0)
-        old_header = file.readline().decode().rstrip()
-        if old_header in ("", header):
+        header = file.readline().decode().rstrip()
+        columns = header.split(",") if header else list(rows.columns)
+        # The diagnostics of an analysis that failed, or of one without observations, may lack columns.
+        if set(rows.columns) <= set(columns):
             file.seek(0, os.SEEK_END)
-            file.write(rows.to_csv(index=False, header=not old_header, lineterminator="\n").encode())
+            text = rows.reindex(columns=columns).to_csv(index=False, header=not header, lineterminator="\n")
+            file.write(text.encode())
             return
-    # The diagnostics of an analysis without observations may lack a column.
     with replacing(path) as partial:
         pd.concat([pd.read_csv(path), rows], ignore_index=True).to_csv(partial, index=False)
 
@@ -78,6 +79,50 @@ def _end_of_earlier_rows(file: BinaryIO, time: str) -> int:
             break
         end += len(line)
     return end
+
+
+def complete_times(path: Path, times: np.ndarray, keys: pd.DataFrame, numbers: Sequence[str] = ()) -> int:
+    """How many times, from the first, have all their rows: each once, in order, and with their numbers.
+
+    Args:
+        path: a table that :func:`append_rows` has written; it may be damaged.
+        times: [T], that it should hold.
+        keys: the rows of one time, as far as they are the same at every time.
+        numbers: columns that are finite in all rows of a time; in none, where there was no truth.
+    """
+    try:
+        table = pd.read_csv(path, on_bad_lines="skip", encoding_errors="replace")
+    except (pd.errors.EmptyDataError, pd.errors.ParserError):
+        return 0
+    if not {"time", *keys.columns, *numbers} <= set(table.columns):
+        return 0
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        lines = len(table) if file.read() == b"\n" else len(table) - 1  # the last one was cut short
+    sets = min(lines // len(keys), times.size)
+    table = table.iloc[: sets * len(keys)]
+    texts = [time_text(time) for time in times[:sets]]
+    right = table["time"].to_numpy(str) == np.repeat(np.array(texts, str), len(keys))
+    for name in keys.columns:
+        right &= table[name].to_numpy(str) == np.tile(keys[name].to_numpy(str), sets)
+    right = right.reshape(sets, len(keys)).all(1)
+    if numbers:
+        values = table[list(numbers)].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+        finite = np.isfinite(values).reshape(sets, len(keys) * len(numbers))
+        right &= finite.all(1) | ~finite.any(1)
+    return sets if bool(right.all()) else int(right.argmin())
+
+
+def cut_rows(path: Path, rows: int) -> None:
+    """Remove all rows of a table but the first; a shorter or missing one stays as it is."""
+    if not path.is_file():
+        return
+    with path.open("r+b") as file:
+        for _ in range(rows + 1):
+            file.readline()
+        end = file.tell()
+        if file.read(1):
+            file.truncate(end)
 
 
 def gather_rows(directory: Path, arms: list[str], name: str) -> pd.DataFrame:

@@ -38,7 +38,7 @@ def make(store: StoreBuilder, processes: int, batches: int | None = None) -> Non
             share.take(batch, store.errors.forecasts(batch.states, batch.hours))
     if not store.missing():
         store.complete()
-    store.lock.release()
+    store.release()
 
 
 def content(path: Path) -> dict[str, bytes]:
@@ -122,7 +122,7 @@ def test_shares_are_runs_of_equal_length(tmp_path: Path) -> None:
         assert list(itertools.chain(*blocks)) == list(range(8))
         assert max(map(len, blocks)) - min(map(len, blocks)) <= 1
         assert blocks[0]  # who completes the store has a share whenever anybody has
-    store.lock.release()
+    store.release()
 
 
 @pytest.mark.parametrize("samples_per_file", [2, 4, 20])

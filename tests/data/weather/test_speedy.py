@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vaevar import files
 from vaevar.data.weather import speedy
 from vaevar.data.weather.speedy import PERIODS, STEP, NatureRun, Period, SpeedyWorld
 from vaevar.data.weather.store import WeatherStore
@@ -205,7 +206,9 @@ def run_until_killed(world: SpeedyWorld, moment: int) -> bool:
     executioner = Executioner(moment)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(speedy, "create_store", executioner.watch(speedy.create_store))
-        patch.setattr(speedy, "replacing", executioner.watch_replacing(speedy.replacing))
+        watched = executioner.watch_replacing(files.replacing)
+        patch.setattr(speedy, "replacing", watched)
+        patch.setattr(files, "replacing", watched)
         patch.setattr(speedy, "write_states", executioner.watch_write(speedy.write_states))
         removal = executioner.watch(SpeedyWorld._remove_restarts_but)
         patch.setattr(SpeedyWorld, "_remove_restarts_but", removal)

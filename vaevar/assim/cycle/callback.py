@@ -7,7 +7,7 @@ from typing import Any
 import lightning as L
 
 from vaevar.assim.cycle.module import ArmResult, AssimilationModule
-from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
+from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.errors import UserError
 
 Results = dict[str, ArmResult]
@@ -44,8 +44,30 @@ class CycleCallback(L.Callback):
                 this time.
         """
 
+    def missed(
+        self, module: AssimilationModule, data: AnalysisTimes, time: MissingTime, results: Results
+    ) -> None:
+        """Instead of the two hooks above, at a time whose truth is missing.
+
+        Args:
+            module: the arms.
+            data: of the whole cycle.
+            time: of the analysis that could not be made.
+            results: as for :meth:`after_analysis`; the analyses are the backgrounds.
+        """
+
     def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         """After the last analysis."""
+
+    def kept(self, module: AssimilationModule, data: AnalysisTimes, arm: str) -> int:
+        """How many analyses, from the first, this callback still has all of, for an arm that was run before.
+
+        ``Cycle`` asks before it believes a restart file, and goes back to where nothing is missing.
+        """
+        return int(data.times.size)
+
+    def go_on(self, module: AssimilationModule, data: AnalysisTimes, arm: str, index: int) -> None:
+        """Before an arm goes on with analysis ``index``: forget what an earlier run wrote of later ones."""
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.before_cycle(*parts_of(trainer, pl_module))
@@ -58,7 +80,8 @@ class CycleCallback(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.before_analysis(*parts_of(trainer, pl_module), batch)
+        if not isinstance(batch, MissingTime):
+            self.before_analysis(*parts_of(trainer, pl_module), batch)
 
     def on_predict_batch_end(
         self,
@@ -69,7 +92,8 @@ class CycleCallback(L.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        self.after_analysis(*parts_of(trainer, pl_module), batch, outputs)
+        hook = self.missed if isinstance(batch, MissingTime) else self.after_analysis
+        hook(*parts_of(trainer, pl_module), batch, outputs)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.after_cycle(*parts_of(trainer, pl_module))

@@ -7,134 +7,283 @@ that was killed resumes to the same numbers.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import ClassVar
+import re
+import time as clock
+from typing import ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vaevar.assim.cycle.callback import CycleCallback, Results
+from vaevar.assim.cycle.faults import FAILED, IncrementLimit, told
 from vaevar.assim.cycle.module import AssimilationModule
-from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
+from vaevar.assim.cycle.restart import LATEST, Restart, RestartFiles
+from vaevar.assim.cycle.stopped import Stop, forget_stop, runaway
+from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.data.observations.coverage import no_coverage, update_coverage
+from vaevar.data.observations.points import Points
+from vaevar.data.weather.holes import holes
 from vaevar.errors import UserError
-from vaevar.files import replacing
 from vaevar.forecast import rollout
+
+# Seconds between restarts that are forced to the disk, and the least ratio of that time to what it takes.
+_SETTLE_EVERY, _SETTLE_RATIO = 30.0, 100.0
 
 
 class Cycle(CycleCallback):
     """Carries every arm from one analysis time to the next.
+
+    An arm stops, while the others go on, when its forecast is not finite or runs away, or when too many of
+    its analyses in a row have failed. It keeps the restart of the analysis before, so that the same command
+    tries again from there.
 
     Args:
         resume: continue from the restart files in the run directory, if there are any. False: start
             again and overwrite them.
         new_cycle_every: number of analyses after which every arm starts again with a forecast from the
             truth, as at the first one: many short cycles in one run. None: never.
+        largest_increment: in climatological standard deviations. An analysis with a larger increment
+            anywhere counts as failed, as does one whose minimisation fails: its arm keeps the background.
+            None: no limit.
+        failures_in_a_row: an arm with this many failed analyses in succession stops.
+        on_missing_truth: what to do about a time of which the truth is missing or cannot be read. ``stop``:
+            nothing is begun if the store lacks one, and a damaged one ends the run there. ``skip``: nothing
+            is observed then, the backgrounds go on, and there are no scores for that time.
 
     Raises:
-        UserError: when ``new_cycle_every`` is not positive.
+        UserError: when a number is not positive.
     """
 
-    without_effect: ClassVar = ("resume",)
+    without_effect: ClassVar = ("resume", "failures_in_a_row", "on_missing_truth")
 
-    def __init__(self, resume: bool = True, new_cycle_every: int | None = None) -> None:
-        if new_cycle_every is not None and new_cycle_every < 1:
-            raise UserError(f"Cycle: new_cycle_every is {new_cycle_every}, must be positive")
+    def __init__(
+        self,
+        resume: bool = True,
+        new_cycle_every: int | None = None,
+        largest_increment: float | None = 25.0,
+        failures_in_a_row: int = 8,
+        on_missing_truth: Literal["stop", "skip"] = "stop",
+    ) -> None:
+        counts = {"new_cycle_every": new_cycle_every, "failures_in_a_row": failures_in_a_row}
+        for name, number in (counts | {"largest_increment": largest_increment}).items():
+            if number is not None and not number > 0:
+                raise UserError(f"Cycle: {name} is {number}, must be positive")
         self.resume, self.new_cycle_every = resume, new_cycle_every
-        self._unsaved: list[str] = []
+        self.largest_increment, self.failures_in_a_row = largest_increment, failures_in_a_row
+        self.on_missing_truth = on_missing_truth
+        self._files: dict[str, RestartFiles] = {}
+        self._failures: dict[str, int] = {}
+        self._unsaved: set[str] = set()
+        self._settle_at = 0.0
 
     def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         """Give every arm its first background, or the one at which a killed run stopped.
 
         Raises:
-            UserError: when forecaster and truth do not belong together, or a restart file is damaged.
+            UserError: when forecaster and truth do not belong together, the truth lacks a time, or a restart
+                file is damaged.
         """
-        forecaster = module.forecaster
-        if forecaster.grid != data.store.grid:
-            raise UserError(
-                f"the forecaster works on {forecaster.grid}, the truth is on {data.store.grid}: bring a "
-                "forecaster and a store that belong together"
-            )
-        if forecaster.spec != data.spec:
-            raise UserError(
-                f"the forecaster works on {forecaster.spec}, the truth is {data.spec}: bring a forecaster "
-                "and a store that belong together"
-            )
-        if forecaster.step_hours != data.step_hours:
-            raise UserError(
-                f"the forecaster's step is {forecaster.step_hours} h, the cycle's {data.step_hours} h: set "
-                f"data.init_args.step_hours to {forecaster.step_hours}"
-            )
+        _check_forecaster(module, data)
+        data.skip_missing = self.on_missing_truth == "skip"
+        self._check_truth(module, data)
+        if self.largest_increment is not None:
+            module.increment_limit = IncrementLimit(self.largest_increment, data.climatological_std)
+        self._settle_at = clock.monotonic() + _SETTLE_EVERY
         first: Tensor | None = None
         for name in module.local_arms():
-            restart = self._read(module.directory / name / "restart.pt") if self.resume else None
+            directory = module.directory / name
+            self._files[name] = RestartFiles(directory, data, module.forecaster.history)
+            if not self.resume:
+                self._files[name].remove()
+            restart = self._where_it_stands(module, data, name)
             if restart is None:
                 if first is None:
                     first = self._first_trajectory(module, data, 0)
-                restart = 0, first.clone(), no_coverage(data.store.grid)
-            module.next_index[name], trajectory, coverage = restart
-            module.trajectories[name] = trajectory.to(module.device)
-            module.coverage[name] = coverage.to(module.device)
+                restart = Restart(0, first.clone(), no_coverage(data.store.grid))
+            module.next_index[name] = restart.next_index
+            module.trajectories[name] = restart.trajectory.to(module.device)
+            module.coverage[name] = restart.coverage.to(module.device)
+            for callback in _callbacks(module):
+                callback.go_on(module, data, name, restart.next_index)
+            forget_stop(directory)
+            # What killed processes left. Only this run writes here.
+            for path in directory.glob("*.partial"):
+                if path.is_file() and re.search(r"\.\d+\.partial$", path.name):
+                    path.unlink()
+
+    def _check_truth(self, module: AssimilationModule, data: AnalysisTimes) -> None:
+        """Look for holes in the truth before the first analysis, not hours later."""
+        starts = range(0, data.times.size, self.new_cycle_every or data.times.size)
+        history = module.forecaster.history
+        needed = [data.initial_times(history, index) for index in starts]
+        missing = holes(data.store, np.unique(np.concatenate(needed)))
+        if missing:
+            raise UserError(f"{_first_of(missing)}; a first forecast starts from there")
+        if self.on_missing_truth == "stop" and (missing := holes(data.store, data.times)):
+            raise UserError(
+                f"{_first_of(missing)}; the cycle needs it: repair the store, or set on_missing_truth of "
+                "Cycle to skip"
+            )
+
+    def _where_it_stands(self, module: AssimilationModule, data: AnalysisTimes, name: str) -> Restart | None:
+        """The latest restart of which nothing is lost, or None: from the beginning."""
+        restarts = self._files[name].read()
+        if not restarts:
+            return None
+        kept = {type(callback).__name__: callback.kept(module, data, name) for callback in _callbacks(module)}
+        whole = min(kept.values(), default=data.times.size)
+        usable = next((restart for restart in restarts if restart.next_index <= whole), None)
+        if usable is not restarts[0]:
+            loser = min(kept, key=lambda kind: kept[kind])
+            beginning = "the beginning" if usable is None else f"analysis {usable.next_index}"
+            print(
+                f"{module.directory / name}: {LATEST} counts {restarts[0].next_index} analyses, but {loser} "
+                f"has only {whole} whole ones: the arm goes on from {beginning}",
+                flush=True,
+            )
+        return usable
 
     def _first_trajectory(self, module: AssimilationModule, data: AnalysisTimes, index: int) -> Tensor:
         """The last states of a forecast from the truth, [history, C, H, W], up to the background of
-        analysis number ``index``."""
+        analysis number ``index``.
+
+        Raises:
+            UserError: when that forecast is not finite or runs away.
+        """
         history = module.forecaster.history
         states = list(data.initial_states(history, index).to(module.device))
         steps = data.lead_hours // data.step_hours
         states += [state[0] for state in rollout(module.forecaster, torch.stack(states)[None], steps)]
+        cause = runaway(states[-1], data.spec, data.store.grid)
+        if cause:
+            raise UserError(
+                f"the {data.lead_hours} h forecast from the truth that is the background of "
+                f"{data.times[index]}: {cause}; check the forecaster and its mean and std files"
+            )
         return torch.stack(states[-history:])
-
-    def _read(self, path: Path) -> tuple[int, Tensor, Tensor] | None:
-        if not path.is_file():
-            return None
-        try:
-            content = torch.load(path, weights_only=True, map_location="cpu")
-            return int(content["next_index"]), content["trajectory"], content["coverage"]
-        except Exception as error:  # unpickling raises many kinds; each means "not a restart"
-            raise UserError(f"{path}: not a restart file of a cycle ({error}); delete it") from None
 
     def after_analysis(
         self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
         """Forecast the next background of every arm."""
+        self._advance(module, data, time, results, time.observations)
+
+    def missed(
+        self, module: AssimilationModule, data: AnalysisTimes, time: MissingTime, results: Results
+    ) -> None:
+        """Forecast the next background from this one."""
+        if results:
+            print(f"{time.time}: nothing is observed, the backgrounds go on: {time.cause}", flush=True)
+        self._advance(module, data, time, results, Points.concatenate([]))
+
+    def _advance(
+        self,
+        module: AssimilationModule,
+        data: AnalysisTimes,
+        time: AnalysisTime | MissingTime,
+        results: Results,
+        observed: Points,
+    ) -> None:
+        following_index = time.index + 1
+        advanced = []
         for name, result in results.items():
-            analysis = result.analysis.state.values
-            past = torch.cat([module.trajectories[name][:-1], analysis[None]])
-            following = next(rollout(module.forecaster, past[None], 1))[0]
+            past = torch.cat([module.trajectories[name][:-1], result.analysis.state.values[None]])
+            cause, following = self._too_many_failures(name, result.analysis.diagnostics), None
+            if not cause:
+                cause, following = _forecast(module, data, past, f"arm {name} at {time.time}")
+            if following is None:
+                stop = module.stopped[name] = Stop(time.index, str(time.time), cause)
+                stop.write(module.directory / name)
+                print(
+                    f"arm {name} stops at {time.time}, after {following_index} analyses: {cause}", flush=True
+                )
+                continue
             module.trajectories[name] = torch.cat([past, following[None]])[-module.forecaster.history :]
             coverage = module.coverage[name]
-            module.coverage[name] = update_coverage(coverage, time.observations, data.store.grid)
-            module.next_index[name] = time.index + 1
-        self._unsaved = list(results)
-        following_index = time.index + 1
+            module.coverage[name] = update_coverage(coverage, observed, data.store.grid)
+            module.next_index[name] = following_index
+            advanced.append(name)
+        self._unsaved.update(advanced)
+        if len(module.stopped) == len(module.arms):
+            data.ended = True  # in one process; several walk through the times together
         if (
             self.new_cycle_every
             and following_index % self.new_cycle_every == 0
             and following_index < len(data.times)
         ):
             first = self._first_trajectory(module, data, following_index)
-            for name in results:
+            for name in advanced:
                 module.trajectories[name] = first.clone()
                 module.coverage[name] = no_coverage(data.store.grid).to(module.device)
+
+    def _too_many_failures(self, name: str, diagnostics: dict[str, float]) -> str:
+        """Why an arm has to stop; empty if it does not."""
+        failed = bool(diagnostics.get(FAILED, 0.0))
+        self._failures[name] = self._failures.get(name, 0) + 1 if failed else 0
+        if self._failures[name] < self.failures_in_a_row:
+            return ""
+        return f"{self.failures_in_a_row} analyses in a row failed (the log has the reasons)"
 
     # A restart is written only when every other callback has finished with that analysis. A kill at any
     # moment then loses no score and no state: the analysis is repeated.
     def before_analysis(self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime) -> None:
         """Write the restart files of the analysis before."""
-        self._save(module)
+        self._save(module, settle=clock.monotonic() >= self._settle_at)
 
     def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         """Write the last restart files."""
-        self._save(module)
+        self._save(module, settle=True)
 
-    def _save(self, module: AssimilationModule) -> None:
-        for name in self._unsaved:
-            content = {
-                "next_index": module.next_index[name],
-                "trajectory": module.trajectories[name].cpu(),
-                "coverage": module.coverage[name].cpu(),
-            }
-            with replacing(module.directory / name / "restart.pt") as partial:
-                torch.save(content, partial)
-        self._unsaved = []
+    def _save(self, module: AssimilationModule, settle: bool) -> None:
+        began = clock.monotonic()
+        for name in sorted(self._unsaved):
+            restart = Restart(module.next_index[name], module.trajectories[name], module.coverage[name])
+            self._files[name].write(restart, settle)
+        self._unsaved.clear()
+        if settle:
+            now = clock.monotonic()
+            self._settle_at = now + max(_SETTLE_EVERY, _SETTLE_RATIO * (now - began))
+
+
+def _check_forecaster(module: AssimilationModule, data: AnalysisTimes) -> None:
+    """Check that forecaster and truth belong together."""
+    forecaster = module.forecaster
+    pairs = ((forecaster.grid, "on", data.store.grid), (forecaster.spec, "", data.spec))
+    for works_on, preposition, truth in pairs:
+        if works_on != truth:
+            is_what = f"{preposition} {truth}".strip()
+            raise UserError(
+                f"the forecaster works on {works_on}, the truth is {is_what}: bring a forecaster and a store "
+                "that belong together"
+            )
+    if forecaster.step_hours != data.step_hours:
+        raise UserError(
+            f"the forecaster's step is {forecaster.step_hours} h, the cycle's {data.step_hours} h: set "
+            f"data.init_args.step_hours to {forecaster.step_hours}"
+        )
+
+
+def _forecast(
+    module: AssimilationModule, data: AnalysisTimes, past: Tensor, where: str
+) -> tuple[str, Tensor | None]:
+    """The state that follows the last ones [history, C, H, W]; or why there is none, and None."""
+    try:
+        following = next(rollout(module.forecaster, past[None], 1))[0]
+    except (UserError, ArithmeticError) as error:
+        return str(error), None
+    except Exception as error:
+        raise told(error, where, module.forecaster) from error
+    cause = runaway(following, data.spec, data.store.grid)
+    return (f"its next forecast: {cause}", None) if cause else ("", following)
+
+
+def _callbacks(module: AssimilationModule) -> list[CycleCallback]:
+    """Those that follow the cycle, Cycle itself among them."""
+    callbacks = module.trainer.callbacks  # type: ignore[attr-defined]
+    return [callback for callback in callbacks if isinstance(callback, CycleCallback)]
+
+
+def _first_of(missing: dict[np.datetime64, str]) -> str:
+    text = next(iter(missing.values()))
+    return text if len(missing) == 1 else f"{text} (and {len(missing) - 1} more times)"

@@ -12,6 +12,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import zarr
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
 from vaevar.data.samples.layout import SampleWriter, check_format, lay_out
+from vaevar.data.weather.writer import extend_store
 from vaevar.errors import UserError
 
 
@@ -27,7 +29,7 @@ class CycleErrorRecorder(CycleCallback):
 
     The store is in the format of :mod:`vaevar.data.samples.layout`, at the lead of one step, with
     ``coverage`` (:mod:`vaevar.data.observations.coverage`). It appears when the cycle has reached its end. A
-    killed cycle that is resumed resumes recording.
+    killed cycle that is resumed resumes recording, and so does a finished one that is made longer.
 
     Args:
         path: the zarr store; if it exists, the run ends before it begins.
@@ -60,32 +62,60 @@ class CycleErrorRecorder(CycleCallback):
             )
         if self.arm not in module.local_arms():
             return
-        if self.path.exists():
-            raise UserError(f"{self.path}: exists already; delete it to record again, or give another path")
+        if data.skip_missing:
+            raise UserError(
+                "CycleErrorRecorder: needs the truth of every analysis: leave on_missing_truth at stop"
+            )
         done = module.next_index[self.arm]
+        if self.path.exists() and not self._goes_on(module, data, done):
+            raise UserError(f"{self.path}: exists already; delete it to record again, or give another path")
+        if self.path.exists():
+            self.path.rename(self._partial)
         if done == 0:
             self._lay_out(module, data)
-        elif not self._partial.is_dir() or check_format(self._partial)["recorded"] < done - self.skip:
+            return
+        if not self._partial.is_dir() or check_format(self._partial)["recorded"] < done - self.skip:
             raise UserError(
                 f"{self.path}: the cycle in {module.directory} went on to analysis {done} without being "
                 "recorded; start it again with --restart"
             )
+
+        times = self._times(data)
+        if self._writer(data).array("error").shape[0] < len(times):
+            extend_store(self._partial, times)
+            zarr.open_group(self._partial, mode="r+").attrs["end"] = str(data.times[-1])
+
+    def _goes_on(self, module: AssimilationModule, data: AnalysisTimes, done: int) -> bool:
+        """Whether the store is this cycle's, complete when that was shorter."""
+        found = check_format(self.path)
+        recorded = int(found.get("recorded", 0))
+        return found.get("cycle") == self._cycle(module) and recorded == done - self.skip < len(
+            self._times(data)
+        )
+
+    def _cycle(self, module: AssimilationModule) -> str:
+        return f"{module.directory.name}, arm {self.arm}"
+
+    def _times(self, data: AnalysisTimes) -> np.ndarray:
+        """The initial times of the backgrounds that are recorded."""
+        return data.times[self.skip :] - data.step_hours * HOUR
 
     def _lay_out(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         recipe: dict[str, str | int] = {
             "scheme": "truth minus background of a cycle",
             "source": data.source.description,
             "forecaster": str(getattr(module.forecaster, "description", "")),
-            "cycle": f"{module.directory.name}, arm {self.arm}",
+            "cycle": self._cycle(module),
             "start": str(data.times[0]),
             "end": str(data.times[-1]),
             "channels": ", ".join(data.spec.names),
             "recorded": 0,
         }
         shutil.rmtree(self._partial, ignore_errors=True)  # of a run that is not resumed
-        times = data.times[self.skip :] - data.step_hours * HOUR
         fields = ("error", "background", "coverage")
-        lay_out(self._partial, fields, times, [data.step_hours], data.spec, data.store.grid, recipe)
+        lay_out(
+            self._partial, fields, self._times(data), [data.step_hours], data.spec, data.store.grid, recipe
+        )
 
     def before_analysis(self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime) -> None:
         """Keep the coverage, which ``Cycle`` changes after the analysis."""
@@ -119,6 +149,8 @@ class CycleErrorRecorder(CycleCallback):
         """Complete the store and move it to its place."""
         if self.arm not in module.local_arms():
             return
+        if module.next_index[self.arm] < data.times.size:
+            return  # a short look, or the arm has stopped: the rest is still to come
         writer = self._writer(data)
         writer.finish(writer.sums())
         self._partial.rename(self.path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 
 from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.context import AnalysisContext
-from vaevar.data.analysis_times import AnalysisTime
+from vaevar.assim.cycle.faults import IncrementLimit, analyse
+from vaevar.assim.cycle.stopped import Stop, stop_of
+from vaevar.data.analysis_times import AnalysisTime, MissingTime
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, check_forecaster
 from vaevar.runs.directory import run_directory
+from vaevar.runs.threads import limit_threads
 from vaevar.state import State
 
 
@@ -40,6 +44,8 @@ class AssimilationModule(L.LightningModule):
         trajectories: for each arm of this rank its last ``forecaster.history`` states; the last of them is
             the background of analysis number ``next_index``.
         coverage: where each arm was observed before (:mod:`vaevar.data.observations.coverage`).
+        stopped: the arms of this rank that had to stop, and where.
+        increment_limit: beyond it an analysis counts as failed.
         directory: of the run, such as ``runs/cycle_sparse``.
 
     Raises:
@@ -58,14 +64,23 @@ class AssimilationModule(L.LightningModule):
         self.trajectories: dict[str, Tensor] = {}
         self.next_index: dict[str, int] = {}
         self.coverage: dict[str, Tensor] = {}
+        self.stopped: dict[str, Stop] = {}
+        self.increment_limit: IncrementLimit | None = None
         self.directory: Path
 
     def setup(self, stage: str) -> None:
         """Ask for the run directory.
 
         Raises:
-            UserError: when the trainer has none.
+            UserError: when the trainer has none, works in another precision than single, or is to run no
+                analysis.
         """
+        require_single_precision(self.trainer)
+        limit_threads(prod(self.forecaster.grid.shape))
+        if self.trainer.limit_predict_batches == 0:
+            raise UserError(
+                "trainer.limit_predict_batches is 0: the cycle has no analysis to run; give 1 or more"
+            )
         self.directory = run_directory(self.trainer)
 
     def local_arms(self) -> list[str]:
@@ -84,17 +99,45 @@ class AssimilationModule(L.LightningModule):
             )
         require_gradients()
 
-    def predict_step(self, batch: AnalysisTime, batch_idx: int) -> dict[str, ArmResult]:
-        """Analyse one time with every arm of this rank, unless an earlier run has done so."""
+    def predict_step(self, batch: AnalysisTime | MissingTime, batch_idx: int) -> dict[str, ArmResult]:
+        """Analyse one time with every arm of this rank that has not stopped and is not past it already.
+
+        An analysis that fails, and one of a missing time, is its background.
+
+        Raises:
+            UserError: when an assimilator breaks its contract.
+        """
         results = {}
         for name, trajectory in self.trajectories.items():
-            if self.next_index[name] > batch.index:
+            if self.next_index[name] > batch.index or name in self.stopped:
                 continue
-            background = State(trajectory[-1], batch.truth.spec, batch.truth.grid)
+            background = State(trajectory[-1], self.forecaster.spec, self.forecaster.grid)
+            if isinstance(batch, MissingTime):
+                results[name] = ArmResult(background, Analysis(background, {}))
+                continue
             context = AnalysisContext(batch.index, batch.time, self.coverage[name])
-            analysis = self.arms[name](background, batch.observations, context)
+            analysis = analyse(name, self.arms[name], background, batch, context, self.increment_limit)
             results[name] = ArmResult(background, analysis)
         return results
+
+    def on_predict_end(self) -> None:
+        """Make sure that nobody takes a run for whole in which an arm had to stop.
+
+        The callbacks' own hooks have run by now, so everything is written.
+
+        Raises:
+            UserError: on the first rank, when an arm has stopped.
+        """
+        self.trainer.strategy.barrier()  # the stops of the other ranks are on the disk
+        if not self.trainer.is_global_zero:
+            return
+        stops = {name: stop for name in self.arms if (stop := stop_of(self.directory / name))}
+        if stops:
+            listed = "; ".join(f"{name} at {stop.time}: {stop.cause}" for name, stop in stops.items())
+            raise UserError(
+                f"{self.directory}: {len(stops)} of {len(self.arms)} arms had to stop: {listed}. What the "
+                "others did is complete; the same command tries again from there"
+            )
 
 
 def require_gradients() -> None:
@@ -105,6 +148,19 @@ def require_gradients() -> None:
     """
     if torch.is_inference_mode_enabled():
         raise UserError("variational analyses need gradients: set `trainer.inference_mode: false`")
+
+
+def require_single_precision(trainer: L.Trainer) -> None:
+    """Check that states stay in single precision, in which forecasters take them.
+
+    Raises:
+        UserError: for one of Lightning's true precisions.
+    """
+    if not trainer.precision.endswith(("32-true", "-mixed")):
+        raise UserError(
+            f"trainer.precision is {trainer.precision}: states are in single precision; leave it at 32-true, "
+            "or give bf16-mixed or 16-mixed for the networks; a minimisation has a dtype of its own"
+        )
 
 
 def check_arms(arms: dict[str, Assimilator]) -> None:

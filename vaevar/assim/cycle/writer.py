@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import zarr
 
 from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.module import AssimilationModule
-from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
-from vaevar.data.weather.writer import create_store, write_states
+from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes, MissingTime
+from vaevar.data.weather.writer import create_store, extend_store, write_states
 from vaevar.runs.record import attributes
+from vaevar.state import VARIABLES, StateSpec
 
 
 class StateWriter(CycleCallback):
@@ -29,16 +33,44 @@ class StateWriter(CycleCallback):
     ) -> None:
         self.states = tuple(states)
 
+    def kept(self, module: AssimilationModule, data: AnalysisTimes, arm: str) -> int:
+        """States whose files are there and, at the end, can be read. A store that somebody removed is not
+        missed: what is still to come is written to a new one."""
+        paths = [module.directory / arm / f"{kind}.zarr" for kind in self.states]
+        counts = [_written(path, data.spec) for path in paths if path.is_dir()]
+        return min(counts, default=data.times.size)
+
+    def go_on(self, module: AssimilationModule, data: AnalysisTimes, arm: str, index: int) -> None:
+        """Make room for the analyses of a longer cycle."""
+        for kind, lead in self._leads(data).items():
+            path = module.directory / arm / f"{kind}.zarr"
+            shutil.rmtree(path.with_name(path.name + ".partial"), ignore_errors=True)
+            if index and path.is_dir() and _states(path, data.spec)[0].shape[0] < data.times.size:
+                extend_store(path, data.times - lead)
+
+    def _leads(self, data: AnalysisTimes) -> dict[str, np.timedelta64]:
+        leads = {"background": np.timedelta64(data.step_hours, "h"), "analysis": 0 * HOUR}
+        return {kind: leads[kind] for kind in self.states}
+
     def after_analysis(
         self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
-        leads = {"background": np.timedelta64(data.step_hours, "h"), "analysis": 0 * HOUR}
+        self._write(module, data, time.index, results)
+
+    def missed(
+        self, module: AssimilationModule, data: AnalysisTimes, time: MissingTime, results: Results
+    ) -> None:
+        """The background stands for the analysis that could not be made."""
+        self._write(module, data, time.index, results)
+
+    def _write(self, module: AssimilationModule, data: AnalysisTimes, index: int, results: Results) -> None:
+        leads = self._leads(data)
         for name, result in results.items():
             states = {"background": result.background, "analysis": result.analysis.state}
             for kind in self.states:
                 state = states[kind]
                 path = module.directory / name / f"{kind}.zarr"
-                if time.index == 0 or not path.is_dir():
+                if index == 0 or not path.is_dir():
                     attrs = {
                         "experiment": module.directory.name,
                         "arm": name,
@@ -51,4 +83,37 @@ class StateWriter(CycleCallback):
                     create_store(
                         path, data.times - leads[kind], data.spec, state.grid, attrs, lead=leads[kind]
                     )
-                write_states(path, time.index, state.values.cpu().numpy()[None], data.spec)
+                write_states(path, index, state.values.cpu().numpy()[None], data.spec)
+
+
+def _states(path: Path, spec: StateSpec) -> list[Any]:
+    """The zarr arrays of a store's variables."""
+    group = zarr.open_group(path, mode="r")
+    return [group[VARIABLES[name].long_name] for name in (*spec.surface, *spec.upper)]
+
+
+def _written(path: Path, spec: StateSpec) -> int:
+    """How many states of a store, from the first, have all their files; the last of them can be read."""
+    try:
+        arrays = _states(path, spec)
+    except Exception:  # zarr raises many kinds; each means that nothing can be read
+        return 0
+
+    def has_files(index: int) -> bool:
+        files = (
+            path / array.path / array.metadata.encode_chunk_key((index, *[0] * (array.ndim - 1)))
+            for array in arrays
+        )
+        return all(file.is_file() and file.stat().st_size for file in files)
+
+    def readable(index: int) -> bool:
+        try:
+            return all(bool(np.isfinite(array[index]).all()) for array in arrays)
+        except Exception:  # of a damaged file
+            return False
+
+    length = arrays[0].shape[0]
+    count = next((index for index in range(length) if not has_files(index)), length)
+    while count and not readable(count - 1):
+        count -= 1
+    return count

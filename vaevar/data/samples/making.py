@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 import zarr
-from filelock import FileLock, Timeout
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from filelock import BaseFileLock, Timeout
 
 from vaevar.data.samples.layout import SampleWriter, check_format, lay_out, zonal_sums
 from vaevar.data.samples.rollout_errors import HOUR, RolloutErrors
 from vaevar.data.samples.rollouts import RolloutShare
 from vaevar.errors import UserError
-from vaevar.files import check_disk, replacing
+from vaevar.files import check_disk, file_lock, place_of_store, save_array
+from vaevar.progress import progress
 
 
 class StoreBuilder:
@@ -34,15 +34,16 @@ class StoreBuilder:
         path: where the finished store goes.
         errors: what its samples are made of.
 
-    Attributes:
-        lock: held by the process that leads the making.
+    Raises:
+        UserError: when a file lies there.
     """
 
     def __init__(self, path: Path, errors: RolloutErrors) -> None:
+        path = place_of_store(path)
         self.path, self.errors = path, errors
         self.partial = path.with_name(path.name + ".partial")
         self.progress = path.with_name(path.name + ".progress")
-        self.lock = FileLock(path.with_name(path.name + ".lock"))
+        self._lock: BaseFileLock | None = None
         self._writer = SampleWriter(self.partial, errors.spec, errors.grid)
 
     def make(self) -> None:
@@ -55,19 +56,14 @@ class StoreBuilder:
             return
         try:
             share = self.share()
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TimeRemainingColumn(),
-            )
             title = f"{self.path.name} ({self.errors.leads[-1]} h roll-outs)"
-            with Progress(*columns) as progress:
-                for batch in progress.track(share, total=len(share), description=title):
+            with progress(title, len(share)) as advance:
+                for number, batch in enumerate(share, start=1):
                     share.take(batch, self.errors.forecasts(batch.states, batch.hours))
+                    advance(number)
             self.complete()
         finally:
-            self.lock.release()
+            self.release()
 
     def begin(self) -> bool:
         """Lay the store out, or resume what a killed run left, or check the store that exists.
@@ -78,18 +74,19 @@ class StoreBuilder:
         Raises:
             UserError: when the existing store was made another way, or the disk is too full.
         """
+        # Without a lock: where the store is complete, its directory may be read-only.
+        if self._complete():
+            return False
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = file_lock(self.path.with_name(self.path.name + ".lock"))
         try:
-            self.lock.acquire(timeout=0)
+            self._lock.acquire(timeout=0)
         except Timeout:
             print(f"{self.path}: another process is making it; waiting for that")
-            self.lock.acquire()
+            self._lock.acquire()
         begun = False
         try:
-            if self.path.is_dir():
-                self._check(self.path, self.errors.recipe)
-                shutil.rmtree(self.progress, ignore_errors=True)
-            else:
+            if not self._complete():
                 self._lay_out_or_resume()
                 if self.missing():
                     begun = True
@@ -97,8 +94,21 @@ class StoreBuilder:
                     self.complete()
         finally:
             if not begun:
-                self.lock.release()
+                self.release()
         return begun
+
+    def release(self) -> None:
+        """Let go of the lock, if :meth:`begin` has taken it."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _complete(self) -> bool:
+        """Whether the store is there, and made this way."""
+        if not self.path.is_dir():
+            return False
+        self._check(self.path, self.errors.recipe)
+        shutil.rmtree(self.progress, ignore_errors=True)  # of a run killed in its last step
+        return True
 
     def _lay_out_or_resume(self) -> None:
         errors = self.errors
@@ -144,7 +154,7 @@ class StoreBuilder:
         """Write the statistics when all samples are there, and move the store to its place."""
         self._writer.finish(np.load(self._summary(number)) for number in sorted(self._blocks()))
         self.partial.rename(self.path)
-        shutil.rmtree(self.progress)
+        shutil.rmtree(self.progress, ignore_errors=True)
 
     def _blocks(self) -> dict[int, range]:
         """The samples of each block."""
@@ -178,5 +188,4 @@ class StoreBuilder:
     def write_block(self, number: int, samples: range, stored: dict[str, np.ndarray]) -> None:
         """Write all samples of a block, [N, lead, C, H, W] of each field, and then mark it as done."""
         self._writer.write(samples, stored)
-        with replacing(self._summary(number)) as partial, partial.open("wb") as file:
-            np.save(file, zonal_sums(stored))
+        save_array(self._summary(number), zonal_sums(stored))

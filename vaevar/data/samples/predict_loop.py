@@ -75,12 +75,12 @@ class StoreWriter(BasePredictionWriter):
             data.builder.complete()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        _data(trainer).builder.lock.release()
+        _data(trainer).builder.release()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        _data(trainer).builder.lock.release()
+        _data(trainer).builder.release()
 
 
 def _data(trainer: L.Trainer) -> Samples:

@@ -10,6 +10,7 @@ import torch
 from vaevar.data.times import six_hourly
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
+from vaevar.files import require_writable, save_array
 from vaevar.scripts import run
 from vaevar.state import StateSpec
 
@@ -61,11 +62,13 @@ def write(
         start: first state.
         end: last state.
         every: hours between the states used.
-        path: the ``.npy`` file to write.
+        path: the file to write, in the form of ``.npy``.
     """
+    target = Path(path)
+    require_writable(target)
     times = six_hourly(start, end)[:: max(1, every // 6)]
     source.prepare(times[0], times[-1])
-    np.save(path, climatological_std(source.open(StateSpec()), times))
+    save_array(target, climatological_std(source.open(StateSpec()), times))
     print(f"wrote {path}")
 
 

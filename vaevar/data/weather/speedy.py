@@ -20,8 +20,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from filelock import FileLock
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from vaevar.data.weather.sigma_levels import (
     SPEEDY_REFERENCE_PRESSURE,
@@ -32,7 +30,8 @@ from vaevar.data.weather.sigma_levels import (
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.data.weather.writer import create_store, extend_store, write_states
 from vaevar.errors import UserError
-from vaevar.files import replacing
+from vaevar.files import file_lock, replacing, save_text
+from vaevar.progress import progress
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -113,8 +112,11 @@ class SpeedyWorld(Source):
             )
         needed = int((end - times[0]) / STEP) + 1
         needed = min(-(-needed // CHUNK) * CHUNK, self.period.states)
+        # Without a lock: where all is there, the directory may be read-only.
+        if self._completed() >= needed:
+            return
         self.directory.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.directory / f"speedy_{self.period_name}.lock"):
+        with file_lock(self.directory / f"speedy_{self.period_name}.lock"):
             if self._completed() < needed:
                 self._generate(needed)
 
@@ -129,9 +131,7 @@ class SpeedyWorld(Source):
 
     def _generate(self, needed: int) -> None:
         spec, times, done = StateSpec(), self.period.times, self._completed()
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns) as progress:
-            task = progress.add_task(f"SPEEDY {self.period_name}: compiling", total=needed, completed=done)
+        with progress(f"SPEEDY {self.period_name}: compiling", needed, done) as advance:
             model = NatureRun(self._restart_after(done))
             if done == 0:
                 # Left behind by a deleted store, it would declare the new store's states written.
@@ -139,7 +139,7 @@ class SpeedyWorld(Source):
                 create_store(self.path, times, spec, NatureRun.grid, {"source": self.description})
             else:  # laid out when the period was shorter
                 extend_store(self.path, times)
-            progress.update(task, description=f"SPEEDY {self.period_name}: states")
+            advance(done, f"SPEEDY {self.period_name}: states")
             while done < needed:
                 count = min(CHUNK, self.period.states - done)
                 values = model.advance(count)
@@ -148,11 +148,10 @@ class SpeedyWorld(Source):
                 # of states before it: a kill between any two lines here repeats at most one chunk.
                 finished = done + count
                 model.save(self._restart_after(finished))
-                with replacing(self._progress_file) as partial:
-                    partial.write_text(json.dumps({"states": finished}), encoding="utf-8")
+                save_text(self._progress_file, json.dumps({"states": finished}))
                 done = finished
                 self._remove_restarts_but(self._restart_after(done))
-                progress.update(task, completed=done)
+                advance(done)
 
     def _remove_restarts_but(self, kept: Path) -> None:
         """Remove the restarts of earlier chunks, and the partial files of killed runs."""

@@ -18,6 +18,7 @@ import zarr
 
 from vaevar.data.weather.store import TIME_UNITS
 from vaevar.errors import UserError
+from vaevar.files import place_of_store
 from vaevar.sphere.grid import Grid
 from vaevar.state import VARIABLES, StateSpec
 
@@ -43,7 +44,8 @@ def create_store(
         attrs: attributes of the dataset.
         lead: adds the dimension ``prediction_timedelta`` with this single value.
     """
-    path = Path(path)
+    path = place_of_store(Path(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     coords: dict[str, tuple] = {"time": ("time", times.astype("datetime64[ns]"))}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from jsonargparse import ArgumentParser
 
 from vaevar.cli import main as run
@@ -33,6 +33,7 @@ from vaevar.experiments.comparison.record import (
     read,
     record,
 )
+from vaevar.files import file_lock
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
     try:
         # The lock is released when its process ends, so a killed process leaves no claim.
-        with FileLock(f"{directory}.lock", timeout=0):
+        with file_lock(Path(f"{directory}.lock")).acquire(timeout=0):
             if len(current(read(path), {arm: fingerprint})):
                 return
             _say(f"{case.name} {arm}: begins")
@@ -172,7 +173,7 @@ def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
                 raise UserError(f"{case.name} {arm}: its weights changed during the run; run it again")
             rows = measure(directory, arm, sweep.data(case, arm), sweep.skip())
             commit = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))["commit"] or ""
-            with FileLock(directory.parent / "record.lock"):
+            with file_lock(directory.parent / "record.lock"):
                 record(path, case, arm, rows, fingerprint, commit)
             score = rows[(rows["quantity"] == "analysis") & (rows["channel"] == MEAN)]["value"].item()
             _say(f"{case.name} {arm}: analysis rmse / std {score:.4g}")

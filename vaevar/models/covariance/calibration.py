@@ -15,6 +15,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from vaevar.errors import UserError
+from vaevar.files import require_writable
 from vaevar.models.covariance.estimation import PASSES, CovarianceEstimator, EstimationSettings
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.vae.vae import VAE
@@ -79,7 +80,8 @@ class CovarianceCalibration(L.LightningModule):
         """Take channels, grid and scale from the data module.
 
         Raises:
-            UserError: when the data module lacks them, or the trainer is not set to two epochs.
+            UserError: when the data module lacks them, the trainer is not set to two epochs, or the result
+                cannot be written.
         """
         if stage != "fit":
             return
@@ -99,6 +101,8 @@ class CovarianceCalibration(L.LightningModule):
                 f"CovarianceCalibration: the VAE of residual_of is {self.vae.spec} on {self.vae.grid}, but "
                 f"the errors are {data.spec} on {data.grid}"
             )
+        if self.trainer.is_global_zero:
+            require_writable(self.path)
         self.spec: StateSpec = data.spec
         self.grid: Grid = data.grid
         std = torch.as_tensor(data.error_std, dtype=torch.float32)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import lightning as L
-import numpy as np
 import onnx
 import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
-from vaevar.files import replacing
+from vaevar.errors import UserError
+from vaevar.files import replacing, require_writable, save_array, save_text
 from vaevar.models.forecaster.fengwu import METADATA_KEY
 from vaevar.models.forecaster.training import ForecasterModule
 from vaevar.runs.aside import keeping
@@ -36,11 +36,20 @@ class ExportForecaster(L.Callback):
     def __init__(self, path: str = "weights/forecaster.onnx") -> None:
         self.path = Path(path)
 
-    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Check before the fit that the forecaster can be exported after it.
+
+        Raises:
+            UserError: when the module is no forecaster, or the file cannot be written.
+        """
         if not isinstance(pl_module, ForecasterModule):
-            raise TypeError(f"ExportForecaster exports a ForecasterModule, not a {type(pl_module).__name__}")
+            raise UserError(f"ExportForecaster exports a ForecasterModule, not a {type(pl_module).__name__}")
+        if trainer.is_global_zero and stage == "fit":
+            require_writable(self.path)
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if not (trainer.is_global_zero and isinstance(pl_module, ForecasterModule)):
+            return
         scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if getattr(trainer, "fast_dev_run", False):
             print(f"{self.path}: not written, since `fast_dev_run` trains nothing")
@@ -58,13 +67,12 @@ def export_forecaster(module: ForecasterModule, path: Path, provenance: dict[str
         path: the ONNX file; ``<stem>_mean.npy``, ``<stem>_std.npy`` and ``<stem>.json`` go beside it.
         provenance: plain values (command, scores) for the JSON file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     network = module.network.cpu().float().eval()
     export(network, path, module.spec, module.grid)
-    np.save(path.with_name(f"{path.stem}_mean.npy"), module.mean.cpu().numpy())
-    np.save(path.with_name(f"{path.stem}_std.npy"), module.std.cpu().numpy())
+    save_array(path.with_name(f"{path.stem}_mean.npy"), module.mean.cpu().numpy())
+    save_array(path.with_name(f"{path.stem}_std.npy"), module.std.cpu().numpy())
     content = {"parameters": sum(p.numel() for p in network.parameters())} | provenance
-    path.with_suffix(".json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    save_text(path.with_suffix(".json"), json.dumps(content, indent=2) + "\n")
 
 
 TOLERANCE = 1e-4  # of a standard deviation, between torch and ONNX Runtime

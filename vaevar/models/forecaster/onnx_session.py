@@ -108,6 +108,8 @@ class OnnxSession:
         options.log_severity_level = 3
         options.intra_op_num_threads = self._threads or torch.get_num_threads()
         options.inter_op_num_threads = 1
+        # Threads that spin while they wait keep torch's, and other programs', from working.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if self.device.type == "cpu":
             # The arena grows by powers of two and is never released: gigabytes at 721 × 1440.
             options.enable_cpu_mem_arena = False

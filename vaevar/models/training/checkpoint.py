@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vaevar.errors import UserError
-from vaevar.files import replacing
+from vaevar.files import save_tensors
 
 
 class SavedModule(L.LightningModule):
@@ -112,8 +112,7 @@ def write_weights(
         },
         "provenance": _plain(provenance),
     }
-    with replacing(path) as partial:
-        torch.save(content, partial)
+    save_tensors(path, content)
 
 
 def read_weights(path: str | Path, kind: str, hint: str) -> dict[str, Any]:

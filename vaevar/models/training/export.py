@@ -8,6 +8,7 @@ from typing import ClassVar
 import lightning as L
 
 from vaevar.errors import UserError
+from vaevar.files import require_writable
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.provenance import fit_record
 from vaevar.runs.aside import keeping
@@ -34,10 +35,12 @@ class ExportWeights(L.Callback):
         """Check before the fit that the weights can be written after it.
 
         Raises:
-            UserError: when the module cannot save its weights.
+            UserError: when the module cannot save its weights, or the file cannot be written.
         """
         if not isinstance(pl_module, SavedModule):
             raise UserError(f"ExportWeights: a {type(pl_module).__name__} cannot save its weights")
+        if trainer.is_global_zero and stage == "fit":
+            require_writable(self.path)
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not (trainer.is_global_zero and isinstance(pl_module, SavedModule)):

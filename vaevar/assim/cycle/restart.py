@@ -1,0 +1,176 @@
+"""Restart files: everything that an arm needs to go on, checked before it is believed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaevar.data.analysis_times import AnalysisTimes
+from vaevar.data.observations.coverage import MAPS
+from vaevar.errors import UserError
+from vaevar.files import save_tensors
+from vaevar.state import State
+
+LATEST, EARLIER = "restart.pt", "restart.before.pt"
+_LABELS = ("channels", "time", "latitude", "longitude")
+
+
+@dataclass(frozen=True)
+class Restart:
+    """Where an arm stands.
+
+    Attributes:
+        next_index: number of the next analysis.
+        trajectory: [history, C, H, W], the last states; the last of them is the background of that analysis.
+        coverage: [K, H, W] (:mod:`vaevar.data.observations.coverage`).
+    """
+
+    next_index: int
+    trajectory: Tensor
+    coverage: Tensor
+
+
+class RestartFiles:
+    """The restart files of one arm: the latest, and an earlier one that no power cut takes.
+
+    A file that was renamed into its place outlives the process, but not a power cut: for half a minute it may
+    be in memory alone, and so may the tables that belong to it. So from time to time a restart is *settled*:
+    forced to the disk, after the tables of the same directory. It becomes the earlier one when the next is
+    written.
+
+    Args:
+        directory: of the arm.
+        data: of the cycle.
+        history: states in a trajectory.
+    """
+
+    def __init__(self, directory: Path, data: AnalysisTimes, history: int) -> None:
+        self.directory, self._data = directory, data
+        self._shape = (history, len(data.spec), *data.store.grid.shape)
+        self._settled = False
+
+    def write(self, restart: Restart, settle: bool) -> None:
+        """Replace the latest restart.
+
+        Args:
+            restart: of the arm.
+            settle: force it and the arm's tables to the disk.
+        """
+        grid = self._data.store.grid
+        content = {
+            "next_index": restart.next_index,
+            "time": _time_of(self._data, restart.next_index),
+            "channels": list(self._data.spec.names),
+            "latitude": grid.latitude.tolist(),
+            "longitude": grid.longitude.tolist(),
+            "trajectory": restart.trajectory.cpu(),
+            "coverage": restart.coverage.cpu(),
+        }
+        latest = self.directory / LATEST
+        if settle:
+            for table in self.directory.glob("*.csv"):
+                _force_to_disk(table)
+        if self._settled:
+            os.replace(latest, self.directory / EARLIER)
+        save_tensors(latest, content)
+        if settle:
+            _force_to_disk(latest)
+        self._settled = settle
+
+    def remove(self) -> None:
+        """The arm starts again."""
+        for name in (LATEST, EARLIER):
+            (self.directory / name).unlink(missing_ok=True)
+
+    def read(self) -> list[Restart]:
+        """The restarts that are there, the latest first; a damaged one is passed over with a message.
+
+        Raises:
+            UserError: when all that are there are damaged; or one is of another grid, of other channels or
+                times, or beyond the end of the cycle.
+        """
+        paths = [path for path in (self.directory / LATEST, self.directory / EARLIER) if path.is_file()]
+        damaged, restarts = [], []
+        for path in paths:
+            try:
+                content = torch.load(path, weights_only=True, map_location="cpu")
+                restart = Restart(int(content["next_index"]), content["trajectory"], content["coverage"])
+                others = {name: content[name] for name in _LABELS if name in content}
+            except Exception as error:  # unpickling raises many kinds; each means "not a restart"
+                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                damaged.append(f"{path}: not a restart file of a cycle ({reason})")
+                continue
+            if restart.next_index >= 0:
+                self._check_labels(path, restart, others)
+            reason = self._damage(restart)
+            if reason:
+                damaged.append(f"{path}: damaged, {reason}")
+            else:
+                restarts.append(restart)
+        if damaged and not restarts:
+            raise UserError(f"{damaged[0]}; delete it, and the arm is made again from its first analysis")
+        for text in damaged:
+            print(f"{text}; the other restart file is used", flush=True)
+        return restarts
+
+    def _check_labels(self, path: Path, restart: Restart, labels: dict[str, Any]) -> None:
+        """Refuse a restart of another cycle. Files of earlier versions have no labels."""
+        count = len(self._data.times)
+        if restart.next_index > count:
+            raise UserError(
+                f"{path}: its next analysis is number {restart.next_index}, but the cycle has only {count}; "
+                f"set data.init_args.analyses to at least {restart.next_index}, or add --restart"
+            )
+        grid = self._data.store.grid
+        expected = {
+            "channels": list(self._data.spec.names),
+            "time": _time_of(self._data, restart.next_index),
+            "latitude": grid.latitude.tolist(),
+            "longitude": grid.longitude.tolist(),
+        }
+        for name, value in labels.items():
+            if value != expected[name]:
+                found, wanted = (_short(item) for item in (value, expected[name]))
+                raise UserError(
+                    f"{path}: is of another cycle: its {name} is {found}, the config's is {wanted}; choose "
+                    "another --name, or add --restart"
+                )
+
+    def _damage(self, restart: Restart) -> str:
+        """What is wrong with a restart; empty if nothing is."""
+        if restart.next_index < 0:
+            return f"its next analysis is number {restart.next_index}"
+        wanted = {"trajectory": self._shape, "coverage": (MAPS, *self._shape[2:])}
+        for name, shape in wanted.items():
+            values = getattr(restart, name)
+            if not isinstance(values, Tensor) or tuple(values.shape) != shape:
+                found = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+                return f"its {name} is {found}, expected {shape}"
+            if not values.is_floating_point() or not bool(values.isfinite().all()):
+                return f"its {name} is not finite"
+        try:
+            State(restart.trajectory, self._data.spec, self._data.store.grid)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+
+def _time_of(data: AnalysisTimes, index: int) -> str:
+    step = np.timedelta64(data.step_hours, "h")
+    return str((data.start + index * step).astype("datetime64[s]"))
+
+
+def _short(value: object) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
+def _force_to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
