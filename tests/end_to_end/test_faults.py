@@ -110,6 +110,7 @@ def test_an_arm_of_which_nothing_succeeds_stops(
 
     line = refused(cycle(two, warm=warming(what="cost", at=1)), capsys)
     assert "1 of 2 arms had to stop: warm at 2021-01-16T12: 2 analyses in a row failed" in line
+    assert "the last because the cost of the background is not finite" in line
     assert scores("free")["time"].nunique() == 5
 
 

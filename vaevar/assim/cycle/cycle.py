@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.cycle.callback import CycleCallback, Results
-from vaevar.assim.cycle.faults import FAILED, IncrementLimit, told
+from vaevar.assim.cycle.faults import IncrementLimit, told
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.restart import LATEST, Restart, RestartFiles
 from vaevar.assim.cycle.stopped import Stop, forget_stop, runaway
@@ -189,7 +189,7 @@ class Cycle(CycleCallback):
         advanced = []
         for name, result in results.items():
             past = torch.cat([module.trajectories[name][:-1], result.analysis.state.values[None]])
-            cause, following = self._too_many_failures(name, result.analysis.diagnostics), None
+            cause, following = self._too_many_failures(name, result.failure), None
             if not cause:
                 cause, following = _forecast(module, data, past, f"arm {name} at {time.time}")
             if following is None:
@@ -217,13 +217,12 @@ class Cycle(CycleCallback):
                 module.trajectories[name] = first.clone()
                 module.coverage[name] = no_coverage(data.store.grid).to(module.device)
 
-    def _too_many_failures(self, name: str, diagnostics: dict[str, float]) -> str:
+    def _too_many_failures(self, name: str, failure: str) -> str:
         """Why an arm has to stop; empty if it does not."""
-        failed = bool(diagnostics.get(FAILED, 0.0))
-        self._failures[name] = self._failures.get(name, 0) + 1 if failed else 0
+        self._failures[name] = self._failures.get(name, 0) + 1 if failure else 0
         if self._failures[name] < self.failures_in_a_row:
             return ""
-        return f"{self.failures_in_a_row} analyses in a row failed (the log has the reasons)"
+        return f"{self.failures_in_a_row} analyses in a row failed, the last because {failure}"
 
     # A restart is written only when every other callback has finished with that analysis. A kill at any
     # moment then loses no score and no state: the analysis is repeated.

@@ -60,7 +60,7 @@ def analyse(
     time: AnalysisTime,
     context: AnalysisContext,
     limit: IncrementLimit | None,
-) -> Analysis:
+) -> tuple[Analysis, str]:
     """The analysis of one arm at one time; where it fails, the background, and a line that says so.
 
     Args:
@@ -72,7 +72,7 @@ def analyse(
         limit: on the increment.
 
     Returns:
-        the analysis; its diagnostics have ``failed`` as well.
+        the analysis, with ``failed`` among its diagnostics; and why it failed, or nothing.
 
     Raises:
         UserError: when the assimilator breaks its contract or fails otherwise than in its arithmetic. The
@@ -91,7 +91,7 @@ def analyse(
     excess = limit.excess(analysis.state, background) if limit else ""
     if excess:
         return _kept(where, background, excess)
-    return Analysis(analysis.state, {**diagnostics, FAILED: 0.0})
+    return Analysis(analysis.state, {**diagnostics, FAILED: 0.0}), ""
 
 
 def told(error: Exception, where: str, failing: object) -> UserError:
@@ -110,9 +110,9 @@ def told(error: Exception, where: str, failing: object) -> UserError:
     )
 
 
-def _kept(where: str, background: State, cause: str) -> Analysis:
+def _kept(where: str, background: State, cause: str) -> tuple[Analysis, str]:
     print(f"{where}: the analysis failed, the background is kept: {cause}", flush=True)
-    return Analysis(background, {FAILED: 1.0})
+    return Analysis(background, {FAILED: 1.0}), cause
 
 
 def _checked(where: str, kind: str, analysis: object, background: State) -> dict[str, float]:

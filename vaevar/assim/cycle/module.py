@@ -25,10 +25,11 @@ from vaevar.state import State
 
 @dataclass(frozen=True)
 class ArmResult:
-    """One arm at one time: its background, its analysis, and how that was reached."""
+    """One arm at one time: its background, its analysis, how that was reached; why it failed, if it did."""
 
     background: State
     analysis: Analysis
+    failure: str = ""
 
 
 class AssimilationModule(L.LightningModule):
@@ -116,8 +117,10 @@ class AssimilationModule(L.LightningModule):
                 results[name] = ArmResult(background, Analysis(background, {}))
                 continue
             context = AnalysisContext(batch.index, batch.time, self.coverage[name])
-            analysis = analyse(name, self.arms[name], background, batch, context, self.increment_limit)
-            results[name] = ArmResult(background, analysis)
+            analysis, failure = analyse(
+                name, self.arms[name], background, batch, context, self.increment_limit
+            )
+            results[name] = ArmResult(background, analysis, failure)
         return results
 
     def on_predict_end(self) -> None:
