@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vaevar.errors import UserError
 from vaevar.files import require_writable, save_array
 from vaevar.models.forecaster.export import export
+from vaevar.runs.aside import keeping
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
 from vaevar.standins.climate import typical_climate
@@ -72,9 +73,12 @@ def write(path: str = "data/full_size/forecaster.onnx", rows: int = 721, columns
     except ValueError as error:
         raise UserError(f"forecaster: {rows} × {columns} points are impossible: {error}") from None
     require_writable(target)
-    export(Drift(len(spec), columns), target, spec, grid, metadata=False)
-    for name, values in zip(("mean", "std"), typical_climate(spec), strict=True):
-        save_array(target.with_name(f"{target.stem}_{name}.npy"), values)
+    # A real forecaster may lie there.
+    beside = [target.with_name(f"{target.stem}_{name}.npy") for name in ("mean", "std")]
+    with keeping(target, *beside):
+        export(Drift(len(spec), columns), target, spec, grid, metadata=False)
+        for name, values in zip(("mean", "std"), typical_climate(spec), strict=True):
+            save_array(target.with_name(f"{target.stem}_{name}.npy"), values)
     print(f"wrote {target}, {target.stem}_mean.npy and {target.stem}_std.npy")
 
 

@@ -11,6 +11,7 @@ from vaevar.data.times import six_hourly
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
 from vaevar.files import require_writable, save_array
+from vaevar.runs.aside import keeping
 from vaevar.scripts import run
 from vaevar.state import StateSpec
 
@@ -68,7 +69,9 @@ def write(
     require_writable(target)
     times = six_hourly(start, end)[:: max(1, every // 6)]
     source.prepare(times[0], times[-1])
-    save_array(target, climatological_std(source.open(StateSpec()), times))
+    std = climatological_std(source.open(StateSpec()), times)
+    with keeping(target):
+        save_array(target, std)
     print(f"wrote {path}")
 
 

@@ -32,6 +32,7 @@ from vaevar.data.weather.writer import create_store, extend_store, write_states
 from vaevar.errors import UserError
 from vaevar.files import file_lock, replacing, save_text
 from vaevar.progress import progress
+from vaevar.runs.aside import keeping
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -285,7 +286,8 @@ def make_restarts(directory: str = "weights/speedy") -> Iterator[Path]:
             model.advance(states)
             now += states * STEP
         path = target / f"{name}.msgpack.gz"
-        model.save(path)
+        with keeping(path):
+            model.save(path)
         yield path
 
 
