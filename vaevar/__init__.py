@@ -9,4 +9,4 @@ __version__ = "0.1.0"
 # milliseconds, in which it keeps a busy neighbour's process, or the very thread it waits for, off the core.
 # The library reads this once, when torch is imported.
 if "torch" not in sys.modules and "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "3000")

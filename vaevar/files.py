@@ -93,9 +93,9 @@ def require_writable(path: Path) -> None:
     Raises:
         UserError: when it is a directory, or lies where nothing can be written.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a directory; give the name of the file to write, such as {path}/NAME")
     try:
+        if path.is_dir():
+            raise UserError(f"{path}: is a directory; give the name of the file to write, as {path}/NAME")
         _, partial = _places(path)
         partial.touch()
         partial.unlink()
