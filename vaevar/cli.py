@@ -23,6 +23,7 @@ from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.errors import UserError
 from vaevar.models.training.checkpoint_io import check_checkpoint, latest
+from vaevar.models.training.fit_log import lines_for_bars
 from vaevar.models.training.trainer import prepare
 from vaevar.runs import stopping
 from vaevar.runs.checkpoints import RunNumber
@@ -89,6 +90,8 @@ class VaevarCLI(LightningCLI):
         _silence_warnings()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
+        if self.subcommand == "fit":
+            callbacks = [*callbacks, *lines_for_bars(config, callbacks)]
         return prepare(super()._instantiate_trainer(config, callbacks))
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:

@@ -33,10 +33,10 @@ class LogTimes:
     """When a line is due: at the beginning and the end, every 30 s, and every tenth of the whole.
 
     Args:
-        total: number of parts.
+        total: number of parts; infinite when there is no end.
     """
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: float) -> None:
         self._total, self._last, self._at = total, 0, -float("inf")
 
     def due(self, done: int) -> bool:
