@@ -127,7 +127,10 @@ def tell_faults_of_threads() -> None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """A user's mistake is one line and exit code 2; any other error goes through."""
+    """A user's mistake is one line and exit code 2; any other error goes through.
+
+    With ``VAEVAR_TRACEBACK`` in the environment all go through: what looks like a user's may be ours.
+    """
     try:
         yield
     except Exception as error:
@@ -139,7 +142,7 @@ def one_line_errors() -> Iterator[None]:
             stopping.stop(signal)
         if mistake is None and isinstance(error, OSError):
             stopping.end_if_nobody_reads()
-        if mistake is None:
+        if mistake is None or os.environ.get("VAEVAR_TRACEBACK"):
             raise
         raise SystemExit(2) from None
 

@@ -11,6 +11,7 @@ from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnect
 
 from vaevar.errors import UserError
 from vaevar.models.training.checkpoint_io import WholeCheckpoints
+from vaevar.models.training.last_checkpoint import LastCheckpoint
 from vaevar.models.training.stops import StopsBetweenBatches
 from vaevar.runs import stopping
 from vaevar.runs.slurm import REQUEUE_SIGNALS
@@ -26,7 +27,7 @@ def prepare(trainer: L.Trainer) -> L.Trainer:
     trainer._signal_connector = OwnSignals(trainer)
     if trainer.strategy._checkpoint_io is None:
         trainer.strategy.checkpoint_io = WholeCheckpoints()
-    trainer.callbacks.append(StopsBetweenBatches())  # type: ignore[attr-defined]
+    trainer.callbacks += [LastCheckpoint(), StopsBetweenBatches()]  # type: ignore[attr-defined]
     environment = trainer._accelerator_connector.cluster_environment
     if isinstance(environment, SLURMEnvironment):
         signals = {*REQUEUE_SIGNALS, environment.requeue_signal} if environment.auto_requeue else set()
