@@ -119,22 +119,27 @@ def test_a_fit_that_was_killed_goes_on_by_itself(fit: Path, capsys: pytest.Captu
 
 
 @pytest.mark.parametrize(
-    ("words", "directory"),
+    ("logger", "words", "directory"),
     [
-        (("--trainer.logger", "remote.Remote"), "runs/project/1"),
-        (("--trainer.logger", "remote.Remote", "--trainer.logger.save_dir", "kept"), "kept/project/1"),
-        (("--trainer.logger", "remote.Remote", "--name", "mine"), "runs/mine/1"),
-        (("--trainer.logger", "false", "--name", "mine"), "runs/mine"),
-        (("--name", "mine", "--trainer.logger", "true"), "runs/mine"),
-        (("--trainer.logger", "CSVLogger", "--trainer.logger.save_dir", "kept", "--name",
-          "mine"), "kept/mine/version_0"),
+        ({"class_path": "remote.Remote"}, (), "runs/project/1"),
+        ({"class_path": "remote.Remote", "init_args": {"save_dir": "kept"}}, (), "kept/project/1"),
+        ({"class_path": "remote.Remote"}, ("--name", "mine"), "runs/mine"),
+        (False, ("--name", "mine"), "runs/mine"),
+        (None, ("--name", "mine", "--trainer.logger", "true"), "runs/mine"),
     ],
-)  # fmt: skip
+)
 def test_whatever_the_logger_a_run_has_a_directory_of_its_own(
-    ready: dict[str, Path], words: tuple[str, ...], directory: str, monkeypatch: pytest.MonkeyPatch
+    ready: dict[str, Path],
+    logger: object,
+    words: tuple[str, ...],
+    directory: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Path("remote.py").write_text(ONE_LOGGER_FOR_ALL)
     monkeypatch.syspath_prepend(".")
+    content = yaml.safe_load(ready["predict"].read_text())
+    content["trainer"]["logger"] = logger
+    ready["predict"].write_text(yaml.safe_dump(content, sort_keys=False))
     before = set(Path.cwd().iterdir())
     command("predict", ready["predict"], *SHORT, *words)
     run = Path(directory)
