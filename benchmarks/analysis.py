@@ -29,6 +29,7 @@ from measuring import (
     machine,
     matmul_gflops,
     peak_gb,
+    try_results,
     write_results,
 )
 from rich.console import Console
@@ -236,6 +237,7 @@ def main(
     rows: int,
 ) -> None:
     """Run each case in its own process, then print the table."""
+    try_results(json_path)
     results = []
     settings = ["--statistics", statistics, "--vae", vae, "--device", device, "--iterations", str(iterations)]
     settings += ["--rows", str(rows)]

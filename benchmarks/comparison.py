@@ -25,6 +25,7 @@ from vaevar.experiments.comparison.figure import comparison_figure
 from vaevar.experiments.comparison.record import NETWORKS, Case, callback_settings, current, read
 from vaevar.experiments.comparison.sweep import Sweep, execute, resolve
 from vaevar.experiments.comparison.table import report, wide
+from vaevar.files import replacing, require_writable, save_text
 from vaevar.runs.stopping import install
 from vaevar.scripts import one_line_errors
 
@@ -58,6 +59,8 @@ def main(
     cases = [Case(network, size, seed) for seed in seeds for size in columns for network in networks]
     arms = arms or list(resolved["model"]["init_args"]["arms"])
     sweep = Sweep(resolved, cases, arms, Path(runs), Path(results))
+    for path in paths_of_report(sweep):
+        require_writable(path)
     fine = table_only or execute(sweep, processes)
     write_report(sweep)
     if not fine:
@@ -80,11 +83,17 @@ def write_report(sweep: Sweep) -> None:
     stale = count_runs(pd.concat(recorded)) - count_runs(results)
     if results.empty:
         raise UserError(f"{sweep.results}: no results of these cases, arms and settings; run the comparison")
-    table_path, figure_path = (sweep.results.with_suffix(suffix) for suffix in (".md", ".png"))
+    table_path, figure_path = paths_of_report(sweep)
     table = wide(results)
-    table_path.write_text(report(table, sweep.arms, note_on(sweep, results, stale)), encoding="utf-8")
-    comparison_figure(table, sweep.arms).savefig(figure_path, dpi=110)
+    save_text(table_path, report(table, sweep.arms, note_on(sweep, results, stale)))
+    with replacing(figure_path) as partial:
+        comparison_figure(table, sweep.arms).savefig(partial, dpi=110, format="png")
     print(f"wrote {table_path} and {figure_path}")
+
+
+def paths_of_report(sweep: Sweep) -> tuple[Path, Path]:
+    """The table and the figure."""
+    return sweep.results.with_suffix(".md"), sweep.results.with_suffix(".png")
 
 
 def note_on(sweep: Sweep, results: pd.DataFrame, stale: int) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jsonargparse import ArgumentParser
-from measuring import device_peak_gb, forget_peak, machine, peak_gb, write_results
+from measuring import device_peak_gb, forget_peak, machine, peak_gb, try_results, write_results
 from rich.console import Console
 from rich.table import Table
 
@@ -39,6 +39,7 @@ def main(
         device: cpu or cuda.
         json_path: of the results.
     """
+    try_results(json_path)
     words = [word for path in config for word in ("--config", path)]
     words += ["--data.init_args.analyses", str(analyses), "--trainer.logger.init_args.save_dir", "runs"]
     words += ["--trainer.logger.init_args.name", name, "--restart"]

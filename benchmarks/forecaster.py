@@ -17,7 +17,16 @@ from typing import Any, Literal
 import numpy as np
 import onnxruntime as ort
 import torch
-from measuring import Timer, bandwidth_gb_per_s, device_peak_gb, forget_peak, machine, peak_gb, write_results
+from measuring import (
+    Timer,
+    bandwidth_gb_per_s,
+    device_peak_gb,
+    forget_peak,
+    machine,
+    peak_gb,
+    try_results,
+    write_results,
+)
 from torch import Tensor
 
 from vaevar.errors import UserError
@@ -70,6 +79,7 @@ def main(
         steps: number of timed steps, after a warm-up step; the result is their median.
         json_path: of the results.
     """
+    try_results(json_path)
     ours = OnnxForecaster(model, mean, std, device=device)
     weather = SyntheticWeather(ours.spec, ours.grid)
     states = torch.from_numpy(np.stack([weather.state(time) for time in TIMES]))[None].to(device)

@@ -22,6 +22,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from vaevar.files import require_writable, save_text
+
 _SECONDS = 0.3  # duration of the measurement of a limit
 
 
@@ -188,10 +190,18 @@ def in_own_process(program: str, arguments: Sequence[object]) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def try_results(path: str | Path | None) -> None:
+    """Check before the work that :func:`write_results` can write there.
+
+    Raises:
+        UserError: when it cannot.
+    """
+    if path is not None:
+        require_writable(Path(path))
+
+
 def write_results(path: str | Path | None, results: Any) -> None:
     """Write JSON, with dataclasses as mappings; without a path, write nothing."""
     if path is None:
         return
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(results, indent=1, default=asdict) + "\n", encoding="utf-8")
+    save_text(Path(path), json.dumps(results, indent=1, default=asdict) + "\n")

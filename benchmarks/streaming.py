@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measuring import write_results
+from measuring import try_results, write_results
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DistributedSampler
@@ -46,6 +46,7 @@ def main(
         passes: number of passes over the store, of each kind.
         json_path: of the results.
     """
+    try_results(json_path)
     store = SampleStore(path)
     files = sorted(file for file in (Path(path) / "error").rglob("*") if file.is_file())
     size, samples = sum(file.stat().st_size for file in files), len(store)

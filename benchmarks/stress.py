@@ -28,7 +28,7 @@ from stress_files import check, require_equal, results
 from stress_world import copy_world, world
 
 from vaevar.errors import UserError
-from vaevar.files import save_text
+from vaevar.files import require_writable, save_text
 from vaevar.scripts import run
 from vaevar.verification.tables import markdown_table
 
@@ -86,6 +86,8 @@ def main(
     Raises:
         UserError: when a program does not end as it should, or leaves a file that does not open.
     """
+    if output is not None:
+        require_writable(Path(output))
     counts = {"errors": errors, "fit": fit, "predict": predict, "sweep": sweep}
     place = Path(directory or tempfile.mkdtemp(prefix="stress-")).absolute()
     try:

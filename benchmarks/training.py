@@ -33,6 +33,7 @@ from measuring import (
     machine,
     matmul_gflops,
     peak_gb,
+    try_results,
     work_of,
     write_results,
 )
@@ -79,6 +80,7 @@ def main(
         json_path: of the results.
         alone: (for internal use) run the only combination in this process and print its result.
     """
+    try_results(json_path)
     contents = read_contents(config)
     batches = [content.get("data", {}).get("init_args", {}).get("batch_size") for content in contents]
     size = batch_size or next((batch for batch in reversed(batches) if batch), 1)

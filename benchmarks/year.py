@@ -19,6 +19,7 @@ from vaevar.cli import main as run
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.experiments.comparison.sweep import resolve
+from vaevar.files import require_writable, save_text
 from vaevar.provenance import provenance
 from vaevar.scripts import instantiate
 from vaevar.verification.scores import normalised_series, time_mean_rmse
@@ -43,6 +44,7 @@ def main(
         output: the table, in Markdown.
         table_only: make the table of a run that has ended.
     """
+    require_writable(Path(output))
     words = ["--config", config, "--name", name]
     if not table_only:
         run(["predict", *words, "--trainer.callbacks+", "cycle_resources.CycleResources"])
@@ -58,9 +60,7 @@ def main(
         f"truth: {data.source.description}. Commit {commit}; {threads} thread(s).\n\n"
         f"{to_markdown(months)}\n\n{level}\n"
     )
-    path = Path(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"# A year of the cycle, by months\n\n{text}", encoding="utf-8")
+    save_text(Path(output), f"# A year of the cycle, by months\n\n{text}")
     print(text)
 
 
