@@ -1,9 +1,11 @@
 """A year of a cycle by months: scores, minimisation, time and memory. Is anything lost on a long way?
 
     python benchmarks/year.py
+    python benchmarks/year.py --moving true
 
-Runs the cycle of `configs/year.yaml` in `runs/year`, or goes on with one that was killed, and writes the
-table. Seconds that are compared are processor time, which other jobs on the machine hardly affect.
+Runs the cycle of `configs/year.yaml` in `runs/year` or `runs/year_moving`, or goes on with one that was
+killed, and writes the table. Seconds that are compared are processor time, which other jobs on the machine
+hardly affect.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from measuring import machine
 
 from vaevar import scripts
@@ -20,7 +23,7 @@ from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.experiments.comparison.sweep import resolve
 from vaevar.files import require_writable, save_text
-from vaevar.provenance import provenance
+from vaevar.runs.record import read_record
 from vaevar.scripts import instantiate
 from vaevar.verification.scores import normalised_series, time_mean_rmse
 from vaevar.verification.tables import gather_rows, to_markdown
@@ -32,33 +35,51 @@ SHOWN = ("z500", "t850", "q700", "msl")
 
 def main(
     config: str = "configs/year.yaml",
-    name: str = "year",
-    output: str = "benchmarks/results/year.md",
+    moving: bool = False,
+    arms: list[str] | None = None,
+    name: str | None = None,
+    output: str | None = None,
     table_only: bool = False,
 ) -> None:
     """Run the cycle and write the table.
 
     Args:
         config: of the cycle.
-        name: of the run directory.
-        output: the table, in Markdown.
+        moving: the columns are elsewhere at each analysis.
+        arms: only these of the config; default all.
+        name: of the run directory; default year, or year_moving.
+        output: the table, in Markdown; default benchmarks/results/<name>.md.
         table_only: make the table of a run that has ended.
+
+    Raises:
+        UserError: for an arm that the config lacks.
     """
+    name = name or ("year_moving" if moving else "year")
+    output = output or f"benchmarks/results/{name}.md"
     require_writable(Path(output))
-    words = ["--config", config, "--name", name]
-    if not table_only:
-        run(["predict", *words, "--trainer.callbacks+", "cycle_resources.CycleResources"])
     settings = resolve([config])
+    of_config = settings["model"]["init_args"]["arms"]
+    unknown = [arm for arm in arms or () if arm not in of_config]
+    if unknown:
+        raise UserError(f"{config}: no arms {', '.join(unknown)}; it has {', '.join(of_config)}")
+    arms = arms or list(of_config)
+    settings["model"]["init_args"]["arms"] = {arm: of_config[arm] for arm in arms}
+    settings["data"]["init_args"]["network"]["init_args"]["moving"] = moving
+    directory = Path("runs") / name
+    if not table_only:
+        resolved = directory.with_suffix(".yaml")
+        save_text(resolved, yaml.safe_dump(settings, sort_keys=False))
+        words = ["--config", str(resolved), "--name", name]
+        run(["predict", *words, "--trainer.callbacks+", "cycle_resources.CycleResources"])
     data = instantiate([settings], data=AnalysisTimes).data
     data.setup("predict")
-    directory = Path("runs") / name
-    arms = list(settings["model"]["init_args"]["arms"])
     months, level = by_month(directory, arms, data), levelness(directory / arms[0] / "resources.csv")
-    commit, threads = provenance({})["commit"], machine("cpu")["threads"]
+    commit = (read_record(directory) or {}).get("commit")
+    columns = "moving" if moving else "fixed"
     text = (
-        f"`python benchmarks/year.py`: {data.times.size} analyses from {data.times[0]} to {data.times[-1]}; "
-        f"truth: {data.source.description}. Commit {commit}; {threads} thread(s).\n\n"
-        f"{to_markdown(months)}\n\n{level}\n"
+        f"`python benchmarks/year.py`, {columns} columns: {data.times.size} analyses from {data.times[0]} to "
+        f"{data.times[-1]}; truth: {data.source.description}. Commit {commit}; {machine('cpu')['threads']} "
+        f"thread(s).\n\n{to_markdown(months)}\n\n{level}\n"
     )
     save_text(Path(output), f"# A year of the cycle, by months\n\n{text}")
     print(text)
