@@ -50,7 +50,6 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
 def test_a_fit_goes_on_to_the_same_weights(configs: dict[str, Path]) -> None:
     content = yaml.safe_load(configs["fit"].read_text())
     kept = content["trainer"]["callbacks"][0]["init_args"]
-    kept.pop("dirpath")
     kept |= {"save_last": True, "enable_version_counter": False}
     content["data"]["init_args"] |= {"in_memory": False, "flip_sign": True, "workers": 2}
     configs["fit"].write_text(yaml.safe_dump(content, sort_keys=False))
@@ -60,16 +59,14 @@ def test_a_fit_goes_on_to_the_same_weights(configs: dict[str, Path]) -> None:
     path = directory / "stopped.ckpt"
 
     line = stopped(configs["fit"], "fit", ("SIGTERM", "on_train_batch_start", 5), name, "parts")
-    assert (
-        line.endswith(f"after step 5; the same command goes on from {path.absolute()}") or str(path) in line
-    )
+    assert line.endswith(f"after step 5; the same command goes on from {path.absolute()}")
     assert os.listdir(directory) == ["stopped.ckpt"]
     # At the last batch of an epoch, then in the middle of a validation.
     resume = (name, "parts", "--ckpt_path", str(path))
     for at in (("SIGINT", "on_train_batch_start", 4), ("SIGHUP", "on_validation_batch_start", 2)):
         assert "after step 9;" in stopped(configs["fit"], "fit", at, *resume)
         assert latest(directory) == path
-    main(["fit", "--config", str(configs["fit"]), *resume])
+    main(["fit", "--config", str(configs["fit"]), name, "parts"])
     assert sorted(os.listdir(directory)) == ["best.ckpt", "last.ckpt"]
     for file in ("best.ckpt", "last.ckpt"):
         whole, parts = weights(Path("runs/whole/checkpoints") / file), weights(directory / file)
