@@ -64,7 +64,7 @@ def test_one_process_two_processes_and_a_fit_make_the_same_store(
     main(fit)
     assert Path("data/errors.zarr").stat().st_mtime_ns == before
     shutil.rmtree("data/errors.zarr")
-    main(fit)
+    main([*fit, "--trainer.logger.init_args.name", "again"])
     assert content("data/errors.zarr") == alone
     assert sorted(p.name for p in Path("data").iterdir() if p.is_dir()) == ["errors.zarr", "two.zarr"]
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pytest
+import zarr
 
-from vaevar.runs.settings import explained, settings_of
+from vaevar.runs.settings import explained, files_of, settings_of
 
 
 class Model:
@@ -155,6 +157,39 @@ def test_what_a_run_makes_for_itself_does_not_stop_it(config: dict[str, Any], tm
     (path / "zarr.json").write_text('{"shape": [9, 5], "attributes": {}}')
     (line,) = settings_of(config, "fit").differences(made)
     assert "samples.zarr has other content" in line
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_a_store_counts_by_its_first_values_and_may_grow(
+    config: dict[str, Any], tmp_path: Path, zarr_format: Literal[2, 3]
+) -> None:
+    """Two stores of one layout, such as two members of an ensemble, are not the same."""
+
+    def store(name: str, times: int, offset: float) -> None:
+        values = offset + np.arange(12.0 * times).reshape(times, 3, 4)
+        group = zarr.open_group(tmp_path / name, mode="w", zarr_format=zarr_format)
+        group.create_array("t2m", data=values, chunks=(1, 3, 4))
+        group.create_array("time", data=np.arange(times), chunks=(times,))
+        group.create_array("latitude", data=np.arange(3.0))
+
+    store("one.zarr", 2, 0.0)
+    store("longer.zarr", 3, 0.0)
+    store("other.zarr", 2, 1.0)
+    config["data"]["init_args"]["path"] = str(tmp_path / "one.zarr")
+    before = settings_of(config, "predict").values
+    config["data"]["init_args"]["path"] = str(tmp_path / "longer.zarr")
+    assert settings_of(config, "predict").differences(before) == []
+    config["data"]["init_args"]["path"] = str(tmp_path / "other.zarr")
+    (line,) = settings_of(config, "predict").differences(before)
+    assert "one.zarr (sha256" in line
+    assert "other.zarr (sha256" in line
+
+
+def test_nothing_set_is_no_file(config: dict[str, Any]) -> None:
+    config["data"]["init_args"]["options"] = {}
+    settings = settings_of(config, "predict")
+    assert settings.differences(settings.values) == []
+    assert files_of(settings.values)
 
 
 def test_arms_that_are_left_out_are_remembered(config: dict[str, Any]) -> None:

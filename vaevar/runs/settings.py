@@ -170,7 +170,9 @@ def _add(settings: Settings, name: str, value: Any) -> None:
         for index, item in enumerate(value):
             _add(settings, f"{name}.{index}", item)
     else:
-        settings.values[name] = _content(list(value) if isinstance(value, tuple) else value)
+        # Among the values, a mapping is a file.
+        plain = list(value) if isinstance(value, tuple) else "{}" if value == {} else value
+        settings.values[name] = _content(plain)
 
 
 def _add_arguments(settings: Settings, name: str, arguments: Mapping[str, Any], cls: object) -> None:
