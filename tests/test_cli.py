@@ -133,9 +133,12 @@ def test_the_last_name_wins_wherever_it_stands(tmp_path: Path, capsys: pytest.Ca
         ([*two, *one], "TensorBoardLogger", "kept", "first"),
         ([*two, "--name", "fourth"], "TensorBoardLogger", "kept", "fourth"),
         ([*one, *three], "CSVLogger", "kept", "first"),
+        ([*three, *one], "CSVLogger", "kept", "first"),
     ):
         found, settings = logger_of(*words, capsys=capsys)
         assert (found, settings["save_dir"], settings["name"]) == (kind, directory, name), words
+        # The same command writes into the same directory again, and into no version_1.
+        assert settings["version"] == "", words
 
 
 @pytest.mark.parametrize("name", ["a/b", "", ".", "..", "-x", "a b", "runs/../x", "null", "true", "No"])
@@ -151,6 +154,7 @@ def test_every_logger_of_a_list_gets_the_name_and_none_is_made_where_none_is_wan
     settings = Namespace(trainer=Namespace(logger=loggers))
     name_run(settings, "mine")
     assert [logger.init_args.name for logger in settings.trainer.logger] == ["mine", "mine"]
+    assert [logger.init_args.version for logger in settings.trainer.logger] == ["", ""]
     off = Namespace(trainer=Namespace(logger=False))
     name_run(off, "mine")
     assert off.trainer.logger is False

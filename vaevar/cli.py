@@ -260,6 +260,9 @@ def _silence_warnings() -> None:
         ".*not supported by the model summary.*",
         # Processes for which nothing is left to make (vaevar.data.samples.predict_loop).
         ".*across ranks is zero.*",
+        # A run that goes on finds what it wrote; nothing of another run is overwritten.
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*Experiment logs directory .* exists and is not empty.*",
         # A calibration is a fit without an optimiser.
         ".*configure_optimizers` returned `None`.*",
     ):

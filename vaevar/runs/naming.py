@@ -10,8 +10,11 @@ from typing import Any, cast
 
 import yaml
 from jsonargparse import ActionConfigFile, Namespace
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from vaevar.errors import UserError
+
+_NUMBERING = (TensorBoardLogger, CSVLogger)
 
 
 class RunName(argparse.Action):
@@ -64,6 +67,9 @@ def name_run(settings: Namespace, name: str | int) -> None:
     for spec in as_list(logger):
         if isinstance(spec, Namespace) and "name" in inspect.signature(class_of(spec)).parameters:
             spec["init_args.name"] = text
+            # They would begin another directory, version_1, each time the command is given.
+            if issubclass(class_of(spec), _NUMBERING) and spec.get("init_args.version") is None:
+                spec["init_args.version"] = ""
 
 
 def take_the_loggers_name(settings: Namespace) -> None:
