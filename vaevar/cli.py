@@ -9,6 +9,7 @@ import pydoc
 import re
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,17 +22,19 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
+from vaevar.assim.cycle.restart import analyses_made
+from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
-from vaevar.models.training.checkpoint_io import check_checkpoint, latest
+from vaevar.models.training.checkpoint_io import check_checkpoint, latest, trained
 from vaevar.models.training.fit_log import lines_for_bars
 from vaevar.models.training.trainer import prepare
 from vaevar.runs import stopping
-from vaevar.runs.checkpoints import RunNumber
+from vaevar.runs.checkpoints import RunNumber, is_own
 from vaevar.runs.directory import RUNS, RunDirectory, directory_of, run_directory
 from vaevar.runs.naming import ConfigFile, RunName, as_list, class_of, take_the_loggers_name
 from vaevar.runs.record import read_record
 from vaevar.runs.run import Run, Start, running
-from vaevar.runs.settings import settings_of
+from vaevar.runs.settings import ORIGIN, UNLIMITED, settings_of
 from vaevar.scripts import one_line_errors, tell_faults_of_threads, use_utf8
 from vaevar.short_names import accept_short_names
 
@@ -126,10 +129,11 @@ class VaevarCLI(LightningCLI):
         run = self._run(subcommand, restart)
         with running(run, self.trainer.is_global_zero, lambda: not _out_of_time(self.trainer)) as start:
             if start is Start.OVER:
-                print(
-                    f"{run.directory}: this fit has ended. A larger --trainer.max_epochs goes on with it, "
-                    "--restart begins it again"
+                ended = (
+                    "this fit has ended. A larger --trainer.max_epochs goes on with it, --restart begins it "
+                    "again"
                 )
+                print(f"{run.directory}: {run.already() or ended}")
                 return
             if subcommand == "fit":
                 self._go_on(run, start)
@@ -143,19 +147,50 @@ class VaevarCLI(LightningCLI):
             for callback in self.trainer.checkpoint_callbacks
             if isinstance(callback, ModelCheckpoint) and callback.dirpath is not None
         ]
-        given = command == "fit" and settings.get("ckpt_path") is not None
-        if given and restart:
-            raise UserError("--restart begins from nothing, --ckpt_path from a checkpoint: give one of them")
+        directory, content = run_directory(self.trainer), yaml.safe_load(text)
+        path = settings.get(ORIGIN) if command == "fit" else None
+        own = path is not None and (bool(LIGHTNINGS_OWN.match(path)) or is_own(Path(path), directory))
+        if own and restart:
+            raise UserError(
+                "--restart begins from nothing, --ckpt_path from a checkpoint of this run: give one of them"
+            )
+        if command != "fit" or own:
+            content.pop(ORIGIN, None)
+        places = tuple(dict.fromkeys(checkpoints)) if command == "fit" else ()
         return Run(
-            directory=run_directory(self.trainer),
+            directory=directory,
             command=command,
-            settings=settings_of(yaml.safe_load(text), command),
+            settings=settings_of(content, command),
             config=text,
-            checkpoints=tuple(dict.fromkeys(checkpoints)) if command == "fit" else (),
+            checkpoints=places,
             restart=restart,
-            from_checkpoint=given,
+            from_checkpoint=own,
             devices=_devices(self.trainer),
+            already=cache(
+                lambda: self._analysed(directory) if command == "predict" else self._trained(places)
+            ),
         )
+
+    def _analysed(self, directory: Path) -> str:
+        """That a cycle has more analyses than are asked for; empty if an arm has not."""
+        if not isinstance(self.model, AssimilationModule) or not isinstance(self.datamodule, AnalysisTimes):
+            return ""
+        made, asked = (
+            [analyses_made(directory / name) for name in self.model.arms],
+            self.datamodule.times.size,
+        )
+        enough = min(made) >= asked and max(made) > asked
+        return f"has {min(made)} analyses already, {asked} are asked for; nothing to do" if enough else ""
+
+    def _trained(self, places: Sequence[Path]) -> str:
+        """That a fit has more epochs or steps than are asked for; empty if it has not."""
+        checkpoints = [path for place in places if (path := latest(place))]
+        done = [max(counts) for counts in zip(*map(trained, checkpoints), strict=True)]
+        limits = (self.trainer.max_epochs, self.trainer.max_steps)
+        for number, asked, what in zip(done, limits, ("epoch", "step"), strict=False):
+            if asked not in UNLIMITED and number > asked:
+                return f"has come to {what} {number} already, {asked} are asked for; nothing to do"
+        return ""
 
     def _go_on(self, run: Run, start: Start) -> None:
         """Give the fit's checkpoints the run's number, and let the fit go on from its last one."""
@@ -163,10 +198,13 @@ class VaevarCLI(LightningCLI):
         if record is not None:
             self.trainer.callbacks.insert(0, RunNumber(record["run"]))  # type: ignore[attr-defined]
         if start is Start.GOING_ON and not run.from_checkpoint:
-            found = [path for directory in run.checkpoints if (path := latest(directory))]
+            foreign = run.checkpoints_elsewhere(of_this_run=False)
+            found = [path for directory in run.checkpoints if (path := latest(directory, without=foreign))]
             checkpoint = max(found, key=lambda path: path.stat().st_mtime, default=None)
             if checkpoint is not None:
-                print(f"{run.directory}: the fit goes on from {checkpoint}")
+                origin = run.settings.values.get(ORIGIN)
+                began = f"; it once began from {self.config_init['fit'][ORIGIN]}" if origin else ""
+                print(f"{run.directory}: the fit goes on from {checkpoint}{began}")
                 self.config_init["fit"]["ckpt_path"] = str(checkpoint)
 
 

@@ -79,6 +79,17 @@ def test_a_finished_cycle_made_longer_is_one_long_cycle(config: Callable[[str, i
     compare("grown", "long")
 
 
+def test_a_shorter_cycle_is_there_already(
+    config: Callable[[str, int], list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(config("long", 4))
+    before = {path: path.read_bytes() for path in Path("runs/long").rglob("*") if path.is_file()}
+    capsys.readouterr()
+    main(config("long", 3))
+    assert "runs/long: has 4 analyses already, 3 are asked for; nothing to do" in capsys.readouterr().out
+    assert before == {path: path.read_bytes() for path in Path("runs/long").rglob("*") if path.is_file()}
+
+
 def test_short_looks_go_on_to_one_long_cycle(config: Callable[[str, int], list[str]]) -> None:
     main(config("long", 7))
     words = config("looked", 7)

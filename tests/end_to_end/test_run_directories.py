@@ -83,7 +83,9 @@ def test_a_fit_given_again_loses_nothing(fit: Path, capsys: pytest.CaptureFixtur
     # Only to try something.
     line = refused(capsys, "fit", fit, "--trainer.max_epochs", "1", "--model.init_args.sigma", "2.0")
     assert "model.init_args.sigma: 0.5 there, 2.0 now" in line
-    assert "trainer.max_epochs: 2 there, 1 now" in line
+    capsys.readouterr()
+    command("fit", fit, "--trainer.max_epochs", "1")
+    assert "runs/vae: has come to epoch 2 already, 1 are asked for; nothing to do" in capsys.readouterr().out
     command("fit", fit, "--trainer.fast_dev_run", "true")
     assert checksums("runs", "weights") == first
 
@@ -116,6 +118,36 @@ def test_a_fit_that_was_killed_goes_on_by_itself(fit: Path, capsys: pytest.Captu
     command("fit", fit, "--trainer.max_epochs", "3", "--data.init_args.workers", "1")
     assert "runs/vae: the fit goes on from " in capsys.readouterr().out
     assert torch.load("runs/vae/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
+
+
+def test_a_fit_that_began_from_a_checkpoint_does_not_begin_there_again(
+    fit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command("fit", fit, "--name", "other", "--trainer.max_epochs", "1")
+    origin = ("--ckpt_path", "runs/other/checkpoints/last.ckpt")
+    killer = {"class_path": "tests.end_to_end.interruption.Interruption", "init_args": {"step": 22}}
+    content = yaml.safe_load(fit.read_text())
+    content["trainer"]["callbacks"].append(killer)
+    content["trainer"]["max_epochs"] = 4
+    fit.with_name("killed.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        command("fit", fit.with_name("killed.yaml"), *origin)
+    before = checksums("runs/vae")
+    other = ("--ckpt_path", "runs/other/checkpoints/best.ckpt")
+    torch.save(torch.load(origin[1], weights_only=True) | {"more": 1}, other[1])
+    line = refused(capsys, "fit", fit, *other, "--trainer.max_epochs", "3")
+    assert f"began from {origin[1]} (sha256" in line
+    assert f"now --ckpt_path is {other[1]} (sha256" in line
+    foreign = ("--ckpt_path", "runs/vae/checkpoints/last.ckpt", "--name", "other")
+    assert "a fit that began without --ckpt_path, now" in refused(capsys, "fit", fit, *foreign)
+    assert checksums("runs/vae") == before
+    capsys.readouterr()
+    command("fit", fit, *origin, "--trainer.max_epochs", "3")
+    said = capsys.readouterr().out
+    assert "runs/vae: the fit goes on from " in said
+    assert f"it once began from {origin[1]}" in said
+    command("fit", fit, *origin, "--restart", "--trainer.max_epochs", "1")
+    assert "what was there is now in runs/vae/.old/" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

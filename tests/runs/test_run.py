@@ -90,7 +90,7 @@ def test_other_settings_are_refused_and_nothing_changes(directory: Path, ended: 
 
 def test_another_command_in_the_same_directory_is_refused(directory: Path) -> None:
     finish(fit(directory), lambda: write_checkpoint(directory / "checkpoints", None))
-    with pytest.raises(UserError, match="command: fit there, predict now"):
+    with pytest.raises(UserError, match="holds a fit, this is a predict; choose another"):
         finish(cycle(directory))
 
 
@@ -232,8 +232,7 @@ def test_a_fit_that_has_ended_is_over_unless_it_is_longer(directory: Path) -> No
     record = (directory / "provenance.json").read_bytes()
     assert finish(fit(directory)) is Start.OVER
     assert (directory / "provenance.json").read_bytes() == record
-    with pytest.raises(UserError, match=r"trainer\.max_epochs: 4 there, 1 now"):
-        finish(fit(directory, epochs=1))
+    assert finish(fit(directory, epochs=1)) is Start.OVER
     assert finish(fit(directory, epochs=6)) is Start.GOING_ON
     assert finish(fit(directory, epochs=1, from_checkpoint=True)) is Start.GOING_ON
 

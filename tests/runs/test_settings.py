@@ -81,6 +81,8 @@ def compare(config: dict[str, Any], change: Callable[[dict], Any], command: str 
         lambda c: arguments(c, "data").update(analyses=5),
         lambda c: c["trainer"].update(max_epochs=8),
         lambda c: c["trainer"].update(max_epochs=-1),
+        lambda c: c["trainer"].update(max_epochs=1),
+        lambda c: arguments(c, "data").update(analyses=2),
         lambda c: c["trainer"]["callbacks"].pop(),
         lambda c: c["trainer"]["callbacks"][0]["init_args"].update(every=7),
         lambda c: arguments(c)["arms"].update(new=spec(object, length_km=1.0)),
@@ -102,8 +104,6 @@ def test_a_run_goes_on(config: dict[str, Any], change: Callable[[dict], Any]) ->
             lambda c: arguments(c)["arms"].update(oi=spec(Bar, length_km=800.0)),
             "arms.oi.class_path: object there, Bar now",
         ),
-        (lambda c: arguments(c, "data").update(analyses=2), "data.init_args.analyses: 3 there, 2 now"),
-        (lambda c: c["trainer"].update(max_epochs=1), "trainer.max_epochs: 4 there, 1 now"),
         (
             lambda c: c["trainer"].update(limit_train_batches=1),
             "trainer.limit_train_batches: None there, 1 now",
@@ -208,6 +208,12 @@ def test_a_longer_run_is_noticed(config: dict[str, Any]) -> None:
     assert not settings_of(config, "fit").grown(before)
     config["trainer"]["max_epochs"] = 5
     assert settings_of(config, "fit").grown(before)
+    assert not settings_of(config, "fit").shrunk(before)
+    config["trainer"]["max_epochs"] = 3
+    assert not settings_of(config, "fit").grown(before)
+    assert settings_of(config, "fit").shrunk(before)
+    config["trainer"]["max_epochs"] = -1
+    assert settings_of(config, "fit").grown(before)
 
 
 def test_weights_beside_an_onnx_file_count(config: dict[str, Any], tmp_path: Path) -> None:
@@ -226,6 +232,37 @@ def test_a_word_is_no_directory(
     arguments(config)["period"] = "test"
     assert compare(config, lambda config: Path("test").mkdir()) == []
     assert settings_of(config, "fit").values["model.init_args.period"] == "test"
+
+
+def test_another_kind_of_run_is_told_alone(config: dict[str, Any]) -> None:
+    before = settings_of(config, "predict").values
+    assert settings_of(config, "fit").refusal(before) == "holds a predict, this is a fit"
+    config["model"] = spec(Bar, width=3)
+    assert settings_of(config, "predict").refusal(before) == (
+        "holds a predict of Model, this is a predict of Bar"
+    )
+
+
+def test_a_fit_may_go_on_from_what_it_began_with_and_no_other(
+    config: dict[str, Any], weights: Path, tmp_path: Path
+) -> None:
+    without = settings_of(config, "fit").values
+    config["ckpt_path"] = str(weights)
+    before = settings_of(config, "fit").values
+    assert "began without --ckpt_path, now --ckpt_path is" in settings_of(config, "fit").refusal(without)
+    config["ckpt_path"] = str(weights.rename(tmp_path / "moved.ckpt"))
+    arguments(config)["arms"]["vae"]["init_args"]["checkpoint"] = config["ckpt_path"]
+    assert settings_of(config, "fit").refusal(before) == ""
+    other = tmp_path / "other.ckpt"
+    other.write_bytes(b"of another fit")
+    config["ckpt_path"] = str(other)
+    refusal = settings_of(config, "fit").refusal(before)
+    assert f"began from {weights} (sha256" in refusal
+    assert f"now --ckpt_path is {other} (sha256" in refusal
+    del config["ckpt_path"]
+    later = settings_of(config, "fit")
+    assert later.refusal(before) == ""
+    assert later.united(before)["ckpt_path"] == before["ckpt_path"]
 
 
 def test_a_few_differences_are_enough() -> None:

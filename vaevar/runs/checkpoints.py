@@ -8,6 +8,9 @@ from typing import Any
 import lightning as L
 import torch
 
+from vaevar.errors import UserError
+from vaevar.runs.record import read_record
+
 KEY = "run"
 
 
@@ -53,6 +56,22 @@ def _moved(state: dict[str, Any], directory: Path) -> dict[str, Any]:
 def checkpoints_in(directory: Path) -> list[Path]:
     """The checkpoints of a directory, by name."""
     return sorted(directory.glob("*.ckpt"))
+
+
+def is_own(checkpoint: Path, directory: Path) -> bool:
+    """Whether a checkpoint is of the run in a directory: it lies there, or has the run's number.
+
+    Args:
+        checkpoint: of any run.
+        directory: of the run.
+    """
+    if checkpoint.absolute().is_relative_to(directory.absolute() / "checkpoints"):
+        return True
+    try:
+        number = (read_record(directory) or {}).get("run")
+    except UserError:  # of a damaged record, said when the run goes on
+        return False
+    return number is not None and number == made_by(checkpoint)
 
 
 def made_by(checkpoint: Path) -> str | None:

@@ -18,7 +18,7 @@ from vaevar.runs.checkpoints import checkpoints_in, made_by
 from vaevar.runs.lock import NAME as LOCK
 from vaevar.runs.lock import locked
 from vaevar.runs.record import BEGUN, ENDED, MOVING, NAME, now, read_record, record_of, write_record
-from vaevar.runs.settings import Settings, explained, files_of
+from vaevar.runs.settings import ORIGIN, Settings, files_of
 
 CONFIG = "config.yaml"
 # Written before the first result, and worthless without one.
@@ -29,6 +29,7 @@ WRITTEN = (
     "summary.md", "profile.json", "cases.csv", "*.partial",
 )  # fmt: skip
 OF_AN_ARM = ("restart*.pt", "diagnostics.csv", "scores.csv")
+ADVICE = "choose another `--name`, or add `--restart`, which moves the old run aside"
 
 
 class Start(Enum):
@@ -50,8 +51,9 @@ class Run:
         config: the resolved config, as text.
         checkpoints: directories of a fit's checkpoints.
         restart: begin again, with what is there moved aside.
-        from_checkpoint: the user says where to go on.
+        from_checkpoint: the user says from which of its own checkpoints it goes on.
         devices: what it runs on, for people.
+        already: asked when less is wanted than before: what is there already, if that is more; else empty.
     """
 
     directory: Path
@@ -62,6 +64,7 @@ class Run:
     restart: bool = False
     from_checkpoint: bool = False
     devices: str = ""
+    already: Callable[[], str] = lambda: ""
 
     def start(self) -> Start:
         """How the run begins, from what lies in its directory. Nothing is changed.
@@ -71,8 +74,8 @@ class Run:
         """
         if self.restart:
             return Start.ANEW
-        foreign = self._checkpoints_elsewhere(of_this_run=False)
-        if foreign and not self.from_checkpoint:
+        foreign = self.checkpoints_elsewhere(of_this_run=False)
+        if foreign and not self.from_checkpoint and ORIGIN not in self.settings.values:
             names = ", ".join(path.name for path in foreign)
             raise UserError(
                 f"{foreign[0].parent}: holds checkpoints of another run ({names}); give ModelCheckpoint no "
@@ -81,28 +84,36 @@ class Run:
         if not self.has_results():
             return Start.ANEW
         before = read_record(self.directory)
-        if not self.from_checkpoint:
-            self._check(before)
-        outputs = all(path.exists() for path in self.settings.outputs.values())
-        ended = before is not None and before.get("status") == ENDED and outputs
-        longer = before is not None and self.settings.grown(before.get("settings", {}))
-        over = self.command == "fit" and ended and not longer and not self.from_checkpoint
+        if self.from_checkpoint:
+            return Start.GOING_ON
+        values = self._check(before)
+        if self.settings.shrunk(values) and self.already():
+            return Start.OVER
+        outputs = self.settings.outputs.values()
+        whole = all(path.exists() for path in outputs) if outputs else not self.lost_checkpoints()
+        ended = self._readable_record().get("status") == ENDED and whole
+        over = self.command == "fit" and ended and not self.settings.grown(values)
         return Start.OVER if over else Start.GOING_ON
 
-    def _check(self, before: dict[str, Any] | None) -> None:
-        advice = "choose another `--name`, or add `--restart`, which moves the old run aside"
+    def _check(self, before: dict[str, Any] | None) -> dict[str, Any]:
+        """The settings in the record of a run that this one may go on with.
+
+        Raises:
+            UserError: when it may not.
+        """
         if before is None:
             raise UserError(
-                f"{self.directory}: holds results of which no {NAME} says what made them; {advice}"
+                f"{self.directory}: holds results of which no {NAME} says what made them; {ADVICE}"
             )
         if "settings" not in before:
             raise UserError(
                 f"{self.directory}: an earlier version of vaevar made this run, and kept no settings to go "
-                f"on with; {advice}"
+                f"on with; {ADVICE}"
             )
-        differences = self.settings.differences(before["settings"])
-        if differences:
-            raise UserError(f"{self.directory} holds another experiment: {explained(differences)}; {advice}")
+        values: dict[str, Any] = before["settings"]
+        if refusal := self.settings.refusal(values):
+            raise UserError(f"{self.directory} {refusal}; {ADVICE}")
+        return values
 
     def has_results(self) -> bool:
         """Whether the directory holds what a first try that was refused would not have left."""
@@ -113,7 +124,18 @@ class Run:
         # A command that has left nothing but its record here keeps its results elsewhere, and asks there.
         results = any(not _matches(name, PREPARATIONS) for name in record.get("made", ()))
         done = record.get("status") == ENDED and results and _does_work(record)
-        return done or bool(self._checkpoints_elsewhere(of_this_run=True))
+        return done or bool(self.checkpoints_elsewhere(of_this_run=True))
+
+    def lost_checkpoints(self) -> bool:
+        """Whether a fit has trained here, of which no checkpoint is left."""
+        record = self._readable_record()
+        if not self.checkpoints or record.get("settings", {}).get("command") != "fit":
+            return False
+        if any(map(checkpoints_in, self.checkpoints)):
+            return False
+        if record.get("status") == BEGUN and any(self.directory.glob("metrics*.csv")):
+            return True
+        return any(path.name in record.get("made", ()) or path.is_dir() for path in self.checkpoints)
 
     def _readable_record(self) -> dict[str, Any]:
         try:
@@ -129,7 +151,14 @@ class Run:
     def _holds(self, path: Path) -> bool:
         return path.absolute().is_relative_to(self.directory.absolute())
 
-    def _checkpoints_elsewhere(self, of_this_run: bool) -> list[Path]:
+    def progress(self) -> dict[Path, int]:
+        """What changes with every analysis and every checkpoint, with its time."""
+        arms = (file for path in self._directories() for file in path.glob("restart*.pt"))
+        inside = (file for path in self.checkpoints for file in checkpoints_in(path))
+        return {path: path.stat().st_mtime_ns for path in (*arms, *inside)}
+
+    def checkpoints_elsewhere(self, of_this_run: bool) -> list[Path]:
+        """This run's checkpoints, or those of others, in places outside its directory."""
         number = self._readable_record().get("run", "")
         elsewhere = (path for path in self.checkpoints if not self._holds(path))
         files = (file for path in elsewhere for file in checkpoints_in(path))
@@ -151,7 +180,7 @@ class Run:
             record = record | {"status": MOVING, "aside": place_aside(self.directory).name, "moving": names}
             write_record(self.directory, record)
         place = self.directory / OLD / record["aside"]
-        for file in self._checkpoints_elsewhere(of_this_run=True):
+        for file in self.checkpoints_elsewhere(of_this_run=True):
             move_aside(file.parent, [file.name], file.parent / OLD / record["aside"])
             print(f"{file}: is now in {file.parent / OLD / record['aside']}")
         move_aside(self.directory, [*record["moving"], NAME], place)
@@ -221,8 +250,11 @@ def _finish_moving(run: Run) -> None:
 
 def _recorded(run: Run, start: Start, complete: Callable[[], bool]) -> Iterator[Start]:
     before = read_record(run.directory) if start is Start.GOING_ON else None
+    if run.lost_checkpoints():
+        print(f"{run.directory}: no checkpoint is left of what was trained here; the fit begins again")
     _keep_metrics(run.directory)
-    there = _entries(run.directory)
+    there, progress = _entries(run.directory), run.progress()
+    earlier = (run.directory / CONFIG).read_bytes() if CONFIG in there else run.config.encode()
     with replacing(run.directory / CONFIG) as partial:
         partial.write_text(run.config, encoding="utf-8")
     record = record_of(run.settings, before) | {"device": run.devices}
@@ -234,6 +266,9 @@ def _recorded(run: Run, start: Start, complete: Callable[[], bool]) -> Iterator[
         with suppress(OSError):
             if start is Start.ANEW and not run.has_results():
                 _withdraw(run.directory, there)
+            elif before is not None and run.progress() == progress:
+                # Nothing was done with the new settings, which may have been the mistake.
+                _put_back(run.directory, before, earlier, there)
             else:
                 _close(run, record, there, BEGUN)
         raise
@@ -249,12 +284,23 @@ def _keep_metrics(directory: Path) -> None:
 
 
 def _close(run: Run, record: dict[str, Any], there: set[str], status: str) -> None:
-    new = {name for name in _entries(run.directory) - there if not _ours(name)}
-    made = sorted({*record["made"], *new})
+    made = sorted({*_made_by_now(run.directory, record, there), *run._made(())})
     # Files that the run itself has made, such as its samples, have a content now.
     values = run.settings.with_files(record["settings"])
     content = record | {"status": status, "until": now(), "made": made}
     write_record(run.directory, content | {"files": files_of(values), "settings": values})
+
+
+def _made_by_now(directory: Path, record: dict[str, Any], there: set[str]) -> list[str]:
+    new = {name for name in _entries(directory) - there if not _ours(name)}
+    return sorted({*record.get("made", ()), *new})
+
+
+def _put_back(directory: Path, record: dict[str, Any], config: bytes, there: set[str]) -> None:
+    """The record and the config as they were, before a command with which nothing was done."""
+    with replacing(directory / CONFIG) as partial:
+        partial.write_bytes(config)
+    write_record(directory, record | {"made": _made_by_now(directory, record, there)})
 
 
 def _withdraw(directory: Path, there: set[str]) -> None:

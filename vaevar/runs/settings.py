@@ -8,7 +8,7 @@ attributes, all of them tuples of names:
 ``without_effect``
     They change speed or memory, not results, such as a number of threads. They are left out.
 ``may_grow``
-    A run may go on with a larger value.
+    A run may go on with a larger value. With a smaller one there may be nothing left to do.
 ``independent``
     Mappings whose entries do not affect each other: a run may go on with more of them, or with fewer.
 ``outputs``
@@ -45,6 +45,8 @@ OF_ANY_COMMAND = ("precision",)
 GROWING = ("trainer.max_epochs", "trainer.max_steps")
 LIGHTNINGS_CALLBACKS = (GradientAccumulationScheduler, StochasticWeightAveraging, WeightAveraging)
 UNLIMITED = (None, -1)
+# The checkpoint of another run that a fit began from. It counts once: whoever goes on need not give it.
+ORIGIN = "ckpt_path"
 SHOWN = 3
 
 
@@ -65,9 +67,13 @@ class Settings:
     outputs: dict[str, Path] = field(default_factory=dict)
 
     def united(self, before: Mapping[str, Any]) -> dict[str, Any]:
-        """The values, and those of independent entries that only an earlier run had; their files exist."""
+        """The values, what the run began from, and independent entries that only an earlier run had."""
         mine = self._entries(self.values)
-        kept = {name: value for name, value in before.items() if self._entry(name) not in (None, *mine)}
+        kept = {
+            name: value
+            for name, value in before.items()
+            if name == ORIGIN or self._entry(name) not in (None, *mine)
+        }
         return self.values | kept
 
     def with_files(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,14 +94,41 @@ class Settings:
         common = self._entries(before) & self._entries(self.values)
         found = []
         for name in dict.fromkeys((*before, *self.values)):
+            if name == ORIGIN:
+                continue
             there, now = before.get(name, _ABSENT), self.values.get(name, _ABSENT)
             if self._entry(name) in (None, *common) and not self._may_follow(name, there, now):
                 found.append(_difference(name, there, now))
         return found
 
+    def refusal(self, before: Mapping[str, Any]) -> str:
+        """Why a run with these settings may not go on with one that had others; empty if it may.
+
+        Args:
+            before: values of the run that is there.
+        """
+        there, now = (f"a {values.get('command')}" for values in (before, self.values))
+        if there != now:
+            return f"holds {there}, this is {now}"
+        models = [values.get(MODEL, _ABSENT) for values in (before, self.values)]
+        if models[0] != models[1]:
+            return f"holds {there} of {models[0]}, this is {now} of {models[1]}"
+        given, began = self.values.get(ORIGIN), before.get(ORIGIN)
+        if given is not None and not self._may_follow(ORIGIN, began, given):
+            return (
+                f"holds a fit that began {f'from {_shown(began)}' if began else 'without --ckpt_path'}, now "
+                f"--ckpt_path is {_shown(given)}; leave it out, and the fit goes on"
+            )
+        differences = self.differences(before)
+        return f"holds another experiment: {explained(differences)}" if differences else ""
+
     def grown(self, before: Mapping[str, Any]) -> bool:
         """Whether a setting is larger than in ``before``."""
-        return any(name in before and before[name] != self.values[name] for name in self.growing)
+        return any(name in before and _less(before[name], self.values[name]) for name in self.growing)
+
+    def shrunk(self, before: Mapping[str, Any]) -> bool:
+        """Whether a setting that may grow is smaller than in ``before``."""
+        return any(name in before and _less(self.values[name], before[name]) for name in self.growing)
 
     def _entries(self, values: Mapping[str, Any]) -> set[str]:
         return {entry for name in values if (entry := self._entry(name))}
@@ -113,7 +146,7 @@ class Settings:
         if isinstance(now, dict):  # a file that was made since
             return bool(before == now.get("file"))
         if name in self.growing and _ABSENT not in (before, now):
-            return now in UNLIMITED or (before not in UNLIMITED and now >= before)
+            return True
         return bool(before == now)
 
 
@@ -132,6 +165,8 @@ def settings_of(config: Mapping[str, Any], command: str) -> Settings:
     for name in TRAINER.get(command, OF_ANY_COMMAND):
         settings.values[f"trainer.{name}"] = trainer.get(name)
     settings.growing.update(name for name in GROWING if name in settings.values)
+    if config.get(ORIGIN) is not None:
+        settings.values[ORIGIN] = _content(config[ORIGIN])
     callbacks = trainer.get("callbacks") or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
         cls = pydoc.locate(callback["class_path"])
@@ -153,6 +188,7 @@ def files_of(values: Mapping[str, Any]) -> dict[str, str]:
     return {value["file"]: value["sha256"] for value in values.values() if isinstance(value, dict)}
 
 
+MODEL = "model.class_path"
 _ABSENT = "(not set)"
 
 
@@ -195,6 +231,11 @@ def _content(value: Any) -> Any:
     """A file or a store that is there, with its digest; any other value as it is."""
     digest = content_digest(value) if isinstance(value, str) else None
     return value if digest is None else {"file": value, "sha256": digest}
+
+
+def _less(value: Any, other: Any) -> bool:
+    """Whether a value of a setting that may grow is smaller than another one."""
+    return value not in UNLIMITED and (other in UNLIMITED or value < other)
 
 
 def _changes_results(cls: object) -> bool:

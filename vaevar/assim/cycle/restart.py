@@ -125,7 +125,7 @@ class RestartFiles:
         if restart.next_index > count:
             raise UserError(
                 f"{path}: its next analysis is number {restart.next_index}, but the cycle has only {count}; "
-                f"set data.init_args.analyses to at least {restart.next_index}, or add --restart"
+                f"set data.init_args.analyses to at least {restart.next_index}"
             )
         grid = self._data.store.grid
         expected = {
@@ -159,6 +159,21 @@ class RestartFiles:
         except ValueError as error:
             return str(error)
         return ""
+
+
+def analyses_made(directory: Path) -> int:
+    """How many analyses an arm has, by its latest restart that can be read; 0 without one.
+
+    Args:
+        directory: of the arm.
+    """
+    for path in (directory / LATEST, directory / EARLIER):
+        try:
+            content = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+            return int(content["next_index"])
+        except Exception:  # of many kinds; what it means is said when the arm goes on
+            continue
+    return 0
 
 
 def _time_of(data: AnalysisTimes, index: int) -> str:

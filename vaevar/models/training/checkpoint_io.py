@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,23 @@ class WholeCheckpoints(TorchCheckpointIO):
         return super().load_checkpoint(path, map_location, weights_only is not False)
 
 
-def latest(directory: Path) -> Path | None:
+def latest(directory: Path, without: Collection[Path] = ()) -> Path | None:
     """The checkpoint of a fit that has most steps among those in a directory; None if there is none.
 
     Damaged ones are left out, with a line for each.
+
+    Args:
+        directory: of checkpoints.
+        without: those that do not count.
     """
-    return _latest(directory, tell=True)
+    return _latest(directory, tell=True, without=without)
+
+
+def trained(checkpoint: Path) -> tuple[int, int]:
+    """The number of the epoch, from 1, and of the step to which a fit has come in one of its checkpoints."""
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    epoch = content["loops"]["fit_loop"]["epoch_progress"]["current"]["started"]
+    return int(epoch), int(content.get("global_step", 0))
 
 
 def check_checkpoint(path: str | Path, of_a_fit: bool = False) -> None:
@@ -86,9 +98,9 @@ def _others(path: Path) -> str:
     return f"; the best that is left beside it: `--ckpt_path {other}`" if other else ""
 
 
-def _latest(directory: Path, tell: bool) -> Path | None:
+def _latest(directory: Path, tell: bool, without: Collection[Path] = ()) -> Path | None:
     found = []
-    for path in sorted(directory.glob("*.ckpt")):
+    for path in sorted(set(directory.glob("*.ckpt")).difference(without)):
         content = _read(path)
         if isinstance(content, dict) and _goes_on(content):
             found.append((int(content.get("global_step", 0)), path.stat().st_mtime_ns, path))
