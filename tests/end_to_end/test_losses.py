@@ -15,7 +15,9 @@ import xarray as xr
 import yaml
 
 from vaevar.assim.cycle import cycle
+from vaevar.assim.cycle.writer import StateWriter
 from vaevar.cli import main
+from vaevar.data.analysis_times import AnalysisTime
 
 ARM = Path("runs/cycle/oi")
 
@@ -43,6 +45,15 @@ def config(configs: dict[str, Path]) -> Path:
 
 def predict(config: Path, *words: str) -> None:
     main(["predict", "--config", str(config), *words])
+
+
+def with_states(config: Path, states: list[str]) -> Path:
+    """The same config with other states to write."""
+    content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    content["trainer"]["callbacks"][1]["init_args"] = {"states": states}
+    other = config.with_name("states.yaml")
+    other.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    return other
 
 
 def refused(config: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -108,6 +119,7 @@ LOSSES: dict[str, Callable[[], object]] = {
     "the content of a state": lambda: (ARM / "background.zarr" / "geopotential" / "3.0.0.0.0").write_bytes(
         b""
     ),
+    "a store": lambda: shutil.rmtree(ARM / "analysis.zarr"),
     "half a state": lambda: (ARM / "background.zarr" / "geopotential" / "4.0.0.0.0").write_bytes(b"half"),
 }
 
@@ -202,7 +214,44 @@ def test_tables_that_are_gone_are_asked_for(config: Path, capsys: pytest.Capture
         (ARM / name).rename("kept")
         assert f"{name}: not there" in refused(config, capsys)
         Path("kept").rename(ARM / name)
-    # States may be removed to make room.
+    # States may be removed to make room, where nobody asks for them any more.
     shutil.rmtree(ARM / "background.zarr")
-    predict(config)
+    predict(with_states(config, ["analysis"]))
     assert not (ARM / "background.zarr").exists()
+
+
+def test_a_store_that_a_longer_cycle_lacks_is_whole_in_the_end(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    longer = ("--data.init_args.analyses", "7")
+    predict(config, *longer, "--name", "whole")
+    predict(config)
+    shutil.rmtree(ARM / "analysis.zarr")
+    capsys.readouterr()
+    predict(config, *longer)
+    assert "restart.pt counts 5 analyses, but StateWriter has only 0 whole ones" in capsys.readouterr().out
+    # So it is when states are asked for that the run did not write before.
+    predict(with_states(config, []), "--name", "later")
+    assert not list(Path("runs/later").rglob("*.zarr"))
+    predict(config, *longer, "--name", "later")
+    for run in ("cycle", "later"):
+        for kind in ("background", "analysis"):
+            stores = [xr.open_zarr(f"runs/{name}/oi/{kind}.zarr", chunks=None) for name in (run, "whole")]
+            xr.testing.assert_identical(*(store.drop_attrs() for store in stores))
+
+
+def test_a_store_that_is_removed_meanwhile_is_no_gap(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = StateWriter.after_analysis
+
+    def removed(self: StateWriter, module: Any, data: Any, time: AnalysisTime, results: Any) -> None:
+        if time.index == 2:
+            shutil.rmtree(ARM / "analysis.zarr")
+        real(self, module, data, time, results)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StateWriter, "after_analysis", removed)
+        assert "oi/analysis.zarr: was removed while the cycle was running" in refused(config, capsys)
+    predict(config)
+    assert np.isfinite(xr.open_zarr(ARM / "analysis.zarr", chunks=None)["geopotential"].values).all()

@@ -161,21 +161,27 @@ class AnalysisTimes(L.LightningDataModule):
             UserError: when the truth cannot be read and ``skip_missing`` is not set.
         """
         try:
-            truth = self.store.state(self.times[index])
-        except UserError as error:
-            if not self.skip_missing:
+            return self.analysis_time(index)
+        except UserError:
+            # Only a truth that cannot be read is a gap, not what fails while it is observed.
+            if not self.skip_missing or not (cause := self._gap(index)):
                 raise
-            return MissingTime(index, self.times[index], str(error))
-        return self._observed(index, truth)
+            return MissingTime(index, self.times[index], cause)
 
     def analysis_time(self, index: int) -> AnalysisTime:
         """Truth and observations of one analysis, the same on every call."""
-        return self._observed(index, self.store.state(self.times[index]))
-
-    def _observed(self, index: int, truth: State) -> AnalysisTime:
         time = self.times[index]
+        truth = self.store.state(time)
         observations = simulate(truth, self.network, self.errors, time, self.seed)
         return AnalysisTime(index, time, truth, observations)
+
+    def _gap(self, index: int) -> str:
+        """Why the truth of an analysis cannot be read; empty if it can."""
+        try:
+            self.store.state(self.times[index])
+        except UserError as error:
+            return str(error)
+        return ""
 
 
 class _AnalysisStream(IterableDataset[AnalysisTime | MissingTime]):

@@ -19,7 +19,8 @@ from vaevar.data.weather.store import WeatherStore
 from vaevar.errors import UserError
 from vaevar.forecast import rollout
 from vaevar.state import StateSpec
-from vaevar.verification.scores import error_rows, unknown_rows
+from vaevar.verification.arms import earlier_arms
+from vaevar.verification.scores import error_rows, score_keys, unknown_rows
 from vaevar.verification.tables import append_rows, complete_times, cut_rows, gather_rows, time_text
 
 FORECAST_COLUMNS = ["time", "arm", "lead_hours", "channel", "rmse", "bias"]
@@ -164,5 +165,12 @@ class Forecasts(CycleCallback):
             raise UserError(
                 f"{module.directory}: {', '.join(missing)} ran without Forecasts; add `--restart`"
             )
-        table = gather_rows(module.directory, list(module.arms), "forecasts.csv")
+        arms, directory = list(module.arms), module.directory
+        # Those of earlier commands that made forecasts; their last rows may be half written.
+        earlier = {
+            name: times
+            for name, times in earlier_arms(directory, arms, data.times, score_keys(data.spec)).items()
+            if (directory / name / "forecasts.csv").is_file()
+        }
+        table = gather_rows(directory, arms, "forecasts.csv", earlier)
         table.to_csv(module.directory / "forecasts.csv", index=False)

@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.faults import FAILED
 from vaevar.assim.cycle.module import ArmResult, AssimilationModule
-from vaevar.assim.cycle.stopped import stop_of
+from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.errors import UserError
-from vaevar.runs.record import how_to_repeat
+from vaevar.files import replacing
 from vaevar.state import State, StateSpec
+from vaevar.verification.arms import compared, earlier_arms, lengths, remarks
+from vaevar.verification.closing import how_it_was_made, nothing_computed, print_summary
 from vaevar.verification.log import CycleLog
 from vaevar.verification.metrics import bias, rmse
 from vaevar.verification.tables import (
     append_rows,
-    cell_text,
     complete_times,
     cut_rows,
     gather_rows,
+    rows_at,
     time_text,
     to_markdown,
 )
@@ -43,7 +44,8 @@ class Scores(CycleCallback):
 
     Each arm has its own ``<run>/<arm>/scores.csv`` and ``diagnostics.csv`` (J_b, J_o, gradient norm,
     iterations, 2J/p, seconds), so that no two ranks write to the same file. The scores are gathered at the
-    end. Where there is no progress bar, it says now and then how far the cycle is.
+    end, with those of arms that earlier commands ran. Where there is no progress bar, it says now and then
+    how far the cycle is.
 
     Args:
         skip: analyses at the beginning, while the cycle settles, that the summary leaves out.
@@ -57,9 +59,11 @@ class Scores(CycleCallback):
             raise UserError(f"Scores: skip is {skip}, must not be negative")
         self.skip = skip
         self._log: CycleLog
+        self._computed = False
 
     def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         self._log = CycleLog(module.trainer, data.times.size)
+        self._computed = False
 
     def kept(self, module: AssimilationModule, data: AnalysisTimes, arm: str) -> int:
         directory = module.directory / arm
@@ -70,13 +74,13 @@ class Scores(CycleCallback):
                     "--restart"
                 )
         scores = complete_times(
-            directory / "scores.csv", data.times, _keys(data.spec), numbers=["rmse", "bias"]
+            directory / "scores.csv", data.times, score_keys(data.spec), numbers=["rmse", "bias"]
         )
         rows = complete_times(directory / "diagnostics.csv", data.times, pd.DataFrame(index=[0]))
         return min(scores, rows)
 
     def go_on(self, module: AssimilationModule, data: AnalysisTimes, arm: str, index: int) -> None:
-        cut_rows(module.directory / arm / "scores.csv", index * len(_keys(data.spec)))
+        cut_rows(module.directory / arm / "scores.csv", index * len(score_keys(data.spec)))
         cut_rows(module.directory / arm / "diagnostics.csv", index)
 
     def after_analysis(
@@ -86,12 +90,14 @@ class Scores(CycleCallback):
         for name, result in results.items():
             self._append(module, name, time.time, scores[name], result.analysis.diagnostics)
         if results:
+            self._computed = True
             self._log.analysed(time.index, time.time, results, scores, data.climatological_std)
 
     def missed(
         self, module: AssimilationModule, data: AnalysisTimes, time: MissingTime, results: Results
     ) -> None:
         """Rows without numbers, so that nobody takes the time for forgotten."""
+        self._computed |= bool(results)
         for name in results:
             labels = [
                 {"time": time_text(time.time), "arm": name, "quantity": quantity} for quantity in _QUANTITIES
@@ -114,22 +120,32 @@ class Scores(CycleCallback):
         append_rows(directory / "diagnostics.csv", row, time)
 
     def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
-        module.trainer.strategy.barrier()
+        strategy = module.trainer.strategy
+        strategy.barrier()
+        computed = not strategy.reduce_boolean_decision(not self._computed, all=True)
         if not module.trainer.is_global_zero:
             return
-        directory = module.directory
-        scores = gather_rows(directory, list(module.arms), "scores.csv")
-        scores.to_csv(directory / "scores.csv", index=False)
-        table = self.table(directory, list(module.arms), data)
+        directory, arms = module.directory, list(module.arms)
+        earlier = earlier_arms(directory, arms, data.times, score_keys(data.spec))
+        scores = gather_rows(directory, arms, "scores.csv", earlier)
+        with replacing(directory / "scores.csv") as partial:
+            scores.to_csv(partial, index=False)
+        table = self.table(directory, arms, data, earlier)
+        counts, stopped = lengths(scores), _stops(directory, [*arms, *earlier])
+        over = compared(counts, arms, stopped)
+        if not computed:
+            print(nothing_computed(directory, over == data.times.size), flush=True)
+        said = remarks(counts, over, earlier, stopped)
         paragraphs = [
-            f"# {directory.name}", self._note(scores, data), to_markdown(table), how_to_repeat(directory)
+            f"# {directory.name}", self._note(over, data), said, to_markdown(table),
+            how_it_was_made(directory, computed),
         ]  # fmt: skip
         text = "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
         (directory / "summary.md").write_text(f"{text}\n", encoding="utf-8")
-        _print(table, directory)
+        print_summary(table, directory, said)
 
-    def _note(self, scores: pd.DataFrame, data: AnalysisTimes) -> str:
-        done = data.times[: scores["time"].nunique()]
+    def _note(self, over: int, data: AnalysisTimes) -> str:
+        done = data.times[:over]
         skipped = self._skipped(done.size)
         note = f"Analyses {done[skipped]} to {done[-1]}, {done.size - skipped} of {data.times.size}"
         if done.size < data.times.size:
@@ -139,24 +155,39 @@ class Scores(CycleCallback):
             "over time; `rmse / std` is the mean over channels of RMSE / climatological std."
         )
 
-    def table(self, directory: Path, arms: list[str], data: AnalysisTimes) -> pd.DataFrame:
+    def table(
+        self,
+        directory: Path,
+        arms: list[str],
+        data: AnalysisTimes,
+        earlier: Mapping[str, np.ndarray] | None = None,
+    ) -> pd.DataFrame:
         """The summary of a run (:func:`summarise`), from the files of its arms.
 
-        An arm that had to stop has no averages, but a column that says when it did.
+        It is over the analyses that all of them have. An arm that had to stop, or an earlier one that has
+        fewer, has no averages; a column says when an arm stopped.
 
         Args:
             directory: of the run.
             arms: names, at least one.
             data: of the run.
+            earlier: arms that only earlier commands ran, and the times that they have.
         """
-        scores = gather_rows(directory, arms, "scores.csv")
+        earlier = earlier or {}
+        scores = gather_rows(directory, arms, "scores.csv", earlier)
+        counts, stops = lengths(scores), _stops(directory, [*arms, *earlier])
+        over = compared(counts, arms, stops)
         diagnostics = {name: pd.read_csv(directory / name / "diagnostics.csv") for name in arms}
-        skipped = self._skipped(scores["time"].nunique())
-        table = summarise(scores, diagnostics, data.spec, data.climatological_std, skipped)
-        stops = {name: stop for name in arms if (stop := stop_of(directory / name))}
+        diagnostics |= {
+            name: rows_at(directory / name / "diagnostics.csv", times) for name, times in earlier.items()
+        }
+        scores = scores[scores["time"].isin([time_text(time) for time in data.times[:over]])]
+        diagnostics = {name: rows.iloc[:over] for name, rows in diagnostics.items()}
+        table = summarise(scores, diagnostics, data.spec, data.climatological_std, self._skipped(over))
+        short = [name for name, count in counts.items() if count < over]
+        of_short = table["arm"].isin([*stops, *short])
+        table.loc[of_short, table.columns.drop(["arm", *_COUNTS], errors="ignore")] = np.nan
         if stops:
-            of_stopped = table["arm"].isin(list(stops))
-            table.loc[of_stopped, table.columns.drop(["arm", *_COUNTS], errors="ignore")] = np.nan
             table["stopped at"] = [
                 f"{stops[arm].time}, analysis {stops[arm].index + 1}" if arm in stops else ""
                 for arm in table["arm"]
@@ -166,6 +197,10 @@ class Scores(CycleCallback):
     def _skipped(self, analyses: int) -> int:
         # A run that is too short to settle is summarised as a whole.
         return self.skip if self.skip < analyses else 0
+
+
+def _stops(directory: Path, arms: list[str]) -> dict[str, Stop]:
+    return {name: stop for name in arms if (stop := stop_of(directory / name))}
 
 
 def score_rows(time: AnalysisTime, arm: str, result: ArmResult) -> pd.DataFrame:
@@ -202,7 +237,7 @@ def unknown_rows(spec: StateSpec, labels: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame({**labels, "channel": spec.names, "rmse": np.nan, "bias": np.nan})
 
 
-def _keys(spec: StateSpec) -> pd.DataFrame:
+def score_keys(spec: StateSpec) -> pd.DataFrame:
     """The rows of ``scores.csv`` for one time."""
     return pd.DataFrame(
         [(quantity, name) for quantity in _QUANTITIES for name in spec.names], columns=["quantity", "channel"]
@@ -287,15 +322,3 @@ def _matrix(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec) -> n
     chosen = scores[(scores["arm"] == arm) & (scores["quantity"] == quantity)]
     wide = chosen.pivot(index="time", columns="channel", values="rmse").sort_index()
     return wide[list(spec.names)].to_numpy()
-
-
-def _print(table: pd.DataFrame, directory: Path) -> None:
-    # Arms as columns: a dozen numbers fit into a narrow terminal as rows, not as columns.
-    shown = Table("", *table["arm"], title=f"{directory.name}: RMSE against the truth")
-    for name in table.columns.drop("arm"):
-        shown.add_row(name, *[cell_text(value) for value in table[name]])
-    console = Console()
-    console.print(shown)
-    console.print(
-        f"Scores and states are in {directory}/; look at them with: tensorboard --logdir {directory}"
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -125,10 +125,26 @@ def cut_rows(path: Path, rows: int) -> None:
             file.truncate(end)
 
 
-def gather_rows(directory: Path, arms: list[str], name: str) -> pd.DataFrame:
-    """The rows of ``<directory>/<arm>/<name>`` of all arms, in order of time, then of ``arms``."""
+def gather_rows(
+    directory: Path, arms: list[str], name: str, earlier: Mapping[str, np.ndarray] | None = None
+) -> pd.DataFrame:
+    """The rows of ``<directory>/<arm>/<name>`` of all arms, in order of time, then of ``arms``.
+
+    Args:
+        directory: of a run.
+        arms: whose tables are whole.
+        name: of the tables.
+        earlier: other arms, with the times of which their rows are taken.
+    """
     parts = [pd.read_csv(directory / arm / name) for arm in arms]
+    parts += [rows_at(directory / arm / name, times) for arm, times in (earlier or {}).items()]
     return pd.concat(parts, ignore_index=True).sort_values("time", kind="stable", ignore_index=True)
+
+
+def rows_at(path: Path, times: np.ndarray) -> pd.DataFrame:
+    """The rows of a table at some times; what a killed run left of another one is passed over."""
+    table = pd.read_csv(path, on_bad_lines="skip", encoding_errors="replace")
+    return table[table["time"].isin([time_text(time) for time in times])]
 
 
 def time_text(time: np.datetime64) -> str:

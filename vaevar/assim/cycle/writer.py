@@ -14,6 +14,7 @@ from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.data.weather.writer import create_store, extend_store, write_states
+from vaevar.errors import UserError
 from vaevar.runs.record import attributes
 from vaevar.state import VARIABLES, StateSpec
 
@@ -34,18 +35,17 @@ class StateWriter(CycleCallback):
         self.states = tuple(states)
 
     def kept(self, module: AssimilationModule, data: AnalysisTimes, arm: str) -> int:
-        """States whose files are there and, at the end, can be read. A store that somebody removed is not
-        missed: what is still to come is written to a new one."""
+        """States whose files are there and, at the end, can be read. A store that is not there, because
+        it was removed or not asked for so far, has none: a new one would lack the earlier states."""
         paths = [module.directory / arm / f"{kind}.zarr" for kind in self.states]
-        counts = [_written(path, data.spec) for path in paths if path.is_dir()]
-        return min(counts, default=data.times.size)
+        return min([_written(path, data.spec) for path in paths], default=data.times.size)
 
     def go_on(self, module: AssimilationModule, data: AnalysisTimes, arm: str, index: int) -> None:
         """Make room for the analyses of a longer cycle."""
         for kind, lead in self._leads(data).items():
             path = module.directory / arm / f"{kind}.zarr"
             shutil.rmtree(path.with_name(path.name + ".partial"), ignore_errors=True)
-            if index and path.is_dir() and _states(path, data.spec)[0].shape[0] < data.times.size:
+            if index and _states(path, data.spec)[0].shape[0] < data.times.size:
                 extend_store(path, data.times - lead)
 
     def _leads(self, data: AnalysisTimes) -> dict[str, np.timedelta64]:
@@ -70,7 +70,12 @@ class StateWriter(CycleCallback):
             for kind in self.states:
                 state = states[kind]
                 path = module.directory / name / f"{kind}.zarr"
-                if index == 0 or not path.is_dir():
+                if index and not path.is_dir():
+                    raise UserError(
+                        f"{path}: was removed while the cycle was running; the same command makes the "
+                        f"states of {name} again"
+                    )
+                if index == 0:
                     attrs = {
                         "experiment": module.directory.name,
                         "arm": name,

@@ -1,0 +1,71 @@
+"""What the end of a cycle says beside its table: how it was made, and where its charts are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from vaevar.runs.record import how_to_repeat
+from vaevar.verification.tables import cell_text
+
+_EVENTS_OF_ARMS = "*/events.out.tfevents.*"
+_MADE_BY = "Made by "
+
+
+def how_it_was_made(directory: Path, computed: bool) -> str:
+    """The paragraph on how a run is made again; a command that computed nothing leaves it as it was.
+
+    Args:
+        directory: of the run.
+        computed: whether this command made an analysis.
+    """
+    summary = directory / "summary.md"
+    if not computed and summary.is_file():
+        lines = summary.read_text(encoding="utf-8").splitlines()
+        before = next((line for line in lines if line.startswith(_MADE_BY)), "")
+        if before:
+            return before
+    return how_to_repeat(directory)
+
+
+def nothing_computed(directory: Path, ended: bool) -> str:
+    """The line of a command that found everything there.
+
+    Args:
+        directory: of the run.
+        ended: whether the cycle is at its end, and not only as far as this command was to go.
+    """
+    there = "had ended already" if ended else "had come this far already"
+    return (
+        f"{directory}: this cycle {there}, nothing was computed. A larger --data.init_args.analyses goes on "
+        "with it, --restart begins it again"
+    )
+
+
+def print_summary(table: pd.DataFrame, directory: Path, remarks: str) -> None:
+    """Print the summary of a run, and where its results are.
+
+    Args:
+        table: a row per arm.
+        directory: of the run.
+        remarks: what a reader must know who compares the arms; may be empty.
+    """
+    # Arms as columns: a dozen numbers fit into a narrow terminal as rows, not as columns.
+    shown = Table("", *table["arm"], title=f"{directory.name}: RMSE against the truth")
+    for name in table.columns.drop("arm"):
+        shown.add_row(name, *[cell_text(value) for value in table[name]])
+    console = Console()
+    console.print(shown)
+    console.print("\n".join(text for text in (remarks, where_to_look(directory)) if text))
+
+
+def where_to_look(directory: Path) -> str:
+    """Where the results of a run are; with the command for TensorBoard where it has something to show."""
+    text = f"Scores and states are in {directory}/"
+    # Those of the arms: the run's own logger leaves a file in any case, with nothing in it.
+    if any(True for _ in directory.glob(_EVENTS_OF_ARMS)):
+        text += f"; look at the charts with: tensorboard --logdir {directory}"
+    return text
