@@ -14,8 +14,8 @@ import pytest
 import xarray as xr
 import yaml
 
+from tests.end_to_end.commands import predict, refused
 from tests.end_to_end.conftest import SPEC
-from vaevar.cli import main
 
 FREE = {"class_path": "vaevar.assim.assimilator.FreeRun"}
 
@@ -53,19 +53,6 @@ def cycle(configs: dict[str, Path]) -> Callable[..., Path]:
         return path
 
     return write
-
-
-def predict(config: Path, *words: str) -> None:
-    main(["predict", "--config", str(config), *words])
-
-
-def refused(config: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        predict(config, *words)
-    assert stop.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    return line
 
 
 def scores(arm: str) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import yaml
 import zarr
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.end_to_end.commands import FREE_AND_OI
 from vaevar.cli import main
 
 
@@ -21,13 +22,7 @@ from vaevar.cli import main
 def config(configs: dict[str, Path]) -> Callable[[str, int], list[str]]:
     """The words of a predict with a name and a number of analyses."""
     content = yaml.safe_load(configs["predict"].read_text(encoding="utf-8"))
-    content["model"]["init_args"]["arms"] = {
-        "free": {"class_path": "vaevar.assim.assimilator.FreeRun"},
-        "oi": {
-            "class_path": "vaevar.assim.interpolation.optimal.OptimalInterpolation",
-            "init_args": {"length_km": 1500.0},
-        },
-    }
+    content["model"]["init_args"]["arms"] = FREE_AND_OI
     content["trainer"]["callbacks"][2]["init_args"]["skip"] = 3
     content["trainer"]["callbacks"] += [
         {"class_path": "Forecasts", "init_args": {"every": 2, "lead_hours": [6, 12]}},

@@ -14,9 +14,9 @@ import torch
 import xarray as xr
 import yaml
 
+from tests.end_to_end.commands import FREE_AND_OI, predict, refused
 from vaevar.assim.cycle import cycle
 from vaevar.assim.cycle.writer import StateWriter
-from vaevar.cli import main
 from vaevar.data.analysis_times import AnalysisTime
 
 ARM = Path("runs/cycle/oi")
@@ -26,13 +26,7 @@ ARM = Path("runs/cycle/oi")
 def config(configs: dict[str, Path]) -> Path:
     """A cycle of interpolation with forecasts from every other analysis."""
     content = yaml.safe_load(configs["predict"].read_text(encoding="utf-8"))
-    content["model"]["init_args"]["arms"] = {
-        "free": {"class_path": "vaevar.assim.assimilator.FreeRun"},
-        "oi": {
-            "class_path": "vaevar.assim.interpolation.optimal.OptimalInterpolation",
-            "init_args": {"length_km": 1500.0},
-        },
-    }
+    content["model"]["init_args"]["arms"] = FREE_AND_OI
     content["data"]["init_args"]["analyses"] = 5
     content["trainer"]["callbacks"] = [
         {"class_path": "Cycle"}, {"class_path": "StateWriter"},
@@ -43,10 +37,6 @@ def config(configs: dict[str, Path]) -> Path:
     return configs["predict"]
 
 
-def predict(config: Path, *words: str) -> None:
-    main(["predict", "--config", str(config), *words])
-
-
 def with_states(config: Path, states: list[str]) -> Path:
     """The same config with other states to write."""
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
@@ -54,15 +44,6 @@ def with_states(config: Path, states: list[str]) -> Path:
     other = config.with_name("states.yaml")
     other.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
     return other
-
-
-def refused(config: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stop:
-        predict(config, *words)
-    assert stop.value.code == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-    return line
 
 
 def without_seconds(path: Path) -> pd.DataFrame:
