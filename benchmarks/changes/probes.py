@@ -22,9 +22,9 @@ from vaevar.assim.interpolation.optimal import OptimalInterpolation
 from vaevar.cli import main
 from vaevar.data.observations.points import Observations
 from vaevar.data.weather.climatology import write
-from vaevar.data.weather.store import WeatherStore
+from vaevar.data.weather.store import StoreSource, WeatherStore
 from vaevar.errors import UserError
-from vaevar.scripts import one_line_errors, run
+from vaevar.scripts import one_line_errors
 from vaevar.state import StateSpec
 
 # Differences of this size, relative to a field's std, are of rounding.
@@ -33,8 +33,7 @@ ROUNDING = 1e-4
 
 def _cycle(directory: Path) -> dict[str, Any]:
     main(["predict", "--config", "cycle.yaml"])
-    patterns = ("runs/cycle/*/analysis.zarr", "runs/cycle/*/background.zarr", "runs/cycle/scores.csv")
-    return results(patterns, directory)
+    return results(("runs/cycle/*/analysis.zarr", "runs/cycle/scores.csv"), directory)
 
 
 def _go_on(directory: Path) -> dict[str, Any]:
@@ -59,8 +58,8 @@ def _calibrate(directory: Path) -> dict[str, Any]:
 
 
 def _climatology(directory: Path) -> dict[str, Any]:
-    words = ["--source", "StoreSource", "--source.path", "truth.zarr", "--start", "2021-01-01T00"]
-    run(write, [*words, "--end", "2021-01-12T00", "--path", "made.npy"])
+    with one_line_errors():
+        write(StoreSource("truth.zarr"), "2021-01-01T00", "2021-01-12T00", 24, "made.npy", StateSpec(**SPEC))
     return {"made.npy": np.load(directory / "made.npy")}
 
 

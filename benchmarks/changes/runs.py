@@ -15,7 +15,7 @@ import zarr
 from changes import forecasters, numbers, stores, weights
 from changes.kinds import Case
 
-RUN = "runs/begun"
+RUN, ARM = "runs/begun", "interpolation"
 NAMES = r"runs/begun|restart"
 SCORED = "a table of results is nobody's input; it is the reader's who changed it"
 WRITTEN_ANEW = weights.WRITTEN_ANEW
@@ -59,7 +59,7 @@ def _case(cases: Callable[[], Iterator[Case]], change: str, target: str = "") ->
     return next(c.apply for c in cases() if c.change == change and c.target.startswith(target))
 
 
-def _restart(edit: Callable[[dict[str, Any]], None], arm: str = "free") -> Apply:
+def _restart(edit: Callable[[dict[str, Any]], None], arm: str = ARM) -> Apply:
     def apply(directory: Path) -> None:
         path = directory / RUN / arm / "restart.pt"
         content = torch.load(path, weights_only=True)
@@ -75,7 +75,7 @@ def _restarts() -> Iterator[tuple[str, Apply, str]]:
 
     def bytes_of(change: Callable[[bytes], bytes]) -> Apply:
         def apply(directory: Path) -> None:
-            path = directory / RUN / "free" / "restart.pt"
+            path = directory / RUN / ARM / "restart.pt"
             path.write_bytes(change(path.read_bytes()))
 
         return apply
@@ -113,16 +113,16 @@ def _restarts() -> Iterator[tuple[str, Apply, str]]:
     yield "coverage NaN", _restart(lambda c: c.update(coverage=c["coverage"] * torch.nan)), ""
     yield (
         "another arm's",
-        lambda d: shutil.copy(d / RUN / "vaevar/restart.pt", d / RUN / "free/restart.pt") and None,
+        lambda d: shutil.copy(d / RUN / "vaevar/restart.pt", d / RUN / ARM / "restart.pt") and None,
         WRITTEN_ANEW,
     )
-    yield "missing", lambda d: (d / RUN / "free" / "restart.pt").unlink(), ""
+    yield "missing", lambda d: (d / RUN / ARM / "restart.pt").unlink(), ""
     for at in (0.2, 0.5, 0.8):
         yield f"a bit flipped at {at:.0%}", bytes_of(flip(at)), ""
     yield "half of the file", bytes_of(lambda b: b[: len(b) // 2]), ""
     yield "an empty file", bytes_of(lambda b: b""), ""
     yield "a web page", bytes_of(lambda b: b"<html></html>"), ""
-    yield "a checkpoint", lambda d: shutil.copy(d / "vae.ckpt", d / RUN / "free/restart.pt") and None, ""
+    yield "a checkpoint", lambda d: shutil.copy(d / "vae.ckpt", d / RUN / ARM / "restart.pt") and None, ""
 
 
 def _point(states: torch.Tensor) -> torch.Tensor:
@@ -140,11 +140,11 @@ def _records() -> Iterator[tuple[str, Apply, str]]:
         return apply
 
     def chunk(directory: Path) -> None:
-        zarr_directory = directory / RUN / "free" / "analysis.zarr" / "temperature"
+        zarr_directory = directory / RUN / ARM / "analysis.zarr" / "temperature"
         next(p for p in sorted(zarr_directory.iterdir()) if not p.name.startswith(".")).unlink()
 
     def damaged(directory: Path) -> None:
-        array: Any = zarr.open_array(directory / RUN / "free" / "analysis.zarr" / "temperature", mode="r+")
+        array: Any = zarr.open_array(directory / RUN / ARM / "analysis.zarr" / "temperature", mode="r+")
         array[0] = 0.0
 
     def forgot(record: str) -> str:
@@ -161,20 +161,20 @@ def _records() -> Iterator[tuple[str, Apply, str]]:
     yield "config.yaml: cut", text("config.yaml", lambda t: t[: len(t) // 2]), ""
     yield (
         "scores.csv of an arm: a row missing",
-        text("free/scores.csv", lambda t: "\n".join(t.split("\n")[:-2]) + "\n"),
+        text(f"{ARM}/scores.csv", lambda t: "\n".join(t.split("\n")[:-2]) + "\n"),
         "",
     )
-    yield "scores.csv of an arm: missing", lambda d: (d / RUN / "free/scores.csv").unlink(), ""
+    yield "scores.csv of an arm: missing", lambda d: (d / RUN / f"{ARM}/scores.csv").unlink(), ""
     yield (
         "scores.csv of an arm: another header",
-        text("free/scores.csv", lambda t: "a,b\n" + t.split("\n", 1)[1]),
+        text(f"{ARM}/scores.csv", lambda t: "a,b\n" + t.split("\n", 1)[1]),
         "",
     )
-    yield "scores.csv of an arm: cut in a row", text("free/scores.csv", lambda t: t[:-7]), ""
-    yield "scores.csv of an arm: a number changed", text("free/scores.csv", _changed), SCORED
+    yield "scores.csv of an arm: cut in a row", text(f"{ARM}/scores.csv", lambda t: t[:-7]), ""
+    yield "scores.csv of an arm: a number changed", text(f"{ARM}/scores.csv", _changed), SCORED
     yield "analysis.zarr of an arm: a chunk missing", chunk, ""
     yield "analysis.zarr of an arm: t is 0", damaged, "an analysis that is written is nobody's input"
-    yield "analysis.zarr of an arm: missing", lambda d: shutil.rmtree(d / RUN / "free/analysis.zarr"), ""
+    yield "analysis.zarr of an arm: missing", lambda d: shutil.rmtree(d / RUN / ARM / "analysis.zarr"), ""
 
 
 def _changed(text: str) -> str:

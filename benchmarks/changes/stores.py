@@ -212,8 +212,8 @@ def _point(array: xr.DataArray, value: float, add: bool = False) -> xr.DataArray
 
 def _units() -> Iterator[tuple[str, Edit, str]]:
     for name, text in (
-        ("t", "degC"), ("t", "celsius"), ("t2m", "degrees_Celsius"), ("msl", "hPa"), ("msl", "mb"), ("q", "g kg**-1"),
-        ("z", "m"), ("z", "gpm"), ("z", "dam"), ("u", "knots"), ("v", "km h**-1"), ("u10", "kt"), ("q", "%"),
+        ("t", "degC"), ("t", "celsius"), ("t2m", "degrees_Celsius"), ("msl", "hPa"), ("msl", "mb"),
+        ("q", "g kg**-1"), ("z", "m"), ("z", "gpm"), ("z", "dam"), ("u", "knots"), ("v", "km h**-1"), ("u10", "kt"), ("q", "%"),
     ):  # fmt: skip
         yield f"{name} says {text}", units(name, text), ""
     for name, text in (

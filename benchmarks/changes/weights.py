@@ -1,4 +1,4 @@
-"""Changes of checkpoints of the VAE and of DiffDA's denoiser: what they say, their numbers and their bytes."""
+"""Changes of checkpoints, of the VAE and of DiffDA's denoiser: what they say, their numbers and bytes."""
 
 from __future__ import annotations
 
@@ -175,5 +175,8 @@ def _bytes(target: str) -> Iterator[tuple[str, Callable[[Path], None]]]:
     yield f"{other} instead", lambda d: shutil.copy(d / other, d / target) and None
     yield "an ONNX file", lambda d: shutil.copy(d / "drift.onnx", d / target) and None
     yield "B", lambda d: shutil.copy(d / "covariance.nc", d / target) and None
-    yield "a restart file", lambda d: shutil.copy(d / "runs/begun/free/restart.pt", d / target) and None
+    yield (
+        "a restart file",
+        lambda d: shutil.copy(d / "runs/begun/interpolation/restart.pt", d / target) and None,
+    )
     yield "missing", lambda d: (d / target).unlink()

@@ -152,7 +152,6 @@ def configs() -> dict[str, Any]:
     }
     own = {**errors, "init_args": errors["init_args"] | {"flip_sign": False}}
     arms = {
-        "free": "FreeRun",
         "interpolation": {"class_path": "OptimalInterpolation"},
         "threedvar": {
             "class_path": "ThreeDVar",
@@ -172,11 +171,12 @@ def configs() -> dict[str, Any]:
         "network": {"class_path": "ColumnNetwork", "init_args": {"count": 12}},
         "climatology": "climatology.npy",
     }  # fmt: skip
+    writer = {"class_path": "StateWriter", "init_args": {"states": ["analysis"]}}
     cycle = {
         "name": "cycle", "seed_everything": 1, "return_predictions": False,
         "model": {"class_path": "AssimilationModule", "init_args": {"forecaster": forecaster, "arms": arms}},
         "data": {"class_path": "AnalysisTimes", "init_args": times},
-        "trainer": trainer | {"inference_mode": False, "callbacks": []},
+        "trainer": trainer | {"inference_mode": False, "callbacks": [writer]},
     }  # fmt: skip
     begun = {**cycle, "name": "begun", "data": {**cycle["data"], "init_args": times | {"analyses": 1}}}
     return {
