@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import shutil
 import tempfile
@@ -97,7 +98,7 @@ def all_cases() -> Iterator[Case]:
 
 def tried(place: Path, cases: Sequence[Case]) -> Iterator[Result]:
     """What comes of each change; those that are wrong are printed at once."""
-    prober = Prober(place / "world", place / "changed")
+    prober = Prober(place / "world", place / f"changed-{os.getpid()}")
     for number, case in enumerate(cases, start=1):
         result = prober(case)
         if not result.right:

@@ -92,15 +92,18 @@ class Prober:
     Args:
         good: the world.
         room: an empty directory for the copies.
+
+    Attributes:
+        expected: what commands leave and say without a change.
     """
 
     def __init__(self, good: Path, room: Path) -> None:
         self.good, self.room = good.absolute(), room.absolute()
-        self._expected: dict[str, tuple[dict[str, Any], set[str]]] = {}
+        self.expected: dict[str, tuple[dict[str, Any], set[str]]] = {}
 
     def __call__(self, case: Case) -> Result:
         """Apply the change, and give the command."""
-        expected, usual = self._unchanged(case.probe)
+        expected, usual = self.unchanged(case.probe)
         with self._copy(case.target) as directory:
             case.apply(directory)
             found, error, lines = _give(case.probe, directory)
@@ -119,14 +122,15 @@ class Prober:
         told = [line for line in unusual if re.search(case.names, line)]
         return Result(case, "told", told[0]) if told else Result(case, "other", ", ".join(different[:3]))
 
-    def _unchanged(self, probe: str) -> tuple[dict[str, Any], set[str]]:
-        if probe not in self._expected:
+    def unchanged(self, probe: str) -> tuple[dict[str, Any], set[str]]:
+        """What a command leaves and says without a change."""
+        if probe not in self.expected:
             with self._copy("") as directory:
                 found, error, lines = _give(probe, directory)
             if error is not None:
                 raise RuntimeError(f"the unchanged world fails: {lines[-3:]}") from error
-            self._expected[probe] = found, set(lines)
-        return self._expected[probe]
+            self.expected[probe] = found, set(lines)
+        return self.expected[probe]
 
     @contextlib.contextmanager
     def _copy(self, target: str) -> Iterator[Path]:
