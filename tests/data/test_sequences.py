@@ -67,7 +67,10 @@ def test_six_hourly_times_include_both_ends():
     ("start", "end", "says"),
     [
         ("2020-01-02", "2020-01-01", "ends .* before it starts"),
-        ("monday", "2020-01-01", "expected dates such as"),
+        ("monday", "2020-01-01", "start: 'monday' is not a time"),
+        ("2020-01-01", "NaT", "end: 'NaT' is not on the hour"),
+        ("2020-01-01T06:30", "2020-01-02", "start: '2020-01-01T06:30' is not on the hour"),
+        ("2020-01-01", "2020-01-02T00Z", "end: .* without a zone"),
     ],
 )
 def test_periods_that_are_none(start, end, says):
