@@ -100,7 +100,7 @@ def test_output_of_open_size_is_taken_as_the_contract_says(toy_onnx):
 
 def test_gaussian_and_open_grids_are_named_by_the_config(toy_onnx):
     gaussian = astuple(toy_onnx(SPEC, ADDED, shape=(4, 8)))
-    with pytest.raises(UserError, match="say grid: gaussian"):
+    with pytest.raises(UserError, match="say which grid they are: grid: gaussian, cells"):
         OnnxForecaster(*gaussian, spec=SPEC)
     assert OnnxForecaster(*gaussian, spec=SPEC, grid="gaussian").grid == Grid.gaussian(4)
     with pytest.raises(UserError, match=r"its grid is \[4, 8\], but shape says \[6, 12\]"):
