@@ -105,26 +105,21 @@ class OnnxForecaster(Forecaster):
         if tuple(states.shape[1:]) != expected:
             raise ValueError(f"states are {tuple(states.shape)}, expected (B, 2, C, H, W) = (B, {expected})")
         self._session.follow(states.device)
-        device, output_name = self._session.device, self._session.outputs[0].name
+        device = self._session.device
         normalizer = self._normalizer.to(device)
         count, chunk = len(self.spec), self._batch or max(1, VALUES_AT_ONCE // states[0].numel())
         with torch.no_grad():
             kind: dict[str, Any] = {"device": device, "dtype": torch.float32}
             forecast = torch.empty((len(states), count, *self.grid.shape), **kind)
             inputs = torch.empty((min(chunk, len(states)), *expected), **kind)
-            outputs: Tensor | None = None
+            channels = self._output_channels
+            outputs = torch.empty((len(inputs), channels, *self.grid.shape), **kind) if channels else None
             for start, end in zip(states.split(chunk), forecast.split(chunk), strict=True):
                 normalised = inputs[: len(start)]
                 normalised.copy_(start).sub_(normalizer.mean).div_(normalizer.std)
                 if not self._checked:
                     check_normalised_range(normalised, self.spec, self.grid, self._files)
-                if self._output_channels is None:
-                    output = self._first_output(normalised, output_name)
-                else:
-                    if outputs is None:
-                        outputs = torch.empty((len(inputs), self._output_channels, *self.grid.shape), **kind)
-                    output = outputs[: len(start)]
-                    self._session.run({"input": normalised.flatten(1, 2)}, {output_name: output})
+                output = self._output(normalised, outputs)
                 if not self._checked:
                     check_follows(output[:, :count], normalised[:, -1], self.grid, str(self.model))
                     self._checked = True
@@ -132,9 +127,14 @@ class OnnxForecaster(Forecaster):
             self._check_finite(forecast, states)
             return forecast.to(states.device, states.dtype)
 
-    def _first_output(self, normalised: Tensor, name: str) -> Tensor:
-        """The output of a model whose file leaves its size open: it is what the first step makes."""
-        output = self._session.run_allocating({"input": normalised.flatten(1, 2)}, name)
+    def _output(self, normalised: Tensor, memory: Tensor | None) -> Tensor:
+        """The model's output, in ``memory`` or, while its size is not known, in new memory."""
+        inputs, name = {"input": normalised.flatten(1, 2)}, self._session.outputs[0].name
+        if memory is not None:
+            output = memory[: len(normalised)]
+            self._session.run(inputs, {name: output})
+            return output
+        output = self._session.run_allocating(inputs, name)
         expected = (len(normalised), len(self.spec), *self.grid.shape)
         if output.ndim != 4 or output.shape[1] < expected[1] or output[:, : expected[1]].shape != expected:
             raise UserError(

@@ -79,6 +79,6 @@ def check_follows(output: Tensor, states: Tensor, grid: Grid, model: str) -> Non
     if correlation < LEAST_CORRELATION:
         raise UserError(
             f"{model}: its first output has a correlation of {correlation:.2g} with the state it started "
-            f"from, expected at least {LEAST_CORRELATION:g}: it seems to be a change, in physical units, or of "
-            "channels in another order; export a model whose output is the next state, normalised"
+            f"from, expected at least {LEAST_CORRELATION:g}: it seems to be a change, in physical units, or "
+            "of channels in another order; export a model whose output is the next state, normalised"
         )
