@@ -31,6 +31,7 @@ from vaevar.models.training.trainer import prepare
 from vaevar.runs import stopping
 from vaevar.runs.checkpoints import RunNumber, is_own
 from vaevar.runs.directory import RUNS, RunDirectory, directory_of, run_directory
+from vaevar.runs.expansion import expand_arguments
 from vaevar.runs.naming import ConfigFile, RunName, as_list, class_of, take_the_loggers_name
 from vaevar.runs.record import read_record
 from vaevar.runs.run import Run, Start, running
@@ -224,7 +225,7 @@ def main(args: list[str] | None = None) -> None:
             save_config_callback=None,  # the run's record is kept with the run (vaevar.runs)
             seed_everything_default=0,
             parser_kwargs={"exit_on_error": False},
-            args=args,
+            args=expand_arguments(args),
         )
 
 

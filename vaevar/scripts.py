@@ -19,6 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from vaevar.errors import UserError, fault_of
 from vaevar.runs import stopping
+from vaevar.runs.expansion import expand_arguments, expand_paths
 from vaevar.short_names import accept_short_names, misspelt, resolve_names
 
 _LIGHTNING, _OS = Path(lightning.__file__).parent, Path(os.__file__)
@@ -41,7 +42,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read as a config ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a config: it has no sections such as model and data")
-    return _with_absolute_parts(content, path.parent)
+    return _with_absolute_parts(expand_paths(content), path.parent)
 
 
 def _with_absolute_parts(content: Any, directory: Path) -> Any:
@@ -100,7 +101,7 @@ def run(function: Callable[..., Any], args: list[str] | None = None) -> None:
         stopping.install()
     accept_short_names()
     with one_line_errors():
-        auto_cli(function, as_positional=False, args=args, exit_on_error=False)
+        auto_cli(function, as_positional=False, args=expand_arguments(args), exit_on_error=False)
 
 
 def tell_faults_of_threads() -> None:
