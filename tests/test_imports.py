@@ -16,6 +16,7 @@ FLOORS: list[list[set[str]]] = [
     [
         {
             "constants",
+            "content",
             "errors",
             "files",
             "provenance",

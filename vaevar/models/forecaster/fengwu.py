@@ -17,11 +17,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from vaevar.content.digest import combined, file_digest
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
 from vaevar.models.forecaster.onnx_session import Node, OnnxSession
 from vaevar.normalizer import Normalizer
-from vaevar.provenance import sha256
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -80,6 +80,7 @@ class OnnxForecaster(Forecaster):
         self.step_hours = step_hours
         self._session = OnnxSession(self.model, device, threads)
         self._normalizer = Normalizer.load(mean, std, self.spec)
+        self._normalisation = (Path(mean), Path(std))
         self._files, self._range_checked = f"{self.model}: {mean} and {std}", False
         self._check_contract(self._session.inputs, self._session.outputs)
         metadata = self._read_metadata()
@@ -88,7 +89,12 @@ class OnnxForecaster(Forecaster):
     @property
     def description(self) -> str:
         """The file's name and checksum, which tell results of different forecasters apart."""
-        return f"{self.model.name} sha256:{sha256(self.model)}"
+        return f"{self.model.name} sha256:{file_digest(self.model)}"
+
+    @property
+    def normalisation(self) -> str:
+        """A digest of the mean and std files, which the description leaves out."""
+        return combined(map(file_digest, self._normalisation))
 
     def step(self, states: Tensor) -> Tensor:
         """One step forward.
