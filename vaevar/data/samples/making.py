@@ -19,6 +19,7 @@ import numpy as np
 import zarr
 from filelock import BaseFileLock, Timeout
 
+from vaevar.content.arrays import read_array
 from vaevar.data.samples.layout import SampleWriter, check_format, lay_out, zonal_sums
 from vaevar.data.samples.origin import check_origin, origin
 from vaevar.data.samples.rollout_errors import HOUR, RolloutErrors
@@ -156,7 +157,7 @@ class StoreBuilder:
 
     def complete(self) -> None:
         """Write the statistics when all samples are there, and move the store to its place."""
-        self._writer.finish(np.load(self._summary(number)) for number in sorted(self._blocks()))
+        self._writer.finish(read_array(self._summary(number)) for number in sorted(self._blocks()))
         self.partial.rename(self.path)
         shutil.rmtree(self.progress, ignore_errors=True)
 
