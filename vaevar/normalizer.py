@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaevar.content.arrays import read_array
 from vaevar.errors import UserError
 from vaevar.state import StateSpec
 
@@ -52,7 +53,7 @@ class Normalizer(nn.Module):
         arrays = []
         for path in (Path(mean_path), Path(std_path)):
             try:
-                array = np.load(path, allow_pickle=False)
+                array = read_array(path)
             except (OSError, EOFError, ValueError) as error:
                 raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
             if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from vaevar.content.arrays import read_array
 from vaevar.data.times import six_hourly
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
@@ -43,7 +44,7 @@ def load_climatological_std(path: str | Path, spec: StateSpec) -> np.ndarray:
         UserError: when it is missing or unreadable, has another length, or is not positive.
     """
     try:
-        std = np.load(path, allow_pickle=False)
+        std = read_array(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
     if std.shape != (len(spec),) or std.dtype.kind != "f":
