@@ -18,6 +18,7 @@ FLOORS: list[list[set[str]]] = [
             "constants",
             "errors",
             "files",
+            "mistakes",
             "provenance",
             "progress",
             "runs",

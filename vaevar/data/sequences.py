@@ -139,16 +139,19 @@ class StateSequences(ResumableData):
         self.sources = {"train": train, "validation": validation}
         self.periods = {
             "train": six_hourly(train_start, train_end, ("train_start", "train_end")),
-            "validation": six_hourly(validation_start, validation_end, ("validation_start", "validation_end")),
+            "validation": six_hourly(
+                validation_start, validation_end, ("validation_start", "validation_end")
+            ),
         }
         self.rollout_steps, self.validation_steps = rollout_steps, validation_steps
-        for name, count in (
-            ("rollout_steps", rollout_steps), ("validation_steps", validation_steps), ("batch_size", batch_size),
-        ):  # fmt: skip
+        counts = {"rollout_steps": rollout_steps, "validation_steps": validation_steps}
+        for name, count in (counts | {"batch_size": batch_size}).items():
             if count < 1:
                 raise UserError(f"data.{name} is {count}, must be positive")
         if workers < 0:
-            raise UserError(f"data.workers is {workers}, must not be negative; 0 reads when a batch is needed")
+            raise UserError(
+                f"data.workers is {workers}, must not be negative; 0 reads when a batch is needed"
+            )
         self.validation_every = steps_in(validation_every, "data.validation_every")
         self.batch_size = batch_size
         if lanes is not None and (lanes < 1 or lanes % batch_size):

@@ -32,7 +32,9 @@ def hour_of(text: str, name: str) -> np.datetime64:
         raise UserError(f"{name}: {text!r} is not a time of the calendar; write 2022-01-03T06") from None
     hour: np.datetime64 = time.astype("datetime64[h]")
     if hour != time:
-        raise UserError(f"{name}: {text!r} is not on the full hour, as states are; write {hour} or {hour + 1}")
+        raise UserError(
+            f"{name}: {text!r} is not on the full hour, as states are; write {hour} or {hour + 1}"
+        )
     return hour
 
 
@@ -66,7 +68,8 @@ def six_hourly(start: str, end: str, names: tuple[str, str] = ("start", "end")) 
     times = np.arange(first, last + _HOUR, STEP_HOURS * _HOUR)
     if times[-1] != last:
         raise UserError(
-            f"{names[1]}: {end} is not a multiple of {STEP_HOURS} h after {names[0]}, {start}; write {times[-1]}"
+            f"{names[1]}: {end} is not a multiple of {STEP_HOURS} h after {names[0]}, {start}; write "
+            f"{times[-1]}"
         )
     return times
 

@@ -76,7 +76,8 @@ class ObservationErrors:
         if name in ("z", "q"):
             of_what = "pressure and temperature" if name == "z" else "humidity"
             raise UserError(
-                f"ObservationErrors: others: that of {name} follows from {of_what}; set these, and leave {name} out"
+                f"ObservationErrors: others: that of {name} follows from {of_what}; set these, and leave it "
+                "out"
             )
 
     def with_climatology(self, spec: StateSpec, std: np.ndarray | Tensor) -> ObservationErrors:

@@ -85,8 +85,8 @@ class ColumnNetwork(Network):
         repeated = sorted({name for name in names if names.count(name) > 1})
         if repeated:
             raise UserError(
-                f"ColumnNetwork.quantities: {', '.join(repeated)} would be observed more than once at each place; "
-                "name a channel, or its variable with all its levels, once"
+                f"ColumnNetwork.quantities: {', '.join(repeated)} would be observed more than once at each "
+                "place; name a channel, or its variable with all its levels, once"
             )
         return column
 

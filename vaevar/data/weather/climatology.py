@@ -73,8 +73,8 @@ def write(
     times = six_hourly(start, end)[:: steps_in(every, "every")]
     if times.size < 2:
         raise UserError(
-            f"start {start} to end {end}, every {every} h, is one state, which has no std; give a longer period, "
-            "or a smaller --every"
+            f"start {start} to end {end}, every {every} h, is one state, which has no std; give a longer "
+            "period, or a smaller --every"
         )
     source.prepare(times[0], times[-1])
     std = climatological_std(source.open(StateSpec()), times)
