@@ -15,7 +15,7 @@ from vaevar.data.observations.errors import ObservationErrors
 from vaevar.data.observations.networks import Network
 from vaevar.data.observations.points import Observations
 from vaevar.data.observations.simulate import simulate
-from vaevar.data.times import hour_of
+from vaevar.data.times import whole_hour
 from vaevar.data.weather.climatology import load_climatological_std
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
@@ -116,7 +116,7 @@ class AnalysisTimes(L.LightningDataModule):
             )
         if seed < 0:
             raise UserError(f"data.seed: {seed} is not a seed of observation noise, must not be negative")
-        self.start = hour_of(start, "data.start")
+        self.start = whole_hour(start, "data.start")
         self.source, self.network, self.seed = source, network, seed
         self.step_hours, self.lead_hours = step_hours, lead_hours
         self.spec = spec or StateSpec()

@@ -154,8 +154,8 @@ class StateSequences(ResumableData):
             )
         self.validation_every = steps_in(validation_every, "data.validation_every")
         self.batch_size = batch_size
-        if lanes is not None and (lanes < 1 or lanes % batch_size):
-            raise UserError(f"lanes ({lanes}) must be a positive multiple of batch_size ({batch_size})")
+        if lanes is not None and lanes % batch_size:
+            raise UserError(f"lanes ({lanes}) must be a multiple of batch_size ({batch_size})")
         self.workers, self.in_memory, self.lanes = workers, in_memory, lanes
         self.spec = spec or StateSpec()
         self.grid: Grid

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaevar.data.times import six_hourly, steps_in
+from vaevar.data.times import six_hourly
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
 from vaevar.files import require_writable, save_array
@@ -62,20 +62,12 @@ def write(
         source: the truth.
         start: first state.
         end: last state.
-        every: hours between the states used, a multiple of 6.
+        every: hours between the states used.
         path: the file to write, in the form of ``.npy``.
-
-    Raises:
-        UserError: for an impossible period, or a file that cannot be written.
     """
     target = Path(path)
     require_writable(target)
-    times = six_hourly(start, end)[:: steps_in(every, "every")]
-    if times.size < 2:
-        raise UserError(
-            f"start {start} to end {end}, every {every} h, is one state, which has no std; give a longer "
-            "period, or a smaller --every"
-        )
+    times = six_hourly(start, end)[:: max(1, every // 6)]
     source.prepare(times[0], times[-1])
     std = climatological_std(source.open(StateSpec()), times)
     with keeping(target):
