@@ -19,6 +19,7 @@ FLOORS: list[list[set[str]]] = [
             "content",
             "errors",
             "files",
+            "mistakes",
             "provenance",
             "progress",
             "runs",

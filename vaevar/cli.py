@@ -23,6 +23,7 @@ from vaevar.assim.cycle.restart import analyses_made
 from vaevar.commands.callbacks import complete_cycle, look_shortly, without_bars
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
+from vaevar.mistakes.commands import require_command
 from vaevar.models.training.checkpoint_io import (
     check_checkpoint,
     chosen,
@@ -86,6 +87,10 @@ class VaevarCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         settings = self.config[self.config.subcommand]
+        data = settings.get("data")
+        require_command(
+            self.config.subcommand, class_of(settings.model), None if data is None else class_of(data)
+        )
         if self.config.subcommand == "predict" and issubclass(class_of(settings.model), AssimilationModule):
             bar = settings.trainer.enable_progress_bar is not False
             settings.trainer.callbacks = complete_cycle(as_list(settings.trainer.callbacks), bar)
