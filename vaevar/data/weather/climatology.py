@@ -11,6 +11,7 @@ from vaevar.data.times import six_hourly
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
 from vaevar.files import require_writable, save_array
+from vaevar.plausible.statistics import judge_stds
 from vaevar.runs.aside import keeping
 from vaevar.scripts import run
 from vaevar.state import StateSpec
@@ -40,7 +41,8 @@ def load_climatological_std(path: str | Path, spec: StateSpec) -> np.ndarray:
     """Read the ``.npy`` file that :func:`write` made, [C] float64.
 
     Raises:
-        UserError: when it is missing or unreadable, has another length, or is not positive.
+        UserError: when it is missing or unreadable, has another length, or values that cannot be the std of
+            these channels: they are in another order or other units, or the file is another.
     """
     try:
         std = np.load(path, allow_pickle=False)
@@ -48,13 +50,17 @@ def load_climatological_std(path: str | Path, spec: StateSpec) -> np.ndarray:
         raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
     if std.shape != (len(spec),) or std.dtype.kind != "f":
         raise UserError(f"{path}: holds {std.dtype} {std.shape}, expected floats ({len(spec)},)")
-    if not (np.isfinite(std).all() and (std > 0).all()):
-        raise UserError(f"{path}: every climatological std must be positive and finite")
+    judge_stds(path, std, spec)
     return std.astype(np.float64)
 
 
 def write(
-    source: Source, start: str, end: str, every: int = 24, path: str = "climatological_std.npy"
+    source: Source,
+    start: str,
+    end: str,
+    every: int = 24,
+    path: str = "climatological_std.npy",
+    spec: StateSpec | None = None,
 ) -> None:
     """Compute the climatological std of a period and write it.
 
@@ -64,12 +70,15 @@ def write(
         end: last state.
         every: hours between the states used.
         path: the file to write, in the form of ``.npy``.
+        spec: channels; default FengWu's 69.
     """
     target = Path(path)
     require_writable(target)
     times = six_hourly(start, end)[:: max(1, every // 6)]
     source.prepare(times[0], times[-1])
-    std = climatological_std(source.open(StateSpec()), times)
+    store = source.open(spec or StateSpec())
+    std = climatological_std(store, times)
+    judge_stds(f"{path} (not written)", std, store.spec)
     with keeping(target):
         save_array(target, std)
     print(f"wrote {path}")

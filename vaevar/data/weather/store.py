@@ -18,6 +18,7 @@ import torch
 import xarray as xr
 
 from vaevar.errors import UserError
+from vaevar.plausible.judge import StateJudge
 from vaevar.sphere.grid import Grid
 from vaevar.state import VARIABLES, State, StateSpec
 
@@ -57,6 +58,7 @@ class WeatherStore:
             self.grid = Grid(latitude[::-1] if self._flip else latitude, np.roll(longitude, self._roll))
         except ValueError as error:
             raise UserError(f"{self.path}: {error}") from None
+        self._judge = StateJudge(self.path, spec, self.grid, in_sequence=lead_hours is None)
         self._position = {time: i for i, time in enumerate(self.times)}
         if len(self._position) != self.times.size:
             raise UserError(f"{self.path}: times repeat")
@@ -104,7 +106,7 @@ class WeatherStore:
         """States at these times, [T, C, H, W] float32, physical units, north to south.
 
         Raises:
-            UserError: for a time that the store lacks, or a field with values that are not finite.
+            UserError: for a time that the store lacks, or a field that cannot be what its name says.
         """
         requested = np.asarray(times).astype("datetime64[ns]").reshape(-1)
         missing = [time for time in requested if time not in self._position]
@@ -130,18 +132,8 @@ class WeatherStore:
                 values = np.roll(values, self._roll, axis=-1)
             fields = out[:, self.spec.variable_slice(name)]
             fields[:] = values if name in self.spec.upper else values[:, None]
-            self._check_finite(name, fields, requested)
+            self._judge(name, fields, requested)
         return out
-
-    def _check_finite(self, name: str, fields: np.ndarray, times: np.ndarray) -> None:
-        bad = np.argwhere(~np.isfinite(fields).all(axis=(-2, -1)))
-        if bad.size:
-            time, position = bad[0]
-            level = f" at {self.spec.levels[position]} hPa" if name in self.spec.upper else ""
-            raise UserError(
-                f"{self.path}: {VARIABLES[name].long_name}{level} at {times[time].astype('datetime64[h]')} "
-                "has values that are not finite (not written, or damaged); regenerate or repair the store"
-            )
 
     def state(self, time: np.datetime64) -> State:
         """One state, checked against the plausible range of each variable.
