@@ -114,8 +114,8 @@ def report(entries: list[dict[str, Any]], seed: int) -> str:
     lines = [
         "# Would the tests notice?",
         "",
-        f"Made by `make mutants`, seed {seed}: each mutant is one small change of the code, tried with the tests "
-        "that run its line. Equivalent mutants compute the same, or differ by rounding.",
+        f"Made by `make mutants`, seed {seed}: each mutant is one small change of the code, tried with the "
+        "tests that run its line. Equivalent mutants compute the same, or differ by rounding.",
         "",
         markdown_table(head, rows),
         "",

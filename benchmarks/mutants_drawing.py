@@ -59,31 +59,59 @@ _ARITHMETIC = ("Add", "Sub", "Mul", "Div", "Pow", "FloorDiv")
 _LEFT_OUT = ("RemoveDecorator", "VariableInserter", "VariableReplacer")  # the last two need arguments
 
 
-class DropMethodCall(Operator):
-    """``x.clip(0)`` becomes ``x``: bounds, signs, orders and reductions that no test needs."""
+class DropCall(Operator):
+    """``x.clip(0)`` becomes ``x``, ``np.sqrt(x)`` becomes ``(x)``: no bounds, signs, orders, functions."""
 
     METHODS = frozenset(
         (
-            "abs", "clamp", "clamp_min", "clamp_max", "clip", "contiguous", "cumsum", "double", "exp",
-            "expand", "flip", "float", "log", "mean", "neg", "permute", "roll", "round", "sqrt", "square",
-            "transpose",
+            "abs", "clamp", "clamp_min", "clamp_max", "clip", "cumsum", "double", "exp", "expand", "flip",
+            "float", "log", "mean", "permute", "roll", "round", "sqrt", "square", "tanh", "transpose",
+        )
+    )  # fmt: skip
+    FUNCTIONS = frozenset(
+        (
+            "abs", "arcsin", "cos", "cumsum", "degrees", "exp", "log", "log1p", "radians", "sin", "sqrt",
+            "square", "tanh",
         )
     )  # fmt: skip
 
     def mutation_positions(self, node):  # type: ignore[no-untyped-def]
-        children = getattr(node, "children", ())
-        if node.type == "trailer" and children[0].value == "." and children[1].value in self.METHODS:
-            follower = node.get_next_sibling()
-            if follower is not None and follower.type == "trailer" and follower.children[0].value == "(":
-                yield node.start_pos, follower.end_pos
+        parts = getattr(node, "children", [])
+        return [(parts[place].start_pos, parts[place + 1].end_pos) for place in self._calls(node)]
 
     def mutate(self, node, index):  # type: ignore[no-untyped-def]
-        node.parent.children.remove(node.get_next_sibling())
-        return None
+        place = self._calls(node)[index]
+        of, call = node.children[place - 1], node.children[place + 1]
+        if self._is_module(of):
+            call.children[0].prefix = of.prefix
+            del node.children[place - 1 : place + 1]
+        else:
+            del node.children[place : place + 2]
+        return node
+
+    def _calls(self, node):  # type: ignore[no-untyped-def]
+        """Positions of ``.name`` among the parts of ``x.name(...)`` that can be left out."""
+        if node.type not in ("atom_expr", "power"):
+            return []
+        parts, found = node.children, []
+        for place in range(1, len(parts) - 1):
+            name, call = parts[place], parts[place + 1]
+            if name.type == call.type == "trailer" and (name.children[0].value, call.children[0].value) == (
+                ".",
+                "(",
+            ):
+                known = self.FUNCTIONS if self._is_module(parts[place - 1]) else self.METHODS
+                if name.children[1].value in known:
+                    found.append(place)
+        return found
+
+    @staticmethod
+    def _is_module(node):  # type: ignore[no-untyped-def]
+        return getattr(node, "value", "") in ("np", "torch", "math")
 
     @classmethod
     def examples(cls):  # type: ignore[no-untyped-def]
-        return (Example("y = x.clip(0)", "y = x"),)
+        return (Example("y = x.clip(0)", "y = x"), Example("y = np.sqrt(x)", "y = (x)"))
 
 
 @dataclass(frozen=True)
@@ -131,7 +159,7 @@ def _files(root: Path, area: str) -> list[Path]:
 
 @cache
 def _operators() -> dict[str, Operator]:
-    chosen: dict[str, Operator] = {"DropMethodCall": DropMethodCall()}
+    chosen: dict[str, Operator] = {"DropCall": DropCall()}
     for name in sorted(operator_names()):
         kind = name.removeprefix("core/").split("_")
         if kind[0] in _LEFT_OUT:

@@ -53,15 +53,16 @@ class Tests:
     """
 
     def __init__(self, root: Path, record: Path) -> None:
-        self.root, measured, times = root, record / "coverage", record / "tests.xml"
-        if not (measured.is_file() and times.is_file()):
+        self.root, measured = root, record / "coverage"
+        if not measured.is_file() or not any(record.glob("*.xml")):
             _measure(root, record)
         self._data = coverage.CoverageData(str(measured))
         self._data.read()
         self._seconds: dict[str, float] = {}
-        for case in ET.parse(times).getroot().iter("testcase"):
-            name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
-            self._seconds[name] = float(case.get("time", 0))
+        for times in sorted(record.glob("*.xml")):
+            for case in ET.parse(times).getroot().iter("testcase"):
+                name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
+                self._seconds[name] = float(case.get("time", 0))
 
     def of(self, mutant: Mutant, most_seconds: float) -> list[str]:
         """Tests that run the mutant's line, those of its own file first, then the fastest.

@@ -51,7 +51,8 @@ def numbers() -> dict[str, Any]:
             place = f"{module.__name__.removeprefix('vaevar.')}.{name}"
             constant = plain(value)
             numeric = constant is not None and not any(isinstance(part, str) for part in np.ravel(constant))
-            if name.isupper() and numeric and re.search(rf"^[A-Z_, ]*\b{name}\b[^=(]*=", source, re.MULTILINE):
+            assigned = re.search(rf"^[A-Z_, ]*\b{name}\b[^=(]*=", source, re.MULTILINE)
+            if name.isupper() and numeric and assigned:
                 found[place] = constant
             if name.startswith("_") or getattr(value, "__module__", "") != module.__name__:
                 continue
