@@ -34,6 +34,7 @@ def main(
     seconds: float = 60.0,
     record: str = "data/mutants",
     survivors_again: bool = False,
+    areas: list[str] | None = None,
     output: str = "benchmarks/results/mutants.json",
 ) -> None:
     """Try mutants and write what became of them, also as a table beside it. Given again, it goes on.
@@ -45,6 +46,7 @@ def main(
         record: directory with the coverage of each test, made if it is missing. Remove it after a change of
             the package or of tests.
         survivors_again: try again those that no test noticed, after tests were added.
+        areas: try those of these areas only, such as ``[cost, balance]``; None: all.
         output: the results.
 
     Raises:
@@ -61,6 +63,9 @@ def main(
         for number, mutant in enumerate(draw(ROOT, count, seed)):
             entry = described(mutant)
             known = entries.get(key(entry))
+            if areas is not None and mutant.area not in areas:
+                tried += [known] if known else []
+                continue
             if known is None or (survivors_again and not known["noticed"]):
                 trial = workshop.try_out(mutant, tests.of(mutant, seconds), 10 * seconds)
                 entry |= {"noticed": trial.noticed, "by": trial.by, "tests": trial.tests}
@@ -102,6 +107,8 @@ def report(entries: list[dict[str, Any]], seed: int) -> str:
     rows, total = [], Counter[str]()
     for area in AREAS:
         here = [entry for entry in entries if entry["area"] == area]
+        if not here:
+            continue
         number = Counter(
             mutants=len(here),
             noticed=sum(entry["noticed"] for entry in here),
