@@ -114,7 +114,7 @@ class Workshop:
     def __init__(self, root: Path, place: Path) -> None:
         self.root, self.copy = root, place / "copy"
         self.copy.mkdir()
-        self.log = place / "log.txt"
+        self.log, self._sound = place / "log.txt", set[str]()
         for part in _PARTS:
             shutil.copytree(root / part, self.copy / part, ignore=shutil.ignore_patterns("__pycache__"))
         for name in _FILES:
@@ -129,6 +129,9 @@ class Workshop:
             mutant: the change.
             tests: their names.
             limit: seconds; a mutant that takes longer is noticed, since it hangs.
+
+        Raises:
+            UserError: when the test that failed does so without the change too.
         """
         if not tests:
             return Trial(False, "no test runs it", 0, 0.0)
@@ -141,7 +144,12 @@ class Workshop:
         seconds = time.monotonic() - began
         if code is None:
             return Trial(True, f"took more than {limit:.0f} s", len(tests), seconds)
-        return Trial(code != 0, self._first_failure() if code else "", len(tests), seconds)
+        by = self._first_failure() if code else ""
+        if by in tests and by not in self._sound:
+            if self._run([by], limit):
+                raise UserError(f"{by} fails without any change: mend it before you count mutants")
+            self._sound.add(by)
+        return Trial(code != 0, by, len(tests), seconds)
 
     def _run(self, tests: list[str], limit: float) -> int | None:
         """The exit code of pytest; None: it took too long."""
