@@ -236,11 +236,11 @@ def _meaning(source: str) -> str:
     return ast.dump(_Meaning().visit(ast.parse(source)))
 
 
-def lines_run(source: str, line: int) -> range:
-    """The lines whose tests may notice a change of a line.
+def lines_run(source: str, line: int) -> tuple[range, bool]:
+    """The lines whose tests may notice a change of a line, and whether it runs when the file is imported.
 
-    They are those of the statement around it, without its body. If it runs when the file is imported, they
-    are those of the function that it heads, or else of the whole file.
+    They are those of the statement around it, without its body. For a line that runs at the import, they are
+    those of the function that it heads, or else of the whole file.
     """
     found, whole = range(line, line + 1), range(1, source.count("\n") + 2)
     inside = False
@@ -254,4 +254,4 @@ def lines_run(source: str, line: int) -> range:
             found = range(first, (node.end_lineno or first) + 1)
         elif not isinstance(node, ast.ClassDef) and line < max(first, node.lineno + 1) and inside:
             found = range(node.lineno, max(first, node.lineno + 1))
-    return found if inside or len(found) > 1 else whole
+    return found if inside or len(found) > 1 else whole, not inside

@@ -26,6 +26,7 @@ _LIBRARIES = (
     "hypothesis", "lightning", "matplotlib.figure", "onnx", "onnxruntime", "pandas", "rich.progress",
     "scipy.optimize", "scipy.spatial", "torch.utils.tensorboard", "torchmetrics", "xarray", "zarr",
 )  # fmt: skip
+_SETTLED = "tests/test_settled_numbers.py"
 _PARTS = ("vaevar", "tests", "benchmarks", "configs", "docs", "weights")
 _FILES = ("main.py", "pyproject.toml", "README.md", "CONTRIBUTING.md")
 
@@ -71,7 +72,7 @@ class Tests:
             mutant: the change.
             most_seconds: that they take together without it; the rest is left out.
         """
-        lines = lines_run((self.root / mutant.path).read_text(encoding="utf-8"), mutant.line)
+        lines, at_import = lines_run((self.root / mutant.path).read_text(encoding="utf-8"), mutant.line)
         by_line = self._data.contexts_by_lineno(mutant.path)
         contexts = {context.partition("|")[0] for line in lines for context in by_line.get(line, ())}
         own = mutant.path.replace("vaevar/", "tests/", 1).rpartition("/")[0]
@@ -85,7 +86,8 @@ class Tests:
             if total > most_seconds and chosen:
                 break
             chosen.append(name)
-        return chosen
+        # Constants and defaults are looked at without running what has them.
+        return [*chosen, *(name for name in self._seconds if at_import and name.startswith(_SETTLED))]
 
 
 def _measure(root: Path, record: Path) -> None:

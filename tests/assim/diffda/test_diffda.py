@@ -92,6 +92,7 @@ def test_nothing_observed_samples_the_conditional(denoiser: Denoiser) -> None:
     torch.testing.assert_close(increment, torch.ones(len(SPEC)), atol=0.02, rtol=0)
     assert analysis.diagnostics["spread"] == pytest.approx(0.5, rel=0.06)
     assert analysis.diagnostics["evaluations"] == 60
+    assert 0 < analysis.diagnostics["seconds"] < 600
 
 
 def test_the_same_seed_gives_the_same_analysis(denoiser: Denoiser) -> None:

@@ -75,7 +75,9 @@ def test_half_a_sphere_is_left_uncovered() -> None:
 
 def test_linear_is_exact_at_observations_and_ends_at_the_range() -> None:
     observed = t2m([40.0, -20.0, 0.0], [50.0, 180.0, 300.0], [283.0, 278.0, 281.0])
-    analysis = LinearInterpolation(range_km=1500.0)(state(), observed).state
+    whole = LinearInterpolation(range_km=1500.0)(state(), observed)
+    assert 0 < whole.diagnostics["seconds"] < 60
+    analysis = whole.state
     for latitude, longitude, value in ((40, 50, 283.0), (-20, 180, 278.0), (0, 300, 281.0)):
         assert at(analysis, latitude, longitude) == pytest.approx(value)
     increment = (analysis.values - state().values)[0].numpy()
@@ -136,6 +138,7 @@ def test_optimal_interpolation_is_the_closed_form(kind: str) -> None:
     increment = (analysis.state.values - state().values)[0].numpy().ravel()
     np.testing.assert_allclose(increment, expected, atol=1e-9)
     assert analysis.diagnostics["length_km"] == 900.0
+    assert 0 < analysis.diagnostics["seconds"] < 60
 
 
 def test_optimal_interpolation_without_error_meets_the_observations() -> None:
