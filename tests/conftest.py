@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,16 @@ def centre(channel: Channel) -> tuple[float, float]:
     if channel.variable == "z":
         return standard_geopotential(float(channel.level or 1000)), 1500.0
     return CENTRES[channel.variable]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_environment() -> Iterator[None]:
+    """Without the variables that a developer or a cluster's job has set for other runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name in ("VAEVAR_DATA", "VAEVAR_TRACEBACK", "RANK", "LOCAL_RANK") or name.startswith("SLURM_"):
+                patch.delenv(name)
+        yield
 
 
 @dataclass(frozen=True)
