@@ -28,6 +28,7 @@ from pathlib import Path
 
 from changes import (
     chunks,
+    coordinates,
     covariances,
     forecasters,
     numbers,
@@ -47,7 +48,10 @@ from vaevar.files import require_writable, save_text
 from vaevar.scripts import run
 from vaevar.verification.tables import markdown_table
 
-KINDS = (stores, chunks, forecasters, numbers, weights, covariances, samples, runs, observed, settings)
+KINDS = (
+    stores, coordinates, chunks, forecasters, numbers, weights, covariances, samples, runs, observed,
+    settings,
+)  # fmt: skip
 INPUTS = {
     "truth.zarr": "store of weather", "drift.onnx": "ONNX forecaster", "drift_mean.npy": "its mean",
     "drift_std.npy": "its std", "climatology.npy": "climatology", "vae.ckpt": "checkpoint of a VAE",
@@ -123,8 +127,8 @@ def text_of(results: Sequence[Result]) -> str:
             reasons.setdefault(result.case.unknowable, []).append(result.case.title)
     listed = "\n".join(f"- {reason}: {'; '.join(titles)}." for reason, titles in reasons.items())
     return (
-        "# Inputs changed in meaning\n\nCommand: `python benchmarks/changed_inputs.py`, on a CPU. Each change, "
-        "and what was said of it, is in [changed_inputs.csv](changed_inputs.csv).\n\n"
+        "# Inputs changed in meaning\n\nCommand: `python benchmarks/changed_inputs.py`, on a CPU. Each "
+        "change, and what was said of it, is in [changed_inputs.csv](changed_inputs.csv).\n\n"
         f"{markdown_table(head, rows)}\n\n## What nobody can know\n\n{listed}\n"
     )
 

@@ -2,11 +2,11 @@
 
     python benchmarks/fuzz.py --minutes 10
 
-A tiny world is made (see changed_inputs.py), and one of its files after the other is damaged at random: configs
-in their structure and their text, stores in their metadata and their chunks, ONNX files, checkpoints, B, stores
-of samples and restart files in their bytes. Then the command that reads it is given, in a process of its own
-with a limit of time and of memory. The cases depend on the seed and their number alone; with a record, a run
-that was ended goes on.
+A tiny world is made (see changed_inputs.py), and one of its files after the other is damaged at random:
+configs in their structure and their text, stores in their metadata and their chunks, ONNX files, checkpoints,
+B, stores of samples and restart files in their bytes. Then the command that reads it is given, in a
+process of its own with a limit of time and of memory. The cases depend on the seed and their number alone;
+with a record, a run that was ended goes on.
 """
 
 from __future__ import annotations
@@ -239,10 +239,10 @@ def text_of(found: list[Damage], minutes: float, seed: int) -> str:
         faults = sum(damage.fault for damage in mine)
         rows.append([target.what, *map(str, (len(mine), refused, harmless, other, faults))])
     return (
-        f"# Damaged at random\n\nCommand: `python benchmarks/fuzz.py --minutes {minutes:g} --seed {seed}`, on a "
-        f"CPU. A fault is a hang of {SECONDS} s, a traceback or the death of the process, and another result "
-        "from a file that has checksums. Of a damaged config another result is what was asked for; an ONNX "
-        "file has no checksum.\n\n"
+        f"# Damaged at random\n\nCommand: `python benchmarks/fuzz.py --minutes {minutes:g} --seed {seed}`, "
+        f"on a CPU. A fault is a hang of {SECONDS} s, a traceback or the death of the process, and another "
+        "result from a file that has checksums. Of a damaged config another result is what was asked for; an "
+        "ONNX file has no checksum.\n\n"
         f"{markdown_table(head, rows)}\n"
     )
 

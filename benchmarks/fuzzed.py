@@ -15,8 +15,8 @@ STRANGE: list[Any] = [
     None, True, 0, -1, 1, 7, 0.5, -2.5, 1e30, -1e300, 10**20, float("nan"), float("inf"), "", " ", "x", "nan",
     "None", "2021-01-03", "2021-01-03T06:30", "truth.zarr", "drift.onnx", "vae.ckpt", ".", "..", "~", "$HOME",
     "a/b", "\u202e", "λ", "\0", "0x10", "1,000", "1e3", "*", "- a", "{", [], {}, [[]], [None], [1, "a"],
-    {"class_path": "FreeRun"}, {"class_path": "os.system"}, {"init_args": {}}, {"class_path": ""}, ["FreeRun"],
-    "FreeRun", "VAE", "!!python/object/apply:os.getpid []", "x" * 5000,
+    {"class_path": "FreeRun"}, {"class_path": "os.system"}, {"init_args": {}}, {"class_path": ""},
+    ["FreeRun"], "FreeRun", "VAE", "!!python/object/apply:os.getpid []", "x" * 5000,
 ]  # fmt: skip
 # Their values start other processes, which would run this program again.
 LEFT_ALONE = ("devices", "num_nodes", "strategy", "plugins")

@@ -92,7 +92,7 @@ def _file(directory: Path, name: str, chunk: str) -> Path:
     return array / ".".join([chunk, *["0"] * (dimensions - 1)])
 
 
-def _chunk(name: str, chunk: str, damage: Damage) -> Callable[[Path], None]:
+def _chunk(name: str, chunk: str, damage: Damage) -> Callable[[Path], Any]:
     def apply(directory: Path) -> None:
         path = _file(directory, name, chunk)
         path.write_bytes(damage(path.read_bytes()))
@@ -100,7 +100,7 @@ def _chunk(name: str, chunk: str, damage: Damage) -> Callable[[Path], None]:
     return apply
 
 
-def _foreign(compressor: Any, damage: Damage) -> Callable[[Path], None]:
+def _foreign(compressor: Any, damage: Damage) -> Callable[[Path], Any]:
     def apply(directory: Path) -> None:
         path = directory / TRUTH
         dataset = xr.open_zarr(path, chunks=None).load()
@@ -119,7 +119,7 @@ def _foreign(compressor: Any, damage: Damage) -> Callable[[Path], None]:
     return apply
 
 
-def _edited(name: str, file: str, edit: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:
+def _edited(name: str, file: str, edit: Callable[[dict[str, Any]], Any]) -> Callable[[Path], Any]:
     """Edit the metadata of an array, also where they are consolidated."""
 
     def apply(directory: Path) -> None:
@@ -135,7 +135,7 @@ def _edited(name: str, file: str, edit: Callable[[dict[str, Any]], None]) -> Cal
     return apply
 
 
-def _metadata() -> Iterator[tuple[str, Callable[[Path], None]]]:
+def _metadata() -> Iterator[tuple[str, Callable[[Path], Any]]]:
     yield "metadata: t big-endian", _edited("t", ".zarray", lambda m: m.update(dtype=">f4"))
     yield "metadata: t integers", _edited("t", ".zarray", lambda m: m.update(dtype="<i4"))
     yield "metadata: t in float64", _edited("t", ".zarray", lambda m: m.update(dtype="<f8"))
@@ -201,9 +201,9 @@ def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def _exchanges() -> Iterator[tuple[str, Callable[[Path], None]]]:
-    def moved(name: str, chunk: str, other_name: str, other: str) -> Callable[[Path], None]:
-        return lambda d: shutil.copy(_file(d, other_name, other), _file(d, name, chunk)) and None
+def _exchanges() -> Iterator[tuple[str, Callable[[Path], Any]]]:
+    def moved(name: str, chunk: str, other_name: str, other: str) -> Callable[[Path], Any]:
+        return lambda d: shutil.copy(_file(d, other_name, other), _file(d, name, chunk))
 
     yield "chunks: t of the analysis missing", lambda d: _file(d, "t", ANALYSED).unlink()
     yield "chunks: u of the first forecast missing", lambda d: _file(d, "u", INITIAL).unlink()
@@ -220,14 +220,14 @@ def _exchanges() -> Iterator[tuple[str, Callable[[Path], None]]]:
     yield "chunks: t2m of the analysis is msl's", moved("t2m", ANALYSED, "msl", ANALYSED)
 
 
-def _without(name: str) -> Callable[[Path], None]:
+def _without(name: str) -> Callable[[Path], Any]:
     def apply(directory: Path) -> None:
         def zero(metadata: dict[str, Any]) -> None:
             if metadata.get("fill_value") is not None:
                 metadata["fill_value"] = 0.0
 
         _edited(name, ".zarray", zero)(directory)
-        _edited(name, ".zattrs", lambda m: m.pop("_FillValue", None) and None)(directory)
+        _edited(name, ".zattrs", lambda m: m.pop("_FillValue", None))(directory)
         _file(directory, name, ANALYSED).unlink()
 
     return apply

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -24,7 +25,7 @@ def cases() -> Iterator[Case]:
         yield Case(B, change, apply, "cycle", B)
 
 
-def _edited(edit: Edit) -> Callable[[Path], None]:
+def _edited(edit: Edit) -> Callable[[Path], Any]:
     def apply(directory: Path) -> None:
         with xr.open_dataset(directory / B, engine="scipy") as opened:
             dataset = opened.load()
@@ -98,8 +99,8 @@ def _numbers() -> Iterator[tuple[str, Edit]]:
     yield "a variable more", lambda d: d.assign(extra=d["rescaling"])
 
 
-def _bytes() -> Iterator[tuple[str, Callable[[Path], None]]]:
-    def content(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+def _bytes() -> Iterator[tuple[str, Callable[[Path], Any]]]:
+    def content(change: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
         def apply(directory: Path) -> None:
             path = directory / B
             path.write_bytes(change(path.read_bytes()))
@@ -119,5 +120,5 @@ def _bytes() -> Iterator[tuple[str, Callable[[Path], None]]]:
     yield "without its last bytes", content(lambda b: b[:-16])
     yield "an empty file", content(lambda b: b"")
     yield "a web page", content(lambda b: b"<!DOCTYPE html><html>404</html>")
-    yield "a checkpoint of a VAE", lambda d: shutil.copy(d / "vae.ckpt", d / B) and None
+    yield "a checkpoint of a VAE", lambda d: shutil.copy(d / "vae.ckpt", d / B)
     yield "missing", lambda d: (d / B).unlink()

@@ -17,7 +17,7 @@ from vaevar.models.forecaster.fengwu import METADATA_KEY
 
 MODEL = "drift.onnx"
 NO_CHECKSUM = "an ONNX file has no checksum, and what a network computes is all that says what it computes"
-Edit = Callable[[onnx.ModelProto], None]
+Edit = Callable[[onnx.ModelProto], Any]
 
 
 def cases() -> Iterator[Case]:
@@ -30,7 +30,7 @@ def cases() -> Iterator[Case]:
         yield Case(MODEL, change, damage, "cycle", MODEL)
 
 
-def _edited(edit: Edit) -> Callable[[Path], None]:
+def _edited(edit: Edit) -> Callable[[Path], Any]:
     def apply(directory: Path) -> None:
         model = onnx.load(str(directory / MODEL))
         edit(model)
@@ -131,7 +131,7 @@ def _contract() -> Iterator[tuple[str, Edit, str]]:
     yield "an output of 18 channels", lambda m: _dim(m.graph.output[0], 1, 18), ""
     yield (
         "an output of three dimensions",
-        lambda m: m.graph.output[0].type.tensor_type.shape.dim.pop() and None,
+        lambda m: m.graph.output[0].type.tensor_type.shape.dim.pop(),
         "",
     )
 
@@ -177,7 +177,7 @@ def _weights() -> Iterator[tuple[str, Edit, str]]:
     yield "weights in float16", weight(lambda w: w.astype(np.float16).astype(np.float32)), NO_CHECKSUM
 
 
-def _said(update: Callable[[dict[str, Any]], None]) -> Edit:
+def _said(update: Callable[[dict[str, Any]], Any]) -> Edit:
     def edit(model: onnx.ModelProto) -> None:
         (entry,) = [entry for entry in model.metadata_props if entry.key == METADATA_KEY]
         content = json.loads(entry.value)
@@ -187,14 +187,14 @@ def _said(update: Callable[[dict[str, Any]], None]) -> Edit:
     return edit
 
 
-def _metadata() -> Iterator[tuple[str, Callable[[dict[str, Any]], None]]]:
+def _metadata() -> Iterator[tuple[str, Callable[[dict[str, Any]], Any]]]:
     def exchanged(content: dict[str, Any]) -> None:
         names = content["channels"]
         names[4], names[5] = names[5], names[4]
 
     yield "two channels in another order", exchanged
     yield "channels from last to first", lambda c: c["channels"].reverse()
-    yield "a channel less", lambda c: c["channels"].pop() and None
+    yield "a channel less", lambda c: c["channels"].pop()
     yield (
         "levels in Pa",
         lambda c: c.update(
@@ -210,13 +210,13 @@ def _metadata() -> Iterator[tuple[str, Callable[[dict[str, Any]], None]]]:
         "longitudes half a step further",
         lambda c: c.update(longitude=(np.array(c["longitude"]) + 5.6).tolist()),
     )
-    yield "no grid", lambda c: c.pop("latitude") and None
+    yield "no grid", lambda c: c.pop("latitude")
     yield "channels as text", lambda c: c.update(channels=", ".join(c["channels"]))
     yield "something unknown", lambda c: c.update(colour="blue")
 
 
-def _bytes() -> Iterator[tuple[str, Callable[[Path], None]]]:
-    def content(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+def _bytes() -> Iterator[tuple[str, Callable[[Path], Any]]]:
+    def content(change: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
         def apply(directory: Path) -> None:
             path = directory / MODEL
             path.write_bytes(change(path.read_bytes()))
@@ -235,8 +235,8 @@ def _bytes() -> Iterator[tuple[str, Callable[[Path], None]]]:
         "a pointer of Git LFS",
         content(lambda b: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
     )
-    yield "a checkpoint of a VAE", lambda d: shutil.copy(d / "vae.ckpt", d / MODEL) and None
-    yield "numbers of numpy", lambda d: shutil.copy(d / "drift_mean.npy", d / MODEL) and None
+    yield "a checkpoint of a VAE", lambda d: shutil.copy(d / "vae.ckpt", d / MODEL)
+    yield "numbers of numpy", lambda d: shutil.copy(d / "drift_mean.npy", d / MODEL)
     yield "a directory", directory_instead
     yield "missing", lambda d: (d / MODEL).unlink()
     yield "zeros in the middle", content(lambda b: b[: len(b) // 2] + bytes(200) + b[len(b) // 2 + 200 :])

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 # What came of a change. "other": another result without a word; "crashed": an error that is no user's.
 Outcome = Literal["refused", "harmless", "told", "other", "crashed", "unnamed"]
-Change = Callable[[Path], None]
+Change = Callable[[Path], Any]
 
 
 @dataclass(frozen=True)

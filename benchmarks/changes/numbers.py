@@ -6,6 +6,7 @@ import io
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -39,11 +40,11 @@ def cases() -> Iterator[Case]:
         yield Case(target, f"{other} instead", _replaced_by(target, other), "cycle", target, reason)
 
 
-def _edited(target: str, edit: Edit) -> Callable[[Path], None]:
+def _edited(target: str, edit: Edit) -> Callable[[Path], Any]:
     return lambda directory: np.save(directory / target, edit(np.load(directory / target)))
 
 
-def _replaced(target: str, content: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+def _replaced(target: str, content: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
     def apply(directory: Path) -> None:
         path = directory / target
         path.write_bytes(content(path.read_bytes()))
@@ -51,7 +52,7 @@ def _replaced(target: str, content: Callable[[bytes], bytes]) -> Callable[[Path]
     return apply
 
 
-def _replaced_by(target: str, other: str) -> Callable[[Path], None]:
+def _replaced_by(target: str, other: str) -> Callable[[Path], Any]:
     return lambda directory: np.save(directory / target, np.load(directory / other))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from changes.kinds import Case
 from changes.world import OBSERVATIONS
 
 Fields = dict[str, np.ndarray]
-Edit = Callable[[Fields], None]
+Edit = Callable[[Fields], Any]
 NO_FILE = "an error std that is possible says nothing of where it comes from"
 
 
@@ -21,7 +22,7 @@ def cases() -> Iterator[Case]:
         yield Case(OBSERVATIONS, change, _edited(edit), "analysis", names, unknowable)
 
 
-def _edited(edit: Edit) -> Callable[[Path], None]:
+def _edited(edit: Edit) -> Callable[[Path], Any]:
     def apply(directory: Path) -> None:
         with np.load(directory / OBSERVATIONS) as file:
             fields = dict(file)

@@ -19,7 +19,7 @@ RUN, ARM = "runs/begun", "interpolation"
 NAMES = r"runs/begun|restart"
 SCORED = "a table of results is nobody's input; it is the reader's who changed it"
 WRITTEN_ANEW = weights.WRITTEN_ANEW
-Apply = Callable[[Path], None]
+Apply = Callable[[Path], Any]
 
 
 def cases() -> Iterator[Case]:
@@ -59,7 +59,7 @@ def _case(cases: Callable[[], Iterator[Case]], change: str, target: str = "") ->
     return next(c.apply for c in cases() if c.change == change and c.target.startswith(target))
 
 
-def _restart(edit: Callable[[dict[str, Any]], None], arm: str = ARM) -> Apply:
+def _restart(edit: Callable[[dict[str, Any]], Any], arm: str = ARM) -> Apply:
     def apply(directory: Path) -> None:
         path = directory / RUN / arm / "restart.pt"
         content = torch.load(path, weights_only=True)
@@ -108,12 +108,12 @@ def _restarts() -> Iterator[tuple[str, Apply, str]]:
     yield "states of a point 0", states(_point), ""
     yield "states in float64", states(torch.Tensor.double), ""
     yield "a state missing", states(lambda x: x[1:]), ""
-    yield "no states", _restart(lambda c: c.pop("trajectory") and None), ""
-    yield "no coverage", _restart(lambda c: c.pop("coverage") and None), ""
+    yield "no states", _restart(lambda c: c.pop("trajectory")), ""
+    yield "no coverage", _restart(lambda c: c.pop("coverage")), ""
     yield "coverage NaN", _restart(lambda c: c.update(coverage=c["coverage"] * torch.nan)), ""
     yield (
         "another arm's",
-        lambda d: shutil.copy(d / RUN / "vaevar/restart.pt", d / RUN / ARM / "restart.pt") and None,
+        lambda d: shutil.copy(d / RUN / "vaevar/restart.pt", d / RUN / ARM / "restart.pt"),
         WRITTEN_ANEW,
     )
     yield "missing", lambda d: (d / RUN / ARM / "restart.pt").unlink(), ""
@@ -122,7 +122,7 @@ def _restarts() -> Iterator[tuple[str, Apply, str]]:
     yield "half of the file", bytes_of(lambda b: b[: len(b) // 2]), ""
     yield "an empty file", bytes_of(lambda b: b""), ""
     yield "a web page", bytes_of(lambda b: b"<html></html>"), ""
-    yield "a checkpoint", lambda d: shutil.copy(d / "vae.ckpt", d / RUN / ARM / "restart.pt") and None, ""
+    yield "a checkpoint", lambda d: shutil.copy(d / "vae.ckpt", d / RUN / ARM / "restart.pt"), ""
 
 
 def _point(states: torch.Tensor) -> torch.Tensor:

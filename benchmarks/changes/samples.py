@@ -16,7 +16,7 @@ from changes.kinds import Case
 
 ERRORS, PAIRS = "errors.zarr", "pairs.zarr"
 AS_MADE = "a store of samples holds what its maker wrote, and these numbers are possible"
-Apply = Callable[[Path], None]
+Apply = Callable[[Path], Any]
 
 
 def cases() -> Iterator[Case]:
@@ -132,7 +132,7 @@ def _arrays(target: str) -> Iterator[tuple[str, Apply, str]]:
     yield "without error_std", lambda d: shutil.rmtree(d / target / "error_std"), ""
     yield "a sample missing", lambda d: (d / target / "error" / "3.0.0.0.0").unlink(), ""
     yield "two samples exchanged", _exchanged(target), ""
-    yield "cut metadata", lambda d: (d / target / ".zmetadata").write_text("{") and None, ""
+    yield "cut metadata", lambda d: (d / target / ".zmetadata").write_text("{"), ""
 
 
 def _one(value: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -166,9 +166,7 @@ def _sources() -> Iterator[tuple[str, Apply]]:
     yield "v with its sign turned", stores.rewritten(stores.values("v", lambda x: -x))
     yield (
         "one chunk of another time",
-        lambda d: (
-            shutil.copy(d / "truth.zarr/temperature/30.0.0.0", d / "truth.zarr/temperature/20.0.0.0") and None
-        ),
+        lambda d: shutil.copy(d / "truth.zarr/temperature/30.0.0.0", d / "truth.zarr/temperature/20.0.0.0"),
     )
     yield "longitudes turned", stores.rewritten(stores.rolled("longitude", stores.ROLL))
     yield "units of z in m", stores.rewritten(stores.units("z", "m"))

@@ -26,7 +26,7 @@ def cases() -> Iterator[Case]:
             yield Case(target, change, _text(target, edit), probe, target)
 
 
-def _set(target: str, key: str, value: Any) -> Callable[[Path], None]:
+def _set(target: str, key: str, value: Any) -> Callable[[Path], Any]:
     def apply(directory: Path) -> None:
         path = directory / target
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -42,7 +42,7 @@ def _set(target: str, key: str, value: Any) -> Callable[[Path], None]:
     return apply
 
 
-def _text(target: str, edit: Callable[[str], str]) -> Callable[[Path], None]:
+def _text(target: str, edit: Callable[[str], str]) -> Callable[[Path], Any]:
     def apply(directory: Path) -> None:
         path = directory / target
         path.write_text(edit(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -17,7 +17,7 @@ from changes.kinds import Case
 VAE, DENOISER = "vae.ckpt", "denoiser.ckpt"
 STATISTICS = {VAE: ("error_std",), DENOISER: ("residual_std", "forecast_mean", "forecast_std")}
 WRITTEN_ANEW = "whoever writes a checkpoint anew gives it new checksums; the numbers are possible"
-Edit = Callable[[dict[str, Any]], None]
+Edit = Callable[[dict[str, Any]], Any]
 
 
 def cases() -> Iterator[Case]:
@@ -29,7 +29,7 @@ def cases() -> Iterator[Case]:
             yield Case(target, change, damage, "cycle", target)
 
 
-def _edited(target: str, edit: Edit) -> Callable[[Path], None]:
+def _edited(target: str, edit: Edit) -> Callable[[Path], Any]:
     def apply(directory: Path) -> None:
         content = torch.load(directory / target, weights_only=True)
         edit(content)
@@ -51,10 +51,10 @@ def _settings() -> Iterator[tuple[str, Edit, str]]:
     yield "hyperparameters: other widths", hyper(widths=[8, 16]), ""
     yield "hyperparameters: no window", hyper(window=0), ""
     yield "hyperparameters: one unknown", hyper(colour="blue"), ""
-    yield "hyperparameters: gone", lambda content: content.pop("hyper_parameters") and None, ""
-    yield "weights: gone", lambda content: content.pop("state_dict") and None, ""
+    yield "hyperparameters: gone", lambda content: content.pop("hyper_parameters"), ""
+    yield "weights: gone", lambda content: content.pop("state_dict"), ""
     yield "another format", lambda content: content.update(format="vaevar-something-1"), ""
-    yield "no format", lambda content: content.pop("format") and None, ""
+    yield "no format", lambda content: content.pop("format"), ""
     yield "another learning rate", hyper(learning_rate=1.0), ""
 
 
@@ -97,7 +97,7 @@ def _numbers(target: str) -> Iterator[tuple[str, Edit, str]]:
     yield "weights: zero", weights(torch.zeros_like), WRITTEN_ANEW
     yield "weights: with their signs turned", weights(torch.negative), WRITTEN_ANEW
     yield "weights: as drawn at random", weights(lambda x: torch.randn_like(x) * 0.1), WRITTEN_ANEW
-    yield "weights: one of them missing", lambda c: c["state_dict"].pop(first_matrix(c)) and None, ""
+    yield "weights: one of them missing", lambda c: c["state_dict"].pop(first_matrix(c)), ""
     yield "weights: one more", lambda c: c["state_dict"].update(extra=torch.zeros(3)), ""
     yield (
         "weights: one of another name",
@@ -125,8 +125,8 @@ class _Malicious:
         return print, ("a checkpoint must not run this",)
 
 
-def _bytes(target: str) -> Iterator[tuple[str, Callable[[Path], None]]]:
-    def content(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+def _bytes(target: str) -> Iterator[tuple[str, Callable[[Path], Any]]]:
+    def content(change: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
         def apply(directory: Path) -> None:
             path = directory / target
             path.write_bytes(change(path.read_bytes()))
@@ -172,11 +172,11 @@ def _bytes(target: str) -> Iterator[tuple[str, Callable[[Path], None]]]:
         lambda d: torch.save(torch.load(d / target, weights_only=True)["state_dict"], d / target),
     )
     other = DENOISER if target == VAE else VAE
-    yield f"{other} instead", lambda d: shutil.copy(d / other, d / target) and None
-    yield "an ONNX file", lambda d: shutil.copy(d / "drift.onnx", d / target) and None
-    yield "B", lambda d: shutil.copy(d / "covariance.nc", d / target) and None
+    yield f"{other} instead", lambda d: shutil.copy(d / other, d / target)
+    yield "an ONNX file", lambda d: shutil.copy(d / "drift.onnx", d / target)
+    yield "B", lambda d: shutil.copy(d / "covariance.nc", d / target)
     yield (
         "a restart file",
-        lambda d: shutil.copy(d / "runs/begun/interpolation/restart.pt", d / target) and None,
+        lambda d: shutil.copy(d / "runs/begun/interpolation/restart.pt", d / target),
     )
     yield "missing", lambda d: (d / target).unlink()
