@@ -145,8 +145,9 @@ def listing(results: Sequence[Result]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["input", "change", "command", "outcome", "message"])
     for result in results:
-        case, reason = result.case, result.case.unknowable if result.outcome == "other" else result.line
-        writer.writerow([case.target, case.change, case.probe, result.outcome, reason])
+        case = result.case
+        reason = case.unknowable if result.outcome == "other" else ""
+        writer.writerow([case.target, case.change, case.probe, result.outcome, reason or result.line])
     return file.getvalue()
 
 
