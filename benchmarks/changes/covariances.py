@@ -20,7 +20,7 @@ Edit = Callable[[xr.Dataset], xr.Dataset]
 def cases() -> Iterator[Case]:
     """All of them."""
     for change, edit in [*_labels(), *_numbers()]:
-        yield Case(B, change, _edited(edit), "cycle", B)
+        yield Case(B, change, _edited(edit), "cycle", f"{B}|arm threedvar")
     for change, apply in _bytes():
         yield Case(B, change, apply, "cycle", B)
 

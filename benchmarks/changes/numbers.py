@@ -15,6 +15,7 @@ from changes.world import SPEC
 from vaevar.state import StateSpec
 
 MEAN, STD, CLIMATOLOGY = "drift_mean.npy", "drift_std.npy", "climatology.npy"
+LAST_DIGIT = "the last digit: DiffDA draws other noise for observations that differ in it"
 CLOSE = "the numbers differ by less than those of two reanalyses"
 NO_NAMES = "a .npy file has no checksum, and both numbers fit both channels"
 _CHANNELS = StateSpec(**SPEC)
@@ -124,7 +125,7 @@ def _edits(target: str) -> Iterator[tuple[str, Edit, str]]:
     yield "one channel less", lambda x: x[:-1], ""
     yield "one number", lambda x: x[:1], ""
     yield "FengWu's 69 channels", lambda x: np.resize(x, 69), ""
-    yield "the least bit of a number changed", lambda x: np.nextafter(x, np.inf), ""
+    yield "the least bit of a number changed", lambda x: np.nextafter(x, np.inf), LAST_DIGIT
     yield "in float32", lambda x: x.astype(np.float32), ""
     yield "big-endian", lambda x: x.astype(">f8"), ""
     yield "as [C, 1, 1]", lambda x: x[:, None, None], ""

@@ -22,9 +22,10 @@ Edit = Callable[[dict[str, Any]], Any]
 
 def cases() -> Iterator[Case]:
     """All of them."""
-    for target in (VAE, DENOISER):
+    for target, arm in ((VAE, "vaevar"), (DENOISER, "diffda")):
+        names = f"{target}|arm {arm}"
         for change, edit, unknowable in [*_settings(), *_numbers(target)]:
-            yield Case(target, change, _edited(target, edit), "cycle", target, unknowable)
+            yield Case(target, change, _edited(target, edit), "cycle", names, unknowable)
         for change, damage in _bytes(target):
             yield Case(target, change, damage, "cycle", target)
 
@@ -46,7 +47,7 @@ def _settings() -> Iterator[tuple[str, Edit, str]]:
     yield "hyperparameters: other levels", hyper(levels=[250, 500, 850]), ""
     yield "hyperparameters: u before q", hyper(upper=["z", "u", "q", "v", "t"]), ""
     yield "hyperparameters: msl before t2m", hyper(surface=["u10", "v10", "msl", "t2m"]), ""
-    yield "hyperparameters: an equiangular grid", hyper(gaussian=False), ""
+    yield "hyperparameters: an equiangular grid", hyper(gaussian=False), WRITTEN_ANEW
     yield "hyperparameters: 17 rows", hyper(nlat=17), ""
     yield "hyperparameters: other widths", hyper(widths=[8, 16]), ""
     yield "hyperparameters: no window", hyper(window=0), ""

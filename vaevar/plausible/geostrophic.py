@@ -73,8 +73,8 @@ def _compared(z: np.ndarray, u: np.ndarray, v: np.ndarray, latitude: np.ndarray,
         strength = float((weight * wind * geostrophic).sum() / (weight * geostrophic**2).sum())
         if correlations[name] > _SURE and strength > _STRONG:
             return (
-                f"{name} is {strength:.2g} times as strong as the geostrophic wind, expected 0.7 to 1.3: it is "
-                "in other units (a knot is 0.514 m/s), or at another level"
+                f"{name} is {strength:.2g} times as strong as the geostrophic wind, expected 0.7 to 1.3: it "
+                "is in other units (a knot is 0.514 m/s), or at another level"
             )
     return ""
 
