@@ -133,6 +133,7 @@ class WeatherStore:
             fields = out[:, self.spec.variable_slice(name)]
             fields[:] = values if name in self.spec.upper else values[:, None]
             self._judge(name, fields, requested)
+        self._judge.together(out, requested)
         return out
 
     def state(self, time: np.datetime64) -> State:
