@@ -85,7 +85,8 @@ class StateJudge:
         self, variable: str, channels: tuple[Channel, ...], fields: np.ndarray, time: np.datetime64
     ) -> None:
         before = self._last.get(variable)
-        step, change = np.timedelta64(0, "h"), 0.0
+        step: np.timedelta64 = np.timedelta64(0, "h")
+        change = 0.0
         if before is not None and time != before.time and abs(time - before.time) <= _LONGEST_STEP:
             step = time - before.time
             relative = [

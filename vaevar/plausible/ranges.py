@@ -71,7 +71,7 @@ def of_error_stds(variable: str, pressure: float | None) -> Range:
     Arguments are those of :func:`at_points`.
     """
     stds = of_stds(variable, pressure)
-    return Range(1e-4 * stds.low, stds.high)
+    return Range(1e-3 * stds.low, stds.high)
 
 
 @lru_cache(maxsize=4096)
@@ -157,14 +157,14 @@ _UPPER_MEANS = {
 }
 
 _SURFACE_STDS = {
-    "u10": Range(0.3, 25.0),
-    "v10": Range(0.3, 25.0),
+    "u10": Range(0.1, 25.0),
+    "v10": Range(0.1, 25.0),
     "t2m": Range(0.5, 50.0),
     "msl": Range(50.0, 6000.0),
 }
 _UPPER_STDS = {
     "z": _about(lambda p: 0.0, (-20.0, 0.0), (3e3, 6e3)),
-    "q": _between((1, 1e-9, 1e-3), (50, 1e-9, 1.5e-3), (500, 1e-6, 0.01), (1000, 1e-5, 0.02)),
+    "q": _between((1, 1e-9, 1e-3), (50, 1e-9, 1.5e-3), (500, 1e-7, 0.01), (1000, 1e-5, 0.02)),
     "u": _WIND_STD,
     "v": _WIND_STD,
     "t": _between((1, 0.2, 60), (1000, 0.2, 50)),

@@ -31,9 +31,10 @@ TOY = Period(np.datetime64("2022-01-01T00", "h"), 7)
 
 
 def fields_of(state: int, grid: Grid) -> np.ndarray:
-    """[C, H, W], weather that says which state it is of."""
+    """[C, H, W], weather that says which state it is of: it turns, and rises a little."""
     mean, std = typical_climate(StateSpec())
-    pattern = np.linspace(-0.5, 0.5, grid.shape[0] * grid.shape[1]).reshape(grid.shape) + state % 4093 / 4093
+    pattern = np.linspace(-0.5, 0.5, grid.shape[0] * grid.shape[1]).reshape(grid.shape)
+    pattern = np.roll(pattern, state % 7, -1) + 0.01 * (state % 4093 / 4093)
     return (mean[:, None, None] + 0.1 * std[:, None, None] * pattern).astype(np.float32)
 
 

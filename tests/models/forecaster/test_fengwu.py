@@ -169,7 +169,7 @@ def test_a_model_file_that_is_missing_or_no_model(toy_onnx):
 
 def test_wrong_normalisation_files(toy_onnx):
     files = toy_onnx(SPEC, ADDED)
-    with pytest.raises(UserError, match="the mean of t2m is 21 .* expected 240 to 310 K") as caught:
+    with pytest.raises(UserError, match=r"the mean of t2m is 21 .* expected 240 to 310 K") as caught:
         OnnxForecaster(files.model, files.std, files.mean, spec=SPEC)
     assert_one_line_naming(caught.value, files.std)
     np.save(files.mean, np.zeros(5))

@@ -214,6 +214,7 @@ class SampleWriter:
             if name not in SCALED:
                 stored[name] = values.astype(np.float16)
                 continue
+            self._judge(name, values, valid)
             scale, offset = self._scale(name)
             stored[name] = np.empty(values.shape, np.float16)
             # By channel: at 0.25° a sample in float64 is 0.6 GB.
@@ -229,6 +230,26 @@ class SampleWriter:
                     f"{', '.join(bad)}; check the forecaster and its mean and std files"
                 )
         return stored
+
+    def _judge(self, name: str, values: np.ndarray, valid: np.datetime64) -> None:
+        """Refuse backgrounds and errors that are far beyond what weather and its forecasts can be.
+
+        Values that are not finite are left to :meth:`encode`.
+        """
+        for index in np.ndindex(values.shape[:2]):
+            channel, field = self.spec.channels[index[1]], values[index]
+            limits = channel.points
+            low, high = float(field.min()), float(field.max())
+            # A background may leave the range a little; an error is a difference of two values within it.
+            lowest, highest = limits.low - limits.width, limits.high + limits.width
+            if name == "error":
+                lowest, highest = -2 * limits.width, 2 * limits.width
+            if low < lowest or high > highest:
+                raise UserError(
+                    f"the {name} of {channel.name} valid at {valid} is between {low:.4g} and {high:.4g} "
+                    f"{channel.units}, expected {lowest:.4g} to {highest:.4g}; check the forecaster and its "
+                    "mean and std files"
+                )
 
     def write(self, samples: range, stored: Mapping[str, np.ndarray]) -> None:
         """Write consecutive samples, [N, ...] of each field, as :meth:`encode` gives them."""

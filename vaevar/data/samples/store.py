@@ -16,6 +16,7 @@ from vaevar.data.observations.coverage import MAPS
 from vaevar.data.samples.layout import RECORD_A_CYCLE, SCALED, STATISTICS, check_format
 from vaevar.data.samples.reader import ItemReader
 from vaevar.errors import UserError
+from vaevar.plausible.statistics import judge_error_means, judge_error_stds, judge_means, judge_stds
 from vaevar.sphere.grid import Grid
 from vaevar.state import SURFACE_VARIABLES, StateSpec
 
@@ -40,8 +41,8 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
             ``zonal_error_std`` [C, H]; with backgrounds also ``background_mean``, ``background_std`` [C].
 
     Raises:
-        UserError: when the store is missing, unreadable, damaged, incomplete or in another format, or lacks a
-            field or the lead.
+        UserError: when the store is missing, unreadable, damaged, incomplete or in another format, lacks a
+            field or the lead, or has statistics that no errors or backgrounds have.
     """
 
     def __init__(
@@ -108,7 +109,20 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         for name in ("error_scale", "error_rms", "background_scale", "background_std"):
             if name in values:
                 self._require_positive(name, values[name])
+        self._judge(values)
         return values
+
+    def _judge(self, values: dict[str, Tensor]) -> None:
+        """Refuse errors that are none, and backgrounds that are no weather."""
+        judges = {
+            "error_mean": judge_error_means,
+            "error_rms": judge_error_stds,
+            "background_mean": judge_means,
+            "background_std": judge_stds,
+        }
+        for name, judge in judges.items():
+            if name in values:
+                judge(f"{self.path}: {name}", values[name].numpy(), self.spec)
 
     def _require_positive(self, name: str, values: Tensor) -> None:
         wrong = [label for label, value in zip(self.spec.names, values, strict=True) if not value > 0]

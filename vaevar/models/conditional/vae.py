@@ -29,7 +29,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -41,6 +41,7 @@ from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
+from vaevar.plausible.statistics import judge_means, judge_stds
 from vaevar.sphere.harmonics import quadrature_weights
 
 
@@ -67,6 +68,7 @@ class ConditionalVAE(ClippedModule, SavedModule):
 
     weights_format, kind = "vaevar-conditional-vae-2", "conditional VAE"
     training_config = "configs/conditional_vae.yaml"
+    judged: ClassVar = {"background_mean": judge_means, "background_std": judge_stds}
 
     background_mean: Tensor
     background_std: Tensor

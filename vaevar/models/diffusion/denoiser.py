@@ -14,7 +14,7 @@ never clipped: errors of a forecast reach many times their std.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from vaevar.models.diffusion.network import DenoiserNetwork
 from vaevar.models.diffusion.schedule import NoiseSchedule
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
+from vaevar.plausible.statistics import judge_error_stds, judge_means, judge_stds
 from vaevar.sphere.grid import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
 
@@ -56,6 +57,11 @@ class Denoiser(ClippedModule, SavedModule):
 
     weights_format, kind = "vaevar-denoiser-1", "denoiser"
     training_config = "configs/diffda.yaml"
+    judged: ClassVar = {
+        "residual_std": judge_error_stds,
+        "forecast_mean": judge_means,
+        "forecast_std": judge_stds,
+    }
 
     residual_std: Tensor
     forecast_mean: Tensor

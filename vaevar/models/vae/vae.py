@@ -27,6 +27,7 @@ from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosine
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
 from vaevar.models.vae.prior import LatentPrior
+from vaevar.plausible.statistics import judge_error_stds
 from vaevar.sphere.grid import Grid
 from vaevar.state import PRESSURE_LEVELS, StateSpec
 
@@ -75,6 +76,7 @@ class VAE(SavedModule):
 
     weights_format, kind = "vaevar-vae-1", "VAE"
     training_config = "configs/vae.yaml"
+    judged: ClassVar = {"error_std": judge_error_stds}
 
     error_std: Tensor
     point_weights: Tensor
