@@ -201,7 +201,7 @@ def test_simulated_noise_has_the_size_that_r_says() -> None:
 
 def test_simulation_depends_on_seed_and_time_alone() -> None:
     truth = small_state(Grid.gaussian(8))
-    errors = ObservationErrors().with_climatology(SMALL, np.ones(6))
+    errors = ObservationErrors().with_climatology(SMALL, np.full(6, 1e-3))
     network, later = ColumnNetwork(5, seed=1), NEW_YEAR + np.timedelta64(6, "h")
     first = simulate(truth, network, errors, NEW_YEAR, seed=2)
     np.random.default_rng(0).standard_normal()

@@ -244,7 +244,7 @@ class SampleWriter:
             lowest, highest = limits.low - limits.width, limits.high + limits.width
             if name == "error":
                 lowest, highest = -2 * limits.width, 2 * limits.width
-            if low < lowest or high > highest:
+            if np.isfinite([low, high]).all() and (low < lowest or high > highest):
                 raise UserError(
                     f"the {name} of {channel.name} valid at {valid} is between {low:.4g} and {high:.4g} "
                     f"{channel.units}, expected {lowest:.4g} to {highest:.4g}; check the forecaster and its "

@@ -71,20 +71,24 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         missing = [name for name in (*_COORDINATES, *needed) if name not in dataset.variables]
         if missing:
             raise UserError(f"{path}: lacks {', '.join(missing)}; delete it and make it again")
-        self.spec = _spec(path, dataset)
-        self.grid = Grid(dataset["latitude"].values, dataset["longitude"].values)
-        leads = dataset["lead"].values.tolist()
+        try:
+            loaded = dataset[[*_COORDINATES, *needed, *(("units",) if "units" in dataset else ())]].load()
+        except Exception as error:  # codecs raise many kinds; each means "damaged"
+            raise UserError(f"{path}: damaged ({error}); delete it and make it again") from None
+        self.spec = _spec(path, loaded)
+        self.grid = Grid(loaded["latitude"].values, loaded["longitude"].values)
+        leads = loaded["lead"].values.tolist()
         if lead_hours is None and len(leads) > 1:
             raise UserError(f"{path}: holds leads of {leads} h; choose one with lead_hours")
         self.lead_hours = leads[0] if lead_hours is None else lead_hours
         if self.lead_hours not in leads:
             raise UserError(f"{path}: holds leads of {leads} h, not {lead_hours} h")
         lead = leads.index(self.lead_hours)
-        initial = dataset["time"].values.astype("datetime64[ns]")
+        initial = loaded["time"].values.astype("datetime64[ns]")
         self.times = initial + np.timedelta64(self.lead_hours, "h")
         if not len(initial) or (np.diff(initial) <= np.timedelta64(0)).any():
             raise UserError(f"{path}: its times do not ascend; delete it and make it again")
-        values = self._checked({name: dataset[name].values for name in needed}, lead)
+        values = self._checked({name: loaded[name].values for name in needed}, lead)
         self._scales = {
             name: (
                 values[f"{name}_scale"],
@@ -231,4 +235,8 @@ def _spec(path: str | Path, dataset: xr.Dataset) -> StateSpec:
         raise UserError(f"{path}: its channels are {', '.join(names)} ({error})") from None
     if spec.names != names:
         raise UserError(f"{path}: its channels are {', '.join(names)}, an order that no state has")
+    units = [channel.units for channel in spec.channels]
+    found = [str(unit) for unit in dataset["units"].values] if "units" in dataset.variables else units
+    if found != units:
+        raise UserError(f"{path}: its units are {', '.join(found)}, expected {', '.join(units)}")
     return spec

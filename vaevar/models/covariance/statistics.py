@@ -85,6 +85,7 @@ class CovarianceStatistics:
                 raise ValueError(f"{name} must be positive, the smallest is {getattr(self, name).min():.4g}")
         if not np.allclose(self.spectral, self.spectral.transpose(0, 2, 1), rtol=0, atol=1e-10):
             raise ValueError("spectral covariances are not symmetric")
+        self.eigen()
         degree = np.arange(self.lmax + 1)
         for name, ones in (
             ("the variance of a standardised variable", np.einsum("l,lii->i", 2 * degree + 1, self.spectral)),
@@ -94,7 +95,6 @@ class CovarianceStatistics:
                 raise ValueError(f"{name} is {ones[np.abs(ones - 1).argmax()]:.4g}, expected 1")
         if not ((self.balanced > -1e-3) & (self.balanced < 1 + 1e-3)).all():
             raise ValueError(f"balanced_fraction is up to {self.balanced.max():.4g}, expected 0 to 1")
-        self.eigen()
 
     @property
     def variables(self) -> ControlVariables:
@@ -202,13 +202,13 @@ class CovarianceStatistics:
             raise UserError(
                 f"{path}: holds the format {file_format!r}, expected {FORMAT!r}; calibrate with {CALIBRATE}"
             )
-        if dataset.attrs.get("sha256", digest := _digest(dataset)) != digest:
-            raise UserError(f"{path}: damaged, its checksum does not match; calibrate again with {CALIBRATE}")
         try:
             statistics = cls._from_dataset(dataset)
         except (ValueError, KeyError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(f"{path}: damaged ({reason}); calibrate again with {CALIBRATE}") from None
+        if dataset.attrs.get("sha256", digest := _digest(dataset)) != digest:
+            raise UserError(f"{path}: damaged, its checksum does not match; calibrate again with {CALIBRATE}")
         for extreme in (statistics.channel_std.min(1), statistics.channel_std.max(1)):
             judge_error_stds(f"{path}: channel_std", extreme, statistics.spec)
         return statistics
