@@ -100,10 +100,9 @@ def _open_zip(path: Path) -> xr.Dataset:
     group = None if roots[0] == "." else roots[0]
 
     def read() -> xr.Dataset:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
-            store = zarr.storage.ZipStore(path, mode="r")
-            return xr.open_zarr(store, group=group, chunks=None, decode_timedelta=True)
+        store = zarr.storage.ZipStore(path, mode="r")
+        # Consolidated metadata are looked for at the root of the archive only.
+        return xr.open_zarr(store, group=group, consolidated=False, chunks=None, decode_timedelta=True)
 
     return _opened(path, "a zipped zarr store", read)
 
