@@ -1,4 +1,4 @@
-"""Times that a config names, and evenly spaced ones."""
+"""Times that a config names, and evenly spaced ones. What is off the hour or the step is refused."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 
 from vaevar.errors import UserError
+
+STEP_HOURS = 6  # between the states of a store that a forecaster learns from
 
 
 def whole_hour(text: str, name: str) -> np.datetime64:
@@ -19,6 +21,9 @@ def whole_hour(text: str, name: str) -> np.datetime64:
     Raises:
         UserError: when it is no date, names a time zone, or is not on the hour.
     """
+    # numpy knows "now" and "today" too, which would be another time in each run.
+    if not str(text)[:1].isdigit() and str(text) != "NaT":
+        raise UserError(f"{name}: {text!r} is not a time; write it in UTC, such as 2020-01-01T06")
     with warnings.catch_warnings():
         # numpy would take the time zone away with a warning.
         warnings.simplefilter("error", UserWarning)
@@ -35,16 +40,62 @@ def whole_hour(text: str, name: str) -> np.datetime64:
     return hour
 
 
-def six_hourly(start: str, end: str) -> np.ndarray:
-    """Times from ``start`` to ``end`` inclusive, every 6 hours, datetime64[h].
+def period_of(
+    start: str, end: str, names: tuple[str, str] = ("start", "end")
+) -> tuple[np.datetime64, np.datetime64]:
+    """Two times, the second not before the first, datetime64[h].
+
+    Args:
+        start, end: of the period.
+        names: of the settings, for the messages.
 
     Raises:
-        UserError: when one is not a date on the hour, or ``end`` is before ``start``.
+        UserError: as :func:`whole_hour`, and for a period that ends before it starts.
     """
-    first, last = whole_hour(start, "start"), whole_hour(end, "end")
+    first, last = whole_hour(start, names[0]), whole_hour(end, names[1])
     if last < first:
-        raise UserError(f"the period ends ({end}) before it starts ({start})")
-    return np.arange(first, last + np.timedelta64(1, "h"), np.timedelta64(6, "h"))
+        raise UserError(f"the period ends ({names[1]} {end}) before it starts ({names[0]} {start})")
+    return first, last
+
+
+def six_hourly(start: str, end: str, names: tuple[str, str] = ("start", "end")) -> np.ndarray:
+    """Times from ``start`` to ``end`` inclusive, every 6 hours, datetime64[h].
+
+    Args:
+        start, end: of the period.
+        names: of the settings, for the messages.
+
+    Raises:
+        UserError: as :func:`period_of`, and for an end that is not one of the times.
+    """
+    first, last = period_of(start, end, names)
+    times = np.arange(first, last + np.timedelta64(1, "h"), np.timedelta64(STEP_HOURS, "h"))
+    if times[-1] != last:
+        raise UserError(
+            f"{names[1]}: {end} is not a multiple of {STEP_HOURS} h after {names[0]}, {start}; write "
+            f"{times[-1]}"
+        )
+    return times
+
+
+def steps_in(hours: int, name: str, step_hours: int = STEP_HOURS) -> int:
+    """How many steps a number of hours is.
+
+    Args:
+        hours: of an interval.
+        name: of the setting, for the message.
+        step_hours: of one step.
+
+    Raises:
+        UserError: when it is not a positive multiple of the step.
+    """
+    if hours < 1 or hours % step_hours:
+        near = max(step_hours, hours // step_hours * step_hours)
+        raise UserError(
+            f"{name}: {hours} hours, expected a positive multiple of {step_hours}, the hours between states, "
+            f"such as {near}"
+        )
+    return hours // step_hours
 
 
 def moment(time: np.datetime64) -> str:

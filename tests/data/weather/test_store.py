@@ -142,9 +142,9 @@ LEADS = np.array([0, 6, 12, 240])
 
 
 def forecasts(ds: xr.Dataset, name: str = "hours") -> xr.Dataset:
-    """Forecasts valid at the times of ``ds`` + lead, of lead k with k added to every field."""
+    """Forecasts valid at the times of ``ds`` + lead, of lead k with k / 16 added to every field."""
     leads = LEADS.astype("timedelta64[h]").astype("timedelta64[ns]")
-    added = xr.DataArray(LEADS.astype(np.float32), dims="prediction_timedelta")
+    added = xr.DataArray(LEADS.astype(np.float32) / 16, dims="prediction_timedelta")
     made = (ds + added).assign_coords(prediction_timedelta=leads)
     for variable in ds.data_vars:
         made[variable].attrs = ds[variable].attrs
@@ -173,7 +173,7 @@ def test_forecasts_are_read_at_the_times_they_are_valid(tmp_path, layout, zarr_f
         store = WeatherStore(path, SPEC, lead_hours=lead)
         valid = TIMES + np.timedelta64(lead, "h")
         np.testing.assert_array_equal(store.times, valid.astype("datetime64[ns]"))
-        np.testing.assert_allclose(store.read(valid), truth() + lead, rtol=1e-7)
+        np.testing.assert_allclose(store.read(valid), truth() + lead / 16, rtol=1e-7)
         text = message_of(
             lambda store=store, valid=valid: store.read(valid[-1:] + np.timedelta64(1, "h")), path
         )
@@ -183,7 +183,7 @@ def test_forecasts_are_read_at_the_times_they_are_valid(tmp_path, layout, zarr_f
 def test_one_lead_that_was_picked_before_writing(tmp_path):
     path = write(forecasts(dataset()).isel(prediction_timedelta=1), tmp_path / "picked.zarr")
     opened = WeatherStore(path, SPEC, lead_hours=6)
-    np.testing.assert_allclose(opened.read(TIMES + np.timedelta64(6, "h")), truth() + 6, rtol=1e-7)
+    np.testing.assert_allclose(opened.read(TIMES + np.timedelta64(6, "h")), truth() + 6 / 16, rtol=1e-7)
     message_of(lambda: WeatherStore(path, SPEC), path)
 
 
@@ -214,7 +214,7 @@ def test_a_source_of_forecasts_covers_valid_times(tmp_path):
     assert source.description == f"{path}, 240 h forecasts"
     valid = TIMES + np.timedelta64(240, "h")
     source.prepare(valid[0], valid[-1])
-    np.testing.assert_allclose(source.open(SPEC).read(valid), truth() + 240, rtol=1e-7)
+    np.testing.assert_allclose(source.open(SPEC).read(valid), truth() + 15, rtol=1e-7)
     text = message_of(lambda: source.prepare(TIMES[0], TIMES[-1]), path)
     assert f"holds {valid[0]} to {valid[-1]}" in text
     message_of(lambda: StoreSource(str(path)).prepare(valid[0], valid[-1]), path)

@@ -54,12 +54,7 @@ def load_climatological_std(path: str | Path, spec: StateSpec) -> np.ndarray:
 
 
 def write(
-    source: Source,
-    start: str,
-    end: str,
-    every: int = 24,
-    path: str = "climatological_std.npy",
-    spec: StateSpec | None = None,
+    source: Source, start: str, end: str, every: int = 24, path: str = "climatological_std.npy"
 ) -> None:
     """Compute the climatological std of a period and write it.
 
@@ -67,20 +62,14 @@ def write(
         source: the truth.
         start: first state.
         end: last state.
-        every: hours between the states used, a multiple of 6.
+        every: hours between the states used.
         path: the file to write, in the form of ``.npy``.
-        spec: the channels; default FengWu's 69.
-
-    Raises:
-        UserError: for another ``every``, a period without states, or a source that lacks some of them.
     """
-    if every < 6 or every % 6:
-        raise UserError(f"every: {every} hours, expected a positive multiple of 6")
     target = Path(path)
     require_writable(target)
-    times = six_hourly(start, end)[:: every // 6]
+    times = six_hourly(start, end)[:: max(1, every // 6)]
     source.prepare(times[0], times[-1])
-    std = climatological_std(source.open(spec or StateSpec()), times)
+    std = climatological_std(source.open(StateSpec()), times)
     with keeping(target):
         save_array(target, std)
     print(f"wrote {path}")
