@@ -122,6 +122,17 @@ class Grid:
         kind = next((name for name, member in families.items() if member), "regular")
         return f"Grid({self.shape[0]} × {self.shape[1]}, {kind})"
 
+    def difference(self, other: Grid) -> str:
+        """Where another grid is not the same, for messages."""
+        for name in ("latitude", "longitude"):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours.size != theirs.size:
+                return f"they have {ours.size} and {theirs.size} {name}s"
+            if not np.allclose(ours, theirs, atol=1e-3):
+                number = int(np.abs(ours - theirs).argmax())
+                return f"{name} number {number} is {ours[number]:g} and {theirs[number]:g}"
+        return "they are the same"
+
     @cached_property
     def is_gaussian(self) -> bool:
         nodes, _ = np.polynomial.legendre.leggauss(self.shape[0])

@@ -247,15 +247,19 @@ class Cycle(CycleCallback):
 
 def _check_forecaster(module: AssimilationModule, data: AnalysisTimes) -> None:
     """Check that forecaster and truth belong together."""
-    forecaster = module.forecaster
-    pairs = ((forecaster.grid, "on", data.store.grid), (forecaster.spec, "", data.spec))
-    for works_on, preposition, truth in pairs:
-        if works_on != truth:
-            is_what = f"{preposition} {truth}".strip()
-            raise UserError(
-                f"the forecaster works on {works_on}, the truth is {is_what}: bring a forecaster and a store "
-                "that belong together"
-            )
+    forecaster, store = module.forecaster, data.store
+    name = getattr(forecaster, "model", type(forecaster).__name__)
+    remedy = "bring a forecaster and a store that belong together"
+    if forecaster.grid != store.grid:
+        difference = forecaster.grid.difference(store.grid)
+        raise UserError(
+            f"the forecaster {name} works on {forecaster.grid}, the truth {store.path} is on {store.grid}; "
+            f"{difference}: {remedy}"
+        )
+    if forecaster.spec != data.spec:
+        raise UserError(
+            f"the forecaster {name} works on {forecaster.spec}, the truth is {data.spec}: {remedy}"
+        )
     if forecaster.step_hours != data.step_hours:
         raise UserError(
             f"the forecaster's step is {forecaster.step_hours} h, the cycle's {data.step_hours} h: set "
