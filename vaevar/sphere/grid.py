@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+# A grid in settings that were once a choice of two: true is Gaussian, false equiangular with both poles.
+GridFamily = bool | Literal["cells", "regular"]
 # Steps of latitude from the last row to the pole: a half on most grids, one where the pole is left out.
 _WIDEST_CAP = 1.05
 

@@ -25,7 +25,7 @@ from vaevar.models.diffusion.network import DenoiserNetwork
 from vaevar.models.diffusion.schedule import NoiseSchedule
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
-from vaevar.sphere.grid import Grid
+from vaevar.sphere.grid import Grid, GridFamily
 from vaevar.state import PRESSURE_LEVELS, StateSpec
 
 
@@ -34,7 +34,8 @@ class Denoiser(ClippedModule, SavedModule):
 
     Args:
         nlat, nlon: H and W of the grid.
-        gaussian: Gaussian latitudes; otherwise equiangular with both poles.
+        gaussian: true: Gaussian latitudes; false: equiangular with both poles; "cells": equiangular without
+            poles; "regular": from the north pole, without the south pole.
         surface, upper, levels: the channels, as in :class:`vaevar.state.StateSpec`.
         widths, depths, heads, window, kernel_size, patch, head_width, embedding: as in
             :class:`vaevar.models.diffusion.network.DenoiserNetwork`.
@@ -67,7 +68,7 @@ class Denoiser(ClippedModule, SavedModule):
         self,
         nlat: int = 48,
         nlon: int = 96,
-        gaussian: bool = True,
+        gaussian: GridFamily = True,
         surface: Sequence[str] = ("u10", "v10", "t2m", "msl"),
         upper: Sequence[str] = ("z", "q", "u", "v", "t"),
         levels: Sequence[int] = PRESSURE_LEVELS,
@@ -92,7 +93,7 @@ class Denoiser(ClippedModule, SavedModule):
         self.save_hyperparameters(ignore=["start_from"])
         try:
             self.spec = StateSpec(surface, upper, levels)
-            self.grid = Grid.gaussian(nlat, nlon) if gaussian else Grid.equiangular(nlat, nlon)
+            self.grid = Grid.of_family(gaussian, nlat, nlon)
             count = len(self.spec)
             self.schedule = NoiseSchedule(steps, first_beta, last_beta)
             self.network = DenoiserNetwork(

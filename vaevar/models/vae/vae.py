@@ -27,7 +27,7 @@ from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosine
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
 from vaevar.models.vae.prior import LatentPrior
-from vaevar.sphere.grid import Grid
+from vaevar.sphere.grid import Grid, GridFamily
 from vaevar.state import PRESSURE_LEVELS, StateSpec
 
 
@@ -42,7 +42,8 @@ class VAE(SavedModule):
 
     Args:
         nlat, nlon: H and W of the grid.
-        gaussian: Gaussian latitudes; otherwise equiangular with both poles.
+        gaussian: true: Gaussian latitudes; false: equiangular with both poles; "cells": equiangular without
+            poles; "regular": from the north pole, without the south pole.
         surface, upper, levels: the channels, as in :class:`vaevar.state.StateSpec`.
         patch: grid points of a patch, each way.
         stem_width, head_width: features of each group's stem, and head.
@@ -85,7 +86,7 @@ class VAE(SavedModule):
         self,
         nlat: int = 48,
         nlon: int = 96,
-        gaussian: bool = True,
+        gaussian: GridFamily = True,
         surface: Sequence[str] = ("u10", "v10", "t2m", "msl"),
         upper: Sequence[str] = ("z", "q", "u", "v", "t"),
         levels: Sequence[int] = PRESSURE_LEVELS,
@@ -119,7 +120,7 @@ class VAE(SavedModule):
             raise UserError(f"VAE: sigma must be positive, got {sigma}")
         try:
             self.spec = StateSpec(surface, upper, levels)
-            self.grid = Grid.gaussian(nlat, nlon) if gaussian else Grid.equiangular(nlat, nlon)
+            self.grid = Grid.of_family(gaussian, nlat, nlon)
             surface_group = (len(self.spec.surface),) if self.spec.surface else ()
             self.shape = VAEShape(
                 rows=nlat,
