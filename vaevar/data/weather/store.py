@@ -21,6 +21,7 @@ from vaevar.data.weather.fields import fields_of, slice_if_run
 from vaevar.data.weather.leads import at_lead
 from vaevar.data.weather.opening import first_line, open_weather
 from vaevar.errors import UserError
+from vaevar.plausible.judge import StateJudge
 from vaevar.state import VARIABLES, State, StateSpec
 
 _HOUR = np.timedelta64(1, "h")
@@ -48,6 +49,7 @@ class WeatherStore:
         dataset, self.grid, self._flip, self._roll = on_a_grid(_open_states(path, lead_hours), self.path)
         self._arrays = fields_of(dataset, spec, self.path)
         self.times = dataset["time"].values
+        self._judge = StateJudge(self.path, spec, self.grid, in_sequence=lead_hours is None)
         self._position = {time: i for i, time in enumerate(self.times)}
         if len(self._position) != self.times.size:
             times, counts = np.unique(self.times, return_counts=True)
@@ -59,7 +61,7 @@ class WeatherStore:
         """States at these times, [T, C, H, W] float32, physical units, north to south.
 
         Raises:
-            UserError: for a time that the store lacks, or a field with values that are not finite.
+            UserError: for a time that the store lacks, or a field that cannot be what its name says.
         """
         requested = np.asarray(times).astype("datetime64[ns]").reshape(-1)
         missing = [time for time in requested if time not in self._position]
@@ -80,7 +82,7 @@ class WeatherStore:
                 values = np.roll(values, self._roll, axis=-1)
             fields = out[:, self.spec.variable_slice(name)]
             fields[:] = values if name in self.spec.upper else values[:, None]
-            self._check_finite(name, fields, requested)
+            self._judge(name, fields, requested)
         return out
 
     def _not_there(self, missing: list[np.datetime64]) -> str:
@@ -96,16 +98,6 @@ class WeatherStore:
                 "; its times are not on the hour (means over an hour?): give them those that they stand for"
             )
         return text
-
-    def _check_finite(self, name: str, fields: np.ndarray, times: np.ndarray) -> None:
-        bad = np.argwhere(~np.isfinite(fields).all(axis=(-2, -1)))
-        if bad.size:
-            time, position = bad[0]
-            level = f" at {self.spec.levels[position]} hPa" if name in self.spec.upper else ""
-            raise UserError(
-                f"{self.path}: {VARIABLES[name].long_name}{level} at {moment(times[time])} "
-                "has values that are not finite (not written, or damaged); regenerate or repair the store"
-            )
 
     def state(self, time: np.datetime64) -> State:
         """One state, checked against the plausible range of each variable.

@@ -17,12 +17,12 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
+from vaevar.content.digest import combined, file_digest
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
 from vaevar.models.forecaster.first_step import check_follows, check_normalised_range
 from vaevar.models.forecaster.onnx_session import Node, OnnxSession
 from vaevar.normalizer import Normalizer
-from vaevar.provenance import sha256
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -76,6 +76,7 @@ class OnnxForecaster(Forecaster):
         self.step_hours = step_hours
         self._session = OnnxSession(self.model, device, threads)
         self._normalizer = Normalizer.load(mean, std, self.spec)
+        self._normalisation = (Path(mean), Path(std))
         self._files, self._checked = f"{self.model}: {mean} and {std}", False
         self._output_channels: int | None = None
         self._check_contract(self._session.inputs, self._session.outputs)
@@ -85,7 +86,12 @@ class OnnxForecaster(Forecaster):
     @property
     def description(self) -> str:
         """The file's name and checksum, which tell results of different forecasters apart."""
-        return f"{self.model.name} sha256:{sha256(self.model)}"
+        return f"{self.model.name} sha256:{file_digest(self.model)}"
+
+    @property
+    def normalisation(self) -> str:
+        """A digest of the mean and std files, which the description leaves out."""
+        return combined(map(file_digest, self._normalisation))
 
     def step(self, states: Tensor) -> Tensor:
         """One step forward.

@@ -18,6 +18,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor
 
+from vaevar.content.onnx_file import weights_beside
 from vaevar.errors import UserError
 
 _CUDA = "CUDAExecutionProvider"
@@ -54,12 +55,14 @@ class OnnxSession:
         metadata: the custom metadata in the file.
 
     Raises:
-        UserError: when the file is missing or no ONNX model, or the device cannot be used.
+        UserError: when the file is missing or no ONNX model, its weights are missing or lie outside of its
+            folder, or the device cannot be used.
     """
 
     def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
         if not path.is_file():
             raise UserError(f"{path}: no such file; give the path of the forecaster's .onnx file")
+        weights_beside(path)
         self.path = path
         self._threads = threads
         self._automatic = device == "auto"
