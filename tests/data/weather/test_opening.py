@@ -135,7 +135,7 @@ def test_a_netcdf4_file_without_its_library(tmp_path: Path, monkeypatch: pytest.
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(20))
     monkeypatch.setattr(xr.backends, "list_engines", lambda: {"scipy": None, "zarr": None})
     text = message_of(lambda: WeatherStore(path, SPEC), path)
-    assert "a netCDF-4 (HDF5) file, for which a library is missing: pip install h5netcdf" in text
+    assert "a netCDF-4 (HDF5) file, for which a library is missing: pip install netCDF4" in text
 
 
 def test_zip_archives_of_something_else(tmp_path: Path) -> None:

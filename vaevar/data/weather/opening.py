@@ -111,7 +111,7 @@ def _open_netcdf(path: Path, beginning: bytes) -> xr.Dataset:
     # Without the library that reads netCDF-4, xarray's own list of engines says nothing about the file.
     if not beginning.startswith((b"CDF\x01", b"CDF\x02")) and not _reads_netcdf4():
         raise UserError(
-            f"{path}: a netCDF-4 (HDF5) file, for which a library is missing: pip install h5netcdf, or "
+            f"{path}: a netCDF-4 (HDF5) file, for which a library is missing: pip install netCDF4, or "
             f"{_CONVERT}"
         )
     return _opened(path, "a netCDF file", lambda: xr.open_dataset(path, **_options()))
