@@ -169,8 +169,11 @@ def wavy_states(shape: tuple[int, int] = (5, 8)) -> torch.Tensor:
     return torch.cat([now + 0.2 * (first - second), now], 1)
 
 
-@pytest.mark.parametrize(("old", "new", "fine"), [(0.0, 1.0, True), (-1.0, 2.0, True), (-1.0, 1.0, False)])
-def test_an_output_that_is_a_change_is_no_state(toy_onnx, old, new, fine):
+@pytest.mark.parametrize(
+    ("old", "new", "fine"),
+    [(0.0, 1.0, True), (-1.0, 2.0, True), (-1.0, 1.0, False), (0.0, 9.0, False), (0.0, -1.0, False)],
+)
+def test_an_output_that_is_no_next_state(toy_onnx, old, new, fine):
     files = toy_onnx(SPEC, np.zeros(6), old=old, new=new)
     forecaster = OnnxForecaster(*astuple(files), spec=SPEC)
     if fine:
