@@ -20,7 +20,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.restart import analyses_made
-from vaevar.commands.callbacks import complete_cycle, look_shortly, without_bars
+from vaevar.commands.callbacks import complete_cycle, keep_needed, look_shortly, without_bars
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.models.training.checkpoint_io import (
@@ -85,6 +85,8 @@ class VaevarCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         settings = self.config[self.config.subcommand]
+        listed = getattr(self._parser(self.config.subcommand), "listed_callbacks", [])
+        settings.trainer.callbacks = keep_needed(as_list(settings.trainer.callbacks), listed)
         if self.config.subcommand == "predict" and issubclass(class_of(settings.model), AssimilationModule):
             bar = settings.trainer.enable_progress_bar is not False
             settings.trainer.callbacks = complete_cycle(as_list(settings.trainer.callbacks), bar)

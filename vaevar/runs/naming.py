@@ -25,12 +25,18 @@ class RunName(argparse.Action):
 
 
 class ConfigFile(ActionConfigFile):
-    """``--config``: a ``name`` in the file names the run. Later files and options win, as for any setting."""
+    """``--config``: a ``name`` in the file names the run. Later files and options win, as for any setting.
+
+    The parser gets ``listed_callbacks``: those of all files, also where a later list took their place.
+    """
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         before = cfg.get("name")
         cfg["name"] = None
         super().__call__(parser, cfg, values, option_string)
+        listed = as_list(cfg.get("trainer.callbacks"))
+        known = getattr(parser, "listed_callbacks", [])
+        parser.listed_callbacks = [*known, [spec for spec in listed if isinstance(spec, Namespace)]]
         if cfg["name"] is None:
             cfg["name"] = before
         else:

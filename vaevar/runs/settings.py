@@ -170,7 +170,7 @@ def settings_of(config: Mapping[str, Any], command: str) -> Settings:
     callbacks = trainer.get("callbacks") or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
         cls = pydoc.locate(callback["class_path"])
-        if _changes_results(cls):
+        if changes_results(cls):
             _add(settings, f"trainer.callbacks.{callback['class_path'].rpartition('.')[2]}", callback)
         for name in getattr(cls, "outputs", ()):
             settings.outputs[f"{callback['class_path']}.{name}"] = Path(callback["init_args"][name])
@@ -241,7 +241,8 @@ def _less(value: Any, other: Any) -> bool:
     return value not in UNLIMITED and (other in UNLIMITED or value < other)
 
 
-def _changes_results(cls: object) -> bool:
+def changes_results(cls: object) -> bool:
+    """Whether a callback of this class does, unlike most."""
     return hasattr(cls, "without_effect") or (isinstance(cls, type) and issubclass(cls, LIGHTNINGS_CALLBACKS))
 
 
