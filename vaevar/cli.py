@@ -14,7 +14,7 @@ from typing import Any
 import lightning as L
 import torch
 import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from vaevar.assim.cycle.cycle import Cycle
@@ -32,6 +32,7 @@ from vaevar.models.training.checkpoint_io import (
 )
 from vaevar.models.training.fit_log import lines_for_bars
 from vaevar.models.training.trainer import prepare
+from vaevar.provenance import unfinished_fit
 from vaevar.runs import stopping
 from vaevar.runs.checkpoints import RunNumber, is_own
 from vaevar.runs.directory import RUNS, RunDirectory, directory_of, run_directory
@@ -137,7 +138,7 @@ class VaevarCLI(LightningCLI):
                     f"{subcommand}: without --ckpt_path the model is judged as its config makes it: "
                     "untrained, unless that has weights to start from"
                 )
-        with running(run, self.trainer.is_global_zero, lambda: not _out_of_time(self.trainer)) as start:
+        with running(run, self.trainer.is_global_zero, lambda: not unfinished_fit(self.trainer)) as start:
             if start is Start.OVER:
                 ended = (
                     "this fit has ended. A larger --trainer.max_epochs goes on with it, --restart begins it "
@@ -247,13 +248,6 @@ def main(args: list[str] | None = None) -> None:
 def _cycles(trainer: L.Trainer) -> list[Cycle]:
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return [callback for callback in callbacks if isinstance(callback, Cycle)]
-
-
-def _out_of_time(trainer: L.Trainer) -> bool:
-    """Whether ``trainer.max_time`` has ended a fit, which then has more to do."""
-    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    left = [timer.time_remaining() for timer in callbacks if isinstance(timer, Timer)]
-    return any(seconds is not None and seconds <= 0 for seconds in left)
 
 
 def _devices(trainer: L.Trainer) -> str:

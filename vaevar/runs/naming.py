@@ -15,6 +15,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from vaevar.errors import UserError
 
 _NUMBERING = (TensorBoardLogger, CSVLogger)
+# What is appended to a name, such as the number of a partial file, must fit beside it.
+_LONGEST = 100
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 
 
 class RunName(argparse.Action):
@@ -57,12 +60,8 @@ def name_run(settings: Namespace, name: str | int) -> None:
         UserError: for a name that cannot be a directory below ``runs``.
     """
     text = str(name)
-    # In YAML null and true are no texts, and a logger would get no name.
-    if not re.fullmatch(r"\w[\w.-]*", text) or isinstance(yaml.safe_load(text), bool | None):
-        raise UserError(
-            f"--name {text!r}: a name is made of letters, digits, _, - and ., does not begin with - or ., "
-            "and is not null, true or false"
-        )
+    if fault := fault_of_name(text):
+        raise UserError(f"--name {_shown(text)}: {fault}")
     settings["name"] = text
     logger = settings.get("trainer.logger")
     if logger is None or logger is True:
@@ -76,6 +75,25 @@ def name_run(settings: Namespace, name: str | int) -> None:
             # They would begin another directory, version_1, each time the command is given.
             if issubclass(class_of(spec), _NUMBERING) and spec.get("init_args.version") is None:
                 spec["init_args.version"] = ""
+
+
+def fault_of_name(name: str) -> str:
+    """Why a name cannot be a directory below the runs, or one in a run, on every system; empty if it can."""
+    # In YAML null and true are no texts, and a logger would get no name.
+    if not re.fullmatch(r"\w[\w.-]*", name) or isinstance(yaml.safe_load(name), bool | None):
+        return (
+            "a name is made of letters, digits, _, - and ., does not begin with - or ., and is not null, "
+            "true or false"
+        )
+    if len(name.encode()) > _LONGEST:
+        return f"it has {len(name.encode())} bytes, and a name may have {_LONGEST}"
+    if name.endswith(".") or name.partition(".")[0].upper() in _RESERVED:
+        return "on some systems no directory can have this name"
+    return ""
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 40 else f"{name[:40]}...")
 
 
 def take_the_loggers_name(settings: Namespace) -> None:

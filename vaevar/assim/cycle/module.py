@@ -19,8 +19,12 @@ from vaevar.data.analysis_times import AnalysisTime, MissingTime
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, check_forecaster
 from vaevar.runs.directory import run_directory
+from vaevar.runs.naming import fault_of_name
 from vaevar.runs.threads import limit_threads
 from vaevar.state import State
+
+# What else a run keeps in its directory.
+_TAKEN = ("checkpoints", "lightning_logs")
 
 
 @dataclass(frozen=True)
@@ -170,10 +174,20 @@ def check_arms(arms: dict[str, Assimilator]) -> None:
     """Check the names of experiment arms: directories and files are named after them.
 
     Raises:
-        UserError: for no arms, or a name that cannot be a directory.
+        UserError: for no arms, a name that cannot be a directory of its own on every system, or two
+            names that would be one.
     """
     if not arms:
         raise UserError("model.arms: name at least one experiment arm")
-    bad = [name for name in arms if not name.replace("_", "").replace("-", "").isalnum()]
-    if bad:
-        raise UserError(f"model.arms: {bad} must be made of letters, digits, - and _")
+    seen: dict[str, str] = {}
+    for name in arms:
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise UserError(f"model.arms: {name!r} must be made of letters, digits, - and _")
+        if fault := fault_of_name(name):
+            raise UserError(f"model.arms: {name[:40]!r}: {fault}")
+        if name in _TAKEN:
+            raise UserError(f"model.arms: {name!r} is a directory of every run; give the arm another name")
+        if (other := seen.setdefault(name.casefold(), name)) != name:
+            raise UserError(
+                f"model.arms: {other!r} and {name!r} are one directory on some systems; rename one"
+            )
