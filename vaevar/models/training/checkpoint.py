@@ -60,7 +60,8 @@ class SavedModule(L.LightningModule):
         try:
             model = cls(**content["hyper_parameters"])
         except TypeError as error:
-            raise UserError(f"{path}: not a checkpoint of this {cls.kind} ({error})") from None
+            found = what_holds(content)
+            raise UserError(f"{path}: not a checkpoint of this {cls.kind} but {found} ({error})") from None
         model.take_weights(path, content)
         return model.eval()
 
