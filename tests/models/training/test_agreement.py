@@ -105,7 +105,7 @@ def test_a_setting_of_the_loss_is_used_and_said(checkpoint: Path, capsys: pytest
         ({"decay": 0.0}, r"own settings \(weight_decay: 0\.01 in the checkpoint, 0\.0 now\)"),
         (
             {"width": 3},
-            r"not a checkpoint of this model and its settings \(width: 2 in the checkpoint, 3 now",
+            r"this model and its settings \(width: 2 in the checkpoint, 3 now",
         ),
         ({"data": Data(4.0)}, r"normalised otherwise \(scale\[1\]: 3 in the checkpoint, 4 now\)"),
     ],
@@ -144,7 +144,7 @@ def test_what_differs_is_told_with_both_values() -> None:
 
 
 def test_a_step_back_is_said(checkpoint: Path, tmp_path: Path) -> None:
-    place = tmp_path / "checkpoints"
+    place = tmp_path / "kept"
     place.mkdir()
     assert steps_back(checkpoint, [place, tmp_path / "none"]) == ""
     later = trainer(tmp_path, 3)
