@@ -140,6 +140,7 @@ class VaevarCLI(LightningCLI):
                 )
         with running(run, self.trainer.is_global_zero, lambda: not unfinished_fit(self.trainer)) as start:
             if start is Start.OVER:
+                run.settings.check_written(read_record(run.directory) or {})
                 ended = (
                     "this fit has ended. A larger --trainer.max_epochs goes on with it, --restart begins it "
                     "again"

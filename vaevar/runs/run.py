@@ -89,8 +89,8 @@ class Run:
             return Start.GOING_ON
         if self.settings.shrunk(values) and self.already():
             return Start.OVER
-        outputs = self.settings.outputs.values()
-        whole = all(path.exists() for path in outputs) if outputs else not self.lost_checkpoints()
+        outputs = [path.exists() for path in self.settings.outputs.values()]
+        whole = all(outputs) if outputs else not self.lost_checkpoints()
         ended = self._readable_record().get("status") == ENDED and whole
         over = self.command == "fit" and ended and not self.settings.grown(values)
         return Start.OVER if over else Start.GOING_ON
@@ -285,10 +285,10 @@ def _keep_metrics(directory: Path) -> None:
 
 def _close(run: Run, record: dict[str, Any], there: set[str], status: str) -> None:
     made = sorted({*_made_by_now(run.directory, record, there), *run._made(())})
-    # Files that the run itself has made, such as its samples, have a content now.
-    values = run.settings.with_files(record["settings"])
+    values = run.settings.with_files(record["settings"])  # what the run itself has made has a content now
+    files = files_of(values) | run.settings.written()
     content = record | {"status": status, "until": now(), "made": made}
-    write_record(run.directory, content | {"files": files_of(values), "settings": values})
+    write_record(run.directory, content | {"files": files, "settings": values})
 
 
 def _made_by_now(directory: Path, record: dict[str, Any], there: set[str]) -> list[str]:
