@@ -33,7 +33,7 @@ def test_the_innermost_mistake_is_told() -> None:
         found = mistake_of(outer)
     assert str(found) == "data.zarr: no such store"
     assert mistake_of(ValueError("a programmer's mistake")) is None
-    assert isinstance(mistake_of(ArgumentError(None, "unknown key")), ArgumentError)
+    assert str(mistake_of(ArgumentError(None, "unknown key"))) == "unknown key"
     assert str(mistake_of(MisconfigurationException("two progress bars"))) == "two progress bars"
 
 

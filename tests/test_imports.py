@@ -19,6 +19,7 @@ FLOORS: list[list[set[str]]] = [
             "content",
             "errors",
             "files",
+            "mistakes",
             "provenance",
             "progress",
             "runs",
@@ -28,7 +29,7 @@ FLOORS: list[list[set[str]]] = [
         }
     ],
     [{"sphere"}],
-    [{"state", "normalizer", "forecast", "moments"}],
+    [{"state", "normalizer", "forecast", "moments", "plausible"}],
     [{"data"}, {"models"}],
     [{"assim"}],
     [{"verification"}],

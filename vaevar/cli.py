@@ -23,6 +23,7 @@ from vaevar.assim.cycle.restart import analyses_made
 from vaevar.commands.callbacks import complete_cycle, keep_needed, look_shortly, without_bars
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
+from vaevar.mistakes.commands import require_command
 from vaevar.models.training.checkpoint_io import (
     check_checkpoint,
     chosen,
@@ -36,6 +37,7 @@ from vaevar.provenance import unfinished_fit
 from vaevar.runs import stopping
 from vaevar.runs.checkpoints import RunNumber, is_own
 from vaevar.runs.directory import RUNS, RunDirectory, directory_of, run_directory
+from vaevar.runs.expansion import expand_arguments
 from vaevar.runs.naming import ConfigFile, RunName, as_list, class_of, take_the_loggers_name
 from vaevar.runs.record import read_record
 from vaevar.runs.run import Run, Start, running
@@ -88,6 +90,10 @@ class VaevarCLI(LightningCLI):
         settings = self.config[self.config.subcommand]
         listed = getattr(self._parser(self.config.subcommand), "listed_callbacks", [])
         settings.trainer.callbacks = keep_needed(as_list(settings.trainer.callbacks), listed)
+        data = settings.get("data")
+        require_command(
+            self.config.subcommand, class_of(settings.model), None if data is None else class_of(data)
+        )
         if self.config.subcommand == "predict" and issubclass(class_of(settings.model), AssimilationModule):
             bar = settings.trainer.enable_progress_bar is not False
             settings.trainer.callbacks = complete_cycle(as_list(settings.trainer.callbacks), bar)
@@ -242,7 +248,7 @@ def main(args: list[str] | None = None) -> None:
             save_config_callback=None,  # the run's record is kept with the run (vaevar.runs)
             seed_everything_default=0,
             parser_kwargs={"exit_on_error": False},
-            args=args,
+            args=expand_arguments(args),
         )
 
 

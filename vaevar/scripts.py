@@ -6,23 +6,21 @@ import locale
 import os
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import lightning
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser, Namespace, auto_cli
-from lightning.fabric.utilities.exceptions import MisconfigurationException
+from jsonargparse import ArgumentParser, Namespace, auto_cli
 
 from vaevar.errors import UserError, fault_of
+from vaevar.mistakes.parsing import refusal_of_parser, yaml_fault
+from vaevar.mistakes.place import causes
+from vaevar.mistakes.trainer import refusal_of_machine, refusal_of_trainer
 from vaevar.runs import stopping
-from vaevar.short_names import accept_short_names, misspelt, resolve_names
-
-_LIGHTNING, _OS = Path(lightning.__file__).parent, Path(os.__file__)
-_REFUSALS = (ValueError, TypeError, RuntimeError, ImportError)
+from vaevar.runs.expansion import expand_arguments, expand_paths
+from vaevar.short_names import accept_short_names, misspelt, refuse_repeated_keys, resolve_names
 
 
 def read_contents(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
@@ -36,12 +34,16 @@ def read_contents(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = path.read_text(encoding="utf-8")
+        refuse_repeated_keys(text)
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: cannot be read as a config ({yaml_fault(error)})") from None
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a config ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a config: it has no sections such as model and data")
-    return _with_absolute_parts(content, path.parent)
+    return _with_absolute_parts(expand_paths(content), path.parent)
 
 
 def _with_absolute_parts(content: Any, directory: Path) -> Any:
@@ -100,7 +102,7 @@ def run(function: Callable[..., Any], args: list[str] | None = None) -> None:
         stopping.install()
     accept_short_names()
     with one_line_errors():
-        auto_cli(function, as_positional=False, args=args, exit_on_error=False)
+        auto_cli(function, as_positional=False, args=expand_arguments(args), exit_on_error=False)
 
 
 def tell_faults_of_threads() -> None:
@@ -153,30 +155,12 @@ def mistake_of(error: BaseException | None) -> Exception | None:
     The parser wraps what a constructor raises in errors of its own; the innermost says it plainly. What
     Lightning itself refuses is a mistake too, in a config or in how a cluster's job was started.
     """
-    innermost: Exception | None = None
-    while error is not None:
-        if isinstance(error, UserError):
-            return error
-        if isinstance(error, ArgumentError | MisconfigurationException):
-            innermost = error
-        if isinstance(error, OSError) and (fault := fault_of(error)):
+    refused: str | None = None
+    for cause in causes(error):
+        if isinstance(cause, UserError):
+            return cause
+        if isinstance(cause, OSError) and (fault := fault_of(cause)):
             return fault
-        if innermost is None:
-            innermost = _refusal(error)
-        error = error.__cause__ or error.__context__
-    return innermost
-
-
-def _refusal(error: BaseException) -> Exception | None:
-    """What Lightning raised about a setting or about its surroundings."""
-    frames = [Path(frame.f_code.co_filename) for frame, _ in traceback.walk_tb(error.__traceback__)]
-    raised_in = [path for path in frames if path.name != "<frozen os>" and path != _OS]
-    if type(error).__module__ == "torch.distributed":
-        return UserError(f"the processes of this run cannot reach each other: {error}")
-    if not raised_in or not raised_in[-1].is_relative_to(_LIGHTNING):
-        return None
-    if isinstance(error, KeyError):
-        return UserError(
-            f"Lightning found no {error} (an environment variable that a cluster's launcher sets?)"
-        )
-    return error if isinstance(error, _REFUSALS) else None
+        refused = refused or refusal_of_machine(cause) or refusal_of_trainer(cause)
+    line = (refusal_of_parser(error) if error is not None else None) or refused
+    return None if line is None else UserError(line)

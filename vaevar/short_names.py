@@ -17,7 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from jsonargparse import get_loader, set_loader
+
+from vaevar.runs.expansion import expand_paths
 
 _ROOT = Path(__file__).parent
 _CLASS = re.compile(r"^class ([A-Za-z]\w*)", re.MULTILINE)
@@ -68,10 +71,44 @@ def _import(name: str) -> None:
 
 @cache
 def accept_short_names() -> None:
-    """Let every jsonargparse parser of this process, now and later, know the package's classes by name."""
+    """Let every jsonargparse parser of this process, now and later, know the package's classes by name.
+
+    What it reads passes here, config files and options alike, so paths are expanded here too.
+    """
     load = get_loader("yaml")
 
-    set_loader("yaml", lambda text: resolve_names(load(text)))
+    def read(text: str) -> Any:
+        refuse_repeated_keys(text)
+        return resolve_names(expand_paths(load(text)))
+
+    # A text of the command line that is no YAML is a text.
+    set_loader("yaml", read, exceptions=(yaml.YAMLError,))
+
+
+def refuse_repeated_keys(text: str) -> None:
+    """Check that no mapping of a YAML text has a key twice: the second would win without a word.
+
+    Raises:
+        YAMLError: when one has, and for a text that is no YAML.
+    """
+    if ":" in text:
+        _refuse_repeated(yaml.compose(text, Loader=yaml.SafeLoader))
+
+
+def _refuse_repeated(node: yaml.Node | None, path: str = "") -> None:
+    if isinstance(node, yaml.SequenceNode):
+        for number, item in enumerate(node.value):
+            _refuse_repeated(item, f"{path}{number}.")
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, item in node.value:
+            line = key.start_mark.line + 1
+            if key.value in lines and key.value != "<<":
+                first = lines[key.value]
+                problem = f"{path}{key.value} is given twice, first in line {first}; leave one of them"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            lines[str(key.value)] = line
+            _refuse_repeated(item, f"{path}{key.value}.")
 
 
 def misspelt(error: BaseException) -> str | None:
@@ -89,7 +126,7 @@ def misspelt(error: BaseException) -> str | None:
         match = _NO_SUCH_CLASS.search(str(cause))
         # The innermost error is the one that knows which class was expected.
         if match and (expected := _expected_class(cause)):
-            nearest = _nearest(match[1], expected)
+            nearest = nearest_classes(match[1], expected)
             hint = f"did you mean {' or '.join(nearest)}?" if nearest else "give its full path"
             line = f"{match[1]}: no {expected.__name__} has this name; {hint}"
         cause = cause.__cause__ or cause.__context__
@@ -105,7 +142,13 @@ def _expected_class(error: BaseException) -> type | None:
     return expected
 
 
-def _nearest(name: str, expected: type) -> list[str]:
+def nearest_classes(name: str, expected: type) -> list[str]:
+    """Short names like a misspelt one.
+
+    Args:
+        name: without its module.
+        expected: the class that they are subclasses of.
+    """
     lower = {name.lower(): name for name in modules_of_classes()}
     for near in difflib.get_close_matches(name.lower(), lower, n=10):
         _import(lower[near])

@@ -60,14 +60,21 @@ def test_six_hourly_times_include_both_ends():
     ]
     assert str(times[-1]) == "2020-03-01T06"
     assert six_hourly("2020-01-01", "2020-01-01").size == 1
-    assert str(six_hourly("2020-01-01", "2020-01-01T17")[-1]) == "2020-01-01T12"
+    assert six_hourly("2020-01-01", "2020-01-01T18").size == 4
 
 
 @pytest.mark.parametrize(
     ("start", "end", "says"),
     [
         ("2020-01-02", "2020-01-01", "ends .* before it starts"),
-        ("monday", "2020-01-01", "expected dates such as"),
+        ("monday", "2020-01-01", "start: 'monday' is not a time"),
+        ("today", "2120-01-01", "start: 'today' is not a time"),
+        ("2020-01-01", "2020-02-30", "end: '2020-02-30' is not a time"),
+        ("2020-01-01", "NaT", "end: 'NaT' is not on the hour"),
+        ("2020-01-01T06:30", "2020-01-02", "start: '2020-01-01T06:30' is not on the hour"),
+        ("2020-01-01T06:00:01", "2020-01-02", "start: '2020-01-01T06:00:01' is not on the hour"),
+        ("2020-01-01", "2020-01-02T00Z", "end: .* without a zone"),
+        ("2020-01-01", "2020-01-01T17", "end: .* not a multiple of 6 h after start.* write 2020-01-01T12"),
     ],
 )
 def test_periods_that_are_none(start, end, says):

@@ -15,6 +15,7 @@ from vaevar.data.observations.errors import ObservationErrors
 from vaevar.data.observations.networks import Network
 from vaevar.data.observations.points import Observations
 from vaevar.data.observations.simulate import simulate
+from vaevar.data.times import whole_hour
 from vaevar.data.weather.climatology import load_climatological_std
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
@@ -88,7 +89,8 @@ class AnalysisTimes(L.LightningDataModule):
         skip_missing: a time whose truth cannot be read is a :class:`MissingTime` of the cycle, not its end.
 
     Raises:
-        UserError: for a count or an interval that is not positive, or a bad climatology file.
+        UserError: for a count or an interval that is not positive, a start that is not on the hour, or a bad
+            climatology file.
     """
 
     may_grow: ClassVar = ("analyses",)
@@ -112,10 +114,9 @@ class AnalysisTimes(L.LightningDataModule):
                 f"data: analyses {analyses}, step_hours {step_hours} and lead_hours {lead_hours} must be "
                 "positive, and the lead a multiple of the step"
             )
-        try:
-            self.start = np.datetime64(start, "h")
-        except ValueError:
-            raise UserError(f"data.start: {start!r} is not a time; write 2022-01-03T06") from None
+        if seed < 0:
+            raise UserError(f"data.seed: {seed} is not a seed of observation noise, must not be negative")
+        self.start = whole_hour(start, "data.start")
         self.source, self.network, self.seed = source, network, seed
         self.step_hours, self.lead_hours = step_hours, lead_hours
         self.spec = spec or StateSpec()

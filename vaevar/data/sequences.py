@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, DistributedSampler, Subset
 
 from vaevar.batch_random import processes
 from vaevar.data.samples.loader import ResumableData, SampleLoader
-from vaevar.data.times import six_hourly
+from vaevar.data.times import six_hourly, steps_in
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
 from vaevar.normalizer import Normalizer
@@ -103,7 +103,7 @@ class StateSequences(ResumableData):
         train_start, train_end, validation_start, validation_end: first and last state of each period.
         rollout_steps: number of states to predict in training.
         validation_steps: number of states to predict in validation (8 reach 48 h).
-        validation_every: hours between validation windows.
+        validation_every: hours between validation windows, a multiple of 6.
         batch_size: windows in a batch.
         workers: threads that read ahead; 0: read when a batch is needed.
         in_memory: keep both periods in memory.
@@ -112,7 +112,8 @@ class StateSequences(ResumableData):
         spec: channels; default FengWu's 69.
 
     Raises:
-        UserError: when ``lanes`` is not a multiple of the batch size.
+        UserError: for a period, a count or an interval that is impossible, or ``lanes`` that are not a
+            multiple of the batch size.
     """
 
     without_effect: ClassVar = ("workers", "in_memory")
@@ -137,11 +138,22 @@ class StateSequences(ResumableData):
         super().__init__()
         self.sources = {"train": train, "validation": validation}
         self.periods = {
-            "train": six_hourly(train_start, train_end),
-            "validation": six_hourly(validation_start, validation_end),
+            "train": six_hourly(train_start, train_end, ("train_start", "train_end")),
+            "validation": six_hourly(
+                validation_start, validation_end, ("validation_start", "validation_end")
+            ),
         }
         self.rollout_steps, self.validation_steps = rollout_steps, validation_steps
-        self.validation_every, self.batch_size = validation_every, batch_size
+        counts = {"rollout_steps": rollout_steps, "validation_steps": validation_steps}
+        for name, count in (counts | {"batch_size": batch_size}).items():
+            if count < 1:
+                raise UserError(f"data.{name} is {count}, must be positive")
+        if workers < 0:
+            raise UserError(
+                f"data.workers is {workers}, must not be negative; 0 reads when a batch is needed"
+            )
+        self.validation_every = steps_in(validation_every, "data.validation_every")
+        self.batch_size = batch_size
         if lanes is not None and lanes % batch_size:
             raise UserError(f"lanes ({lanes}) must be a multiple of batch_size ({batch_size})")
         self.workers, self.in_memory, self.lanes = workers, in_memory, lanes
@@ -189,7 +201,7 @@ class StateSequences(ResumableData):
         )
 
     def val_dataloader(self) -> SampleLoader:
-        every = range(0, len(self.validation_set), max(self.validation_every // 6, 1))
+        every = range(0, len(self.validation_set), self.validation_every)
         return SampleLoader(Subset(self.validation_set, every), self.batch_size, threads=self.workers)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

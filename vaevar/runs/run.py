@@ -216,7 +216,7 @@ def running(
     if not first_process or (judging and run.has_results()):
         yield Start.ANEW if judging else run.start()
         return
-    existed = run.directory.is_dir()
+    new = [path for path in (run.directory, *run.directory.parents) if not path.exists()]
     try:
         run.directory.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -230,8 +230,10 @@ def running(
             else:
                 yield from _recorded(run, start, complete)
     finally:
-        if not existed and not any(run.directory.iterdir()):
-            run.directory.rmdir()
+        for path in new:
+            if not path.is_dir() or any(path.iterdir()):
+                break
+            path.rmdir()
 
 
 def _finish_moving(run: Run) -> None:

@@ -18,6 +18,7 @@ and their mean is the analysis.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from pathlib import Path
 
@@ -93,6 +94,9 @@ class DiffDA(Assimilator):
     ) -> Analysis:
         """Sample; the same background, observations, number and seed give the same analysis.
 
+        Without observations the background is the analysis: a sample that nothing holds would be some other
+        forecast that the denoiser thinks as likely.
+
         Diagnostics: ``evaluations`` of the network, ``lead_hours`` of the denoiser used, ``spread``, the
         std of the members in units of the residual's (mean over channels and area), and ``seconds``.
 
@@ -101,6 +105,10 @@ class DiffDA(Assimilator):
                 observation measures no channel of the state.
         """
         began = time.perf_counter()
+        if not len(observations):
+            denoiser = self._denoiser_of(background, context)
+            numbers = {"evaluations": 0.0, "lead_hours": float(denoiser.lead_hours), "spread": math.nan}
+            return Analysis(background, numbers | {"seconds": 0.0})
         samples, denoiser = self.samples(background, observations, context)
         increment = samples.mean(0) * denoiser.residual_std
         variance = background.grid.area_mean(samples.var(0, unbiased=self.members > 1))
@@ -116,12 +124,7 @@ class DiffDA(Assimilator):
         self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
     ) -> tuple[Tensor, Denoiser]:
         """The ensemble of residuals [members, C, H, W] in units of the residual's std, and its denoiser."""
-        denoiser = self.denoiser_48h if context.index < self.first_analyses else self.denoiser_6h
-        if background.spec != denoiser.spec or background.grid != denoiser.grid:
-            raise UserError(
-                f"the denoiser was made for {denoiser.spec} on {denoiser.grid}, the background is "
-                f"{background.spec} on {background.grid}: use weights of the same channels and grid"
-            )
+        denoiser = self._denoiser_of(background, context)
         device = background.values.device
         with torch.inference_mode(False), torch.no_grad():
             values = background.values.float()
@@ -144,6 +147,15 @@ class DiffDA(Assimilator):
                 self.resamples,
             )
         return drawn, denoiser
+
+    def _denoiser_of(self, background: State, context: AnalysisContext) -> Denoiser:
+        denoiser = self.denoiser_48h if context.index < self.first_analyses else self.denoiser_6h
+        if background.spec != denoiser.spec or background.grid != denoiser.grid:
+            raise UserError(
+                f"the denoiser was made for {denoiser.spec} on {denoiser.grid}, the background is "
+                f"{background.spec} on {background.grid}: use weights of the same channels and grid"
+            )
+        return denoiser
 
     def mask(self, background: State, observations: Observations) -> Tensor:
         """m, [C, H, W]: bumps at the places of each channel, zero for a channel that is not observed."""

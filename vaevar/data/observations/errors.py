@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from vaevar.constants import GAS_CONSTANT, SEA_LEVEL_PRESSURE, SEA_LEVEL_TEMPERATURE
+from vaevar.data.observations.operator import quantity
 from vaevar.data.observations.points import Points
 from vaevar.errors import UserError
 from vaevar.state import StateSpec
@@ -39,7 +40,7 @@ class ObservationErrors:
         others: standard deviations of other quantities, in their own units, such as ``{ws10: 1.5}``.
 
     Raises:
-        UserError: for an error that is not positive.
+        UserError: for an error that is not positive and finite, or one in ``others`` that nothing would use.
     """
 
     wind: float = 1.0
@@ -52,11 +53,32 @@ class ObservationErrors:
 
     def __post_init__(self) -> None:
         for name in ("wind", "temperature", "pressure", "humidity", "layer_depth"):
-            if not getattr(self, name) > 0:
+            if not 0 < getattr(self, name) < np.inf:
                 raise UserError(f"ObservationErrors: {name} is {getattr(self, name)}, must be positive")
         for name in ("humidity_std", "others"):
-            if not all(std > 0 for std in getattr(self, name).values()):
-                raise UserError(f"ObservationErrors: every value of {name} must be positive")
+            for key, std in getattr(self, name).items():
+                if not 0 < std < np.inf:
+                    raise UserError(f"ObservationErrors: {name} has {std} for {key}, must be positive")
+        for name in self.others:
+            self._require_effect(str(name))
+
+    @staticmethod
+    def _require_effect(name: str) -> None:
+        """Check that an error in ``others`` is of something, and not overruled.
+
+        Raises:
+            UserError: when it is not.
+        """
+        try:
+            quantity(name)
+        except ValueError as error:
+            raise UserError(f"ObservationErrors: others: {error}") from None
+        if name in ("z", "q"):
+            of_what = "pressure and temperature" if name == "z" else "humidity"
+            raise UserError(
+                f"ObservationErrors: others: that of {name} follows from {of_what}; set these, and leave it "
+                "out"
+            )
 
     def with_climatology(self, spec: StateSpec, std: np.ndarray | Tensor) -> ObservationErrors:
         """The same errors with the climatological std of each channel, [C] in physical units."""

@@ -81,6 +81,13 @@ class ColumnNetwork(Network):
                 continue
             variable, levels = _levels_of(name, spec)
             column += [(variable, float(level)) for level in levels]
+        names = [variable if np.isnan(level) else f"{variable}{level:g}" for variable, level in column]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise UserError(
+                f"ColumnNetwork.quantities: {', '.join(repeated)} would be observed more than once at each "
+                "place; name a channel, or its variable with all its levels, once"
+            )
         return column
 
 

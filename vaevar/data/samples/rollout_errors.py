@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaevar.data.times import period_of
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, rollout
@@ -69,12 +70,7 @@ class RolloutErrors(ABC):
                 "every_hours, rollout_batch_size and samples_per_file must be positive, got "
                 f"{every_hours}, {rollout_batch_size} and {samples_per_file}"
             )
-        try:
-            self.start, self.end = np.datetime64(start, "h"), np.datetime64(end, "h")
-        except ValueError:
-            raise UserError(
-                f"start and end must be times such as 2019-12-01T00, got {start!r}, {end!r}"
-            ) from None
+        self.start, self.end = period_of(start, end)
         self.source, self.forecaster, self.leads = source, forecaster, leads
         self.every_hours, self.rollout_batch_size = every_hours, rollout_batch_size
         self.samples_per_file = samples_per_file

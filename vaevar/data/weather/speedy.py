@@ -22,13 +22,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from vaevar.content.digest import sha256
+from vaevar.data.weather.opening import open_zarr
 from vaevar.data.weather.sigma_levels import (
     SPEEDY_REFERENCE_PRESSURE,
     SigmaState,
     mean_sea_level_pressure,
     to_pressure_levels,
 )
-from vaevar.data.weather.store import Source, WeatherStore, open_zarr
+from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.data.weather.writer import create_store, extend_store, write_states
 from vaevar.errors import UserError
 from vaevar.files import file_lock, replacing, save_text, size_text

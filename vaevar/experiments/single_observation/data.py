@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from vaevar.data.observations.networks import SinglePoint
 from vaevar.data.observations.operator import representable
 from vaevar.data.observations.points import Observations, Points
+from vaevar.data.times import whole_hour
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
@@ -117,7 +118,7 @@ class SingleObservations(L.LightningDataModule):
             raise UserError(f"data.error_std: {error_std} must be positive")
         self.source, self.spec = source, spec or StateSpec()
         self.variable, self.pressure, self.error_std = variable, pressure, float(error_std)
-        self.times = np.array([_time(date) for date in dates])
+        self.times = np.array([whole_hour(date, "data.dates") for date in dates])
         self.places, self.departures = list(places), [float(departure) for departure in departures]
         self._points = {place: self._observed(place) for place in self.places}
         self.store: WeatherStore
@@ -182,13 +183,3 @@ class _Cases(IterableDataset[SingleObservation]):
 
     def __iter__(self) -> Iterator[SingleObservation]:
         return self.data.cases()
-
-
-def _time(date: str) -> np.datetime64:
-    try:
-        time = np.datetime64(date, "h")
-    except ValueError:
-        raise UserError(f"data.dates: {date!r} is not a time; write 2022-01-05T00") from None
-    if np.isnat(time):
-        raise UserError(f"data.dates: {date!r} is not a time; write 2022-01-05T00")
-    return time

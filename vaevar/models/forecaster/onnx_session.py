@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,13 +89,42 @@ class OnnxSession:
         Raises:
             UserError: when ONNX Runtime fails.
         """
+        binding = self._bound(inputs)
+        for name, tensor in outputs.items():
+            self._bind(binding.bind_output, name, tensor)
+        self._run(binding)
+
+    def run_allocating(self, inputs: Mapping[str, Tensor], name: str) -> Tensor:
+        """Let the model read ``inputs``, and make one output of a size that the file does not say.
+
+        It comes by way of the CPU: once the size is known, :meth:`run` is faster.
+
+        Args:
+            inputs: as for :meth:`run`.
+            name: of the output.
+
+        Raises:
+            UserError: when ONNX Runtime fails.
+        """
+        binding = self._bound(inputs)
+        binding.bind_output(name, "cpu")
+        self._run(binding)
+        return torch.from_numpy(binding.copy_outputs_to_cpu()[0]).to(self.device)
+
+    def _bound(self, inputs: Mapping[str, Tensor]) -> ort.IOBinding:
         if self._session is None:
             self._session = self._open()
         binding = self._session.io_binding()
-        for bind, tensors in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
-            for name, tensor in tensors.items():
-                index = self.device.index or 0
-                bind(name, self.device.type, index, np.float32, tuple(tensor.shape), tensor.data_ptr())
+        for name, tensor in inputs.items():
+            self._bind(binding.bind_input, name, tensor)
+        return binding
+
+    def _bind(self, bind: Callable[..., None], name: str, tensor: Tensor) -> None:
+        index = self.device.index or 0
+        bind(name, self.device.type, index, np.float32, tuple(tensor.shape), tensor.data_ptr())
+
+    def _run(self, binding: ort.IOBinding) -> None:
+        assert self._session is not None
         if self.device.type == "cuda":
             # ONNX Runtime has its own stream: wait until torch has written the inputs.
             torch.cuda.current_stream(self.device).synchronize()
