@@ -26,6 +26,8 @@ from vaevar.assim.cycle.restart import analyses_made
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.mistakes.commands import require_command
+from vaevar.mistakes.fallbacks import tell_fallbacks
+from vaevar.mistakes.notices import warnings_kept
 from vaevar.models.training.checkpoint_io import check_checkpoint, latest, trained
 from vaevar.models.training.fit_log import lines_for_bars
 from vaevar.models.training.trainer import prepare
@@ -100,7 +102,9 @@ class VaevarCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         if self.subcommand == "fit":
             callbacks = [*callbacks, *lines_for_bars(config, callbacks)]
-        return prepare(super()._instantiate_trainer(config, callbacks))
+        trainer = prepare(super()._instantiate_trainer(config, callbacks))
+        tell_fallbacks(trainer)
+        return trainer
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A trainer whose run, checkpoints and whatever else Lightning writes have one directory."""
@@ -224,7 +228,7 @@ def main(args: list[str] | None = None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     accept_short_names()
-    with one_line_errors():
+    with warnings_kept(), one_line_errors():
         VaevarCLI(
             save_config_callback=None,  # the run's record is kept with the run (vaevar.runs)
             seed_everything_default=0,

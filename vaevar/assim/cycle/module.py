@@ -18,6 +18,7 @@ from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTime, MissingTime
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, check_forecaster
+from vaevar.mistakes.notices import notice
 from vaevar.runs.directory import run_directory
 from vaevar.runs.threads import limit_threads
 from vaevar.state import State
@@ -78,9 +79,11 @@ class AssimilationModule(L.LightningModule):
         """
         require_single_precision(self.trainer)
         limit_threads(prod(self.forecaster.grid.shape))
-        if self.trainer.limit_predict_batches == 0:
-            raise UserError(
-                "trainer.limit_predict_batches is 0: the cycle has no analysis to run; give 1 or more"
+        require_analyses(self.trainer)
+        if self.trainer.world_size > len(self.arms):
+            notice(
+                f"{self.trainer.world_size} processes share {len(self.arms)} arms, and some have none: give "
+                f"--trainer.devices {len(self.arms)}"
             )
         self.directory = run_directory(self.trainer)
 
@@ -163,6 +166,21 @@ def require_single_precision(trainer: L.Trainer) -> None:
         raise UserError(
             f"trainer.precision is {trainer.precision}: states are in single precision; leave it at 32-true, "
             "or give bf16-mixed or 16-mixed for the networks; a minimisation has a dtype of its own"
+        )
+
+
+def require_analyses(trainer: L.Trainer) -> None:
+    """Check that a cycle has an analysis to run; Lightning would call nothing, and end without an error.
+
+    Raises:
+        UserError: when ``limit_predict_batches`` leaves none.
+    """
+    limit, times = trainer.limit_predict_batches, getattr(trainer.datamodule, "times", None)  # type: ignore[attr-defined]
+    share = isinstance(limit, float) and times is not None and int(limit * len(times)) == 0
+    if limit == 0 or share:
+        raise UserError(
+            f"trainer.limit_predict_batches is {limit}: the cycle has no analysis to run; give 1 or more, a "
+            "whole number"
         )
 
 
