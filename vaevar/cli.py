@@ -91,6 +91,12 @@ class VaevarCLI(LightningCLI):
         require_command(
             self.config.subcommand, class_of(settings.model), None if data is None else class_of(data)
         )
+        unused = [name for name in ("optimizer", "lr_scheduler") if settings.get(name) is not None]
+        if unused and self.config.subcommand != "fit":
+            raise UserError(
+                f"{unused[0]} is a setting of fit, not of {self.config.subcommand}, which trains nothing; "
+                "leave it out"
+            )
         if self.config.subcommand == "predict" and issubclass(class_of(settings.model), AssimilationModule):
             bar = settings.trainer.enable_progress_bar is not False
             settings.trainer.callbacks = complete_cycle(as_list(settings.trainer.callbacks), bar)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,13 @@ def withdraw(directory: Path, there: set[str]) -> None:
         there: entries of the directory before the command.
     """
     for name in entries(directory) - there | {CONFIG, NAME}:
-        if matches(name, PREPARATIONS):
-            (directory / name).unlink(missing_ok=True)
+        path = directory / name
+        if path.is_dir():
+            # Of an arm whose charts were begun.
+            if all(matches(entry, PREPARATIONS) for entry in entries(path)):
+                shutil.rmtree(path)
+        elif matches(name, PREPARATIONS):
+            path.unlink(missing_ok=True)
 
 
 def remove_empty(directories: list[Path]) -> None:

@@ -26,6 +26,7 @@ from vaevar.data.observations.points import Points
 from vaevar.data.weather.holes import holes
 from vaevar.errors import UserError
 from vaevar.forecast import rollout
+from vaevar.state import difference
 
 # Seconds between restarts that are forced to the disk, and the least ratio of that time to what it takes.
 _SETTLE_EVERY, _SETTLE_RATIO = 30.0, 100.0
@@ -258,14 +259,13 @@ class Cycle(CycleCallback):
 def _check_forecaster(module: AssimilationModule, data: AnalysisTimes) -> None:
     """Check that forecaster and truth belong together."""
     forecaster = module.forecaster
-    pairs = ((forecaster.grid, "on", data.store.grid), (forecaster.spec, "", data.spec))
-    for works_on, preposition, truth in pairs:
-        if works_on != truth:
-            is_what = f"{preposition} {truth}".strip()
-            raise UserError(
-                f"the forecaster works on {works_on}, the truth is {is_what}: bring a forecaster and a store "
-                "that belong together"
-            )
+    fault = difference(forecaster.spec, forecaster.grid, data.spec, data.store.grid)
+    if fault:
+        named = getattr(forecaster, "description", type(forecaster).__name__)
+        raise UserError(
+            f"the forecaster ({named}) works on other states than the truth ({data.source.description}), "
+            f"{fault}: bring a forecaster and a store that belong together"
+        )
     if forecaster.step_hours != data.step_hours:
         raise UserError(
             f"the forecaster's step is {forecaster.step_hours} h, the cycle's {data.step_hours} h: set "

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import lightning as L
-import torch
 from torch import Tensor, nn
 
 from vaevar.assim.assimilator import Analysis, Assimilator
@@ -74,10 +73,11 @@ class AssimilationModule(L.LightningModule):
         """Ask for the run directory.
 
         Raises:
-            UserError: when the trainer has none, works in another precision than single, or is to run no
-                analysis.
+            UserError: when the trainer has none, works in another precision than single or in inference
+                mode, or is to run no analysis.
         """
         require_single_precision(self.trainer)
+        require_gradients(self.trainer)
         limit_threads(prod(self.forecaster.grid.shape))
         require_analyses(self.trainer)
         if self.trainer.world_size > len(self.arms):
@@ -95,13 +95,12 @@ class AssimilationModule(L.LightningModule):
         """Check that the cycle can start; the callbacks' own hooks have run by now.
 
         Raises:
-            UserError: when no ``Cycle`` among them has made the first backgrounds, or in inference mode.
+            UserError: when no ``Cycle`` among them has made the first backgrounds.
         """
         if not all(name in self.trajectories for name in self.local_arms()):
             raise UserError(
                 "no arm has a background: add vaevar.assim.cycle.cycle.Cycle to the callbacks of the trainer"
             )
-        require_gradients()
 
     def predict_step(self, batch: AnalysisTime | MissingTime, batch_idx: int) -> dict[str, ArmResult]:
         """Analyse one time with every arm of this rank that has not stopped and is not past it already.
@@ -146,13 +145,13 @@ class AssimilationModule(L.LightningModule):
             )
 
 
-def require_gradients() -> None:
-    """Check that the trainer allows gradients.
+def require_gradients(trainer: L.Trainer) -> None:
+    """Check that a trainer's predict allows gradients, before anything is begun.
 
     Raises:
         UserError: in inference mode.
     """
-    if torch.is_inference_mode_enabled():
+    if trainer.predict_loop.inference_mode:
         raise UserError("variational analyses need gradients: set `trainer.inference_mode: false`")
 
 
