@@ -30,7 +30,7 @@ from vaevar.mistakes.fallbacks import tell_fallbacks
 from vaevar.mistakes.notices import warnings_kept
 from vaevar.models.training.checkpoint_io import check_checkpoint, latest, trained
 from vaevar.models.training.fit_log import lines_for_bars
-from vaevar.models.training.trainer import prepare
+from vaevar.models.training.trainer import prepare, require_trained
 from vaevar.runs import stopping
 from vaevar.runs.checkpoints import RunNumber, is_own
 from vaevar.runs.directory import RUNS, RunDirectory, directory_of, run_directory
@@ -153,6 +153,8 @@ class VaevarCLI(LightningCLI):
             if subcommand == "fit":
                 self._go_on(run, start)
             super()._run_subcommand(subcommand)
+            if subcommand == "fit":
+                require_trained(self.trainer)
 
     def _run(self, command: str, restart: bool) -> Run:
         settings = self.config[command]

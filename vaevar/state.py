@@ -112,6 +112,8 @@ class StateSpec:
     ) -> None:
         self.surface, self.upper = tuple(surface), tuple(upper)
         self.levels = tuple(int(level) for level in levels)
+        if any(level != whole for level, whole in zip(levels, self.levels, strict=True)):
+            raise ValueError(f"levels are whole numbers of hPa, not {list(levels)}")
         for names, allowed in ((self.surface, SURFACE_VARIABLES), (self.upper, UPPER_VARIABLES)):
             unknown = [name for name in names if name not in allowed]
             if unknown:

@@ -96,6 +96,7 @@ PREDICT: list[tuple[str, Any, str]] = [
     (f"{ARMS}/..", FREE, r"\['..'\] must be made of letters"),
     (f"{ARMS}/oi", arm("OptimalInterpolation", length_km=-3.0), "length_km is -3.0"),
     (f"{ARMS}/oi", arm("LinearInterpolation", range_km=0.0), "range_km is 0.0"),
+    (f"{ARMS}/oi", arm("OptimalInterpolation", length_km={"tt": 3.0}), "length_km names tt; variables are"),
     (f"{ARMS}/x", arm("ThreeDVar", statistics="none.nc"), "none.nc: no such covariance statistics"),
     (f"{ARMS}/x", arm("VAEVar", checkpoint="none.ckpt"), "none.ckpt"),
     (f"{CALLBACKS}/0/init_args", {"failures_in_a_row": 0}, "failures_in_a_row is 0"),
@@ -159,6 +160,9 @@ FIT: list[tuple[str, Any, str]] = [
     (f"{T}/max_epochs", "ten", "max_epochs: 'ten' is given, a whole number or null"),
     (f"{T}/callbacks/0/init_args/monitor", 3, "monitor: 3 is given, a text or null"),
     ("return_predictions", False, "return_predictions is a setting of predict, not of fit"),
+    (f"{T}/callbacks/1/init_args/channels", ["z5OO"], "channels names z5OO, which no state has"),
+    (f"{T}/callbacks/1/init_args/samples", 0, "samples 0"),
+    ("optimizer", {"class_path": "Adam", "init_args": {"lr": -1.0}}, "optimizer, lr_scheduler: .*learning"),
 ]  # fmt: skip
 CASES = [*(("predict", *case) for case in PREDICT), *(("fit", *case) for case in FIT)]
 
