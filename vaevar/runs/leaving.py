@@ -27,6 +27,7 @@ def put_back(directory: Path, record: Mapping[str, Any], config: bytes, there: s
         config: as it was.
         there: entries of the directory before the command.
     """
+    _remove_preparations(directory, entries(directory) - there - {CONFIG, NAME})
     with replacing(directory / CONFIG) as partial:
         partial.write_bytes(config)
     write_record(directory, {**record, "made": made_by_now(directory, record, there)})
@@ -39,7 +40,11 @@ def withdraw(directory: Path, there: set[str]) -> None:
         directory: of the run.
         there: entries of the directory before the command.
     """
-    for name in entries(directory) - there | {CONFIG, NAME}:
+    _remove_preparations(directory, entries(directory) - there | {CONFIG, NAME})
+
+
+def _remove_preparations(directory: Path, names: set[str]) -> None:
+    for name in names:
         path = directory / name
         if path.is_dir():
             # Of an arm whose charts were begun.
