@@ -12,7 +12,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install cycle benchmarks test lint format tensorboard clean
+.PHONY: help install cycle benchmarks test mutants lint format tensorboard clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ benchmarks: $(STAMP)  ## Run every benchmark and write one table: ARGS="--device
 
 test: lint  ## Check style and types, then run every test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+
+mutants: $(STAMP)  ## Change the code in 240 places, one at a time, and see whether the tests notice: takes hours
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[world,dev,mutants]'
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py $(ARGS)
 
 lint: $(STAMP)  ## Check style and types
 	$(BIN)/ruff check .

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,19 +12,36 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vaevar.state import StateSpec
+from vaevar.plausible.atmosphere import standard_geopotential
+from vaevar.state import Channel, StateSpec
 
 CENTRES = {
     "u10": (0.5, 5.0),
     "v10": (0.2, 5.0),
     "t2m": (279.0, 21.0),
     "msl": (101_000.0, 1300.0),
-    "z": (40_000.0, 15_000.0),  # of every level
     "q": (0.0025, 0.0015),
     "u": (7.0, 12.0),
     "v": (0.1, 9.0),
     "t": (250.0, 16.0),
 }
+
+
+def centre(channel: Channel) -> tuple[float, float]:
+    """Mean and std of a channel."""
+    if channel.variable == "z":
+        return standard_geopotential(float(channel.level or 1000)), 1500.0
+    return CENTRES[channel.variable]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_environment() -> Iterator[None]:
+    """Without the variables that a developer or a cluster's job has set for other runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in list(os.environ):
+            if name in ("VAEVAR_DATA", "VAEVAR_TRACEBACK", "RANK", "LOCAL_RANK") or name.startswith("SLURM_"):
+                patch.delenv(name)
+        yield
 
 
 @dataclass(frozen=True)
@@ -55,7 +73,7 @@ def toy_onnx(tmp_path: Path) -> Callable[..., OnnxFiles]:
         output_shape: list[int | str] | None = None,
     ) -> OnnxFiles:
         count = len(spec)
-        mean, std = np.array([CENTRES[channel.variable] for channel in spec.channels]).T
+        mean, std = np.array([centre(channel) for channel in spec.channels]).T
         real = helper.tensor_dtype_to_np_dtype(dtype)
         constants = {
             "old": np.array(old, real),

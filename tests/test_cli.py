@@ -10,7 +10,8 @@ import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from vaevar.cli import LIGHTNINGS_OWN, complete_cycle, main
+from vaevar.cli import LIGHTNINGS_OWN, main
+from vaevar.commands.callbacks import complete_cycle
 from vaevar.errors import UserError
 from vaevar.models.training.checkpoint_io import check_checkpoint
 from vaevar.provenance import fingerprint

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import os
-import pydoc
 import re
 import warnings
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import lightning as L
 import torch
 import yaml
-from jsonargparse import Namespace
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar, Timer
+from lightning.pytorch.callbacks import ModelCheckpoint, Timer
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.restart import analyses_made
+from vaevar.commands.callbacks import complete_cycle, look_shortly, without_bars
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.mistakes.commands import require_command
 from vaevar.mistakes.fallbacks import tell_fallbacks
 from vaevar.mistakes.notices import warnings_kept
-from vaevar.models.training.checkpoint_io import check_checkpoint, latest, trained
+from vaevar.models.training.checkpoint_io import (
+    check_checkpoint,
+    chosen,
+    latest,
+    steps_back,
+    trained,
+)
 from vaevar.models.training.fit_log import lines_for_bars
 from vaevar.models.training.trainer import prepare, require_trained
 from vaevar.runs import stopping
 from vaevar.runs.checkpoints import RunNumber, is_own
 from vaevar.runs.directory import RUNS, RunDirectory, directory_of, run_directory
+from vaevar.runs.expansion import expand_arguments
 from vaevar.runs.naming import ConfigFile, RunName, as_list, class_of, take_the_loggers_name
 from vaevar.runs.record import read_record
 from vaevar.runs.run import Run, Start, running
@@ -43,13 +48,7 @@ from vaevar.short_names import accept_short_names
 
 # Values of --ckpt_path that Lightning resolves itself.
 LIGHTNINGS_OWN = re.compile(r"(best|last|hpc)$|registry\b|\w+://")
-# What every cycle has, whatever else its callbacks are.
-CALLBACKS_OF_A_CYCLE = (
-    "vaevar.assim.cycle.cycle.Cycle",
-    "vaevar.assim.cycle.writer.StateWriter",
-    "vaevar.verification.scores.Scores",
-)
-PROGRESS_OF_A_CYCLE = "vaevar.assim.cycle.progress.CycleProgress"
+OWN_NAMES = ("best", "last", "hpc")
 
 
 class VaevarCLI(LightningCLI):
@@ -84,6 +83,9 @@ class VaevarCLI(LightningCLI):
         # Names (best, last, ...), addresses and directories of sharded checkpoints are left to Lightning.
         if path is not None and not LIGHTNINGS_OWN.match(path) and not Path(path).is_dir():
             check_checkpoint(path, of_a_fit=self.config.subcommand == "fit")
+
+    def _parse_ckpt_path(self) -> None:
+        """Lightning would put the checkpoint's settings in the place of those that are asked for."""
 
     def before_instantiate_classes(self) -> None:
         settings = self.config[self.config.subcommand]
@@ -142,6 +144,13 @@ class VaevarCLI(LightningCLI):
             super()._run_subcommand(subcommand)  # which leaves nothing behind
             return
         run = self._run(subcommand, restart)
+        if subcommand != "fit":
+            asked = self.config_init[subcommand][ORIGIN] = chosen(settings.get(ORIGIN), self._places())
+            if subcommand in ("validate", "test") and asked is None:
+                print(
+                    f"{subcommand}: without --ckpt_path the model is judged as its config makes it: "
+                    "untrained, unless that has weights to start from"
+                )
         with running(run, self.trainer.is_global_zero, lambda: not _out_of_time(self.trainer)) as start:
             if start is Start.OVER:
                 ended = (
@@ -159,21 +168,16 @@ class VaevarCLI(LightningCLI):
     def _run(self, command: str, restart: bool) -> Run:
         settings = self.config[command]
         text = self._parser(command).dump(settings, skip_none=False)
-        checkpoints = [
-            Path(callback.dirpath)
-            for callback in self.trainer.checkpoint_callbacks
-            if isinstance(callback, ModelCheckpoint) and callback.dirpath is not None
-        ]
         directory, content = run_directory(self.trainer), yaml.safe_load(text)
         path = settings.get(ORIGIN) if command == "fit" else None
-        own = path is not None and (bool(LIGHTNINGS_OWN.match(path)) or is_own(Path(path), directory))
+        own = path is not None and (path in OWN_NAMES or is_own(Path(path), directory))
         if own and restart:
             raise UserError(
                 "--restart begins from nothing, --ckpt_path from a checkpoint of this run: give one of them"
             )
         if command != "fit" or own:
             content.pop(ORIGIN, None)
-        places = tuple(dict.fromkeys(checkpoints)) if command == "fit" else ()
+        places = self._places() if command == "fit" else ()
         return Run(
             directory=directory,
             command=command,
@@ -187,6 +191,12 @@ class VaevarCLI(LightningCLI):
                 lambda: self._analysed(directory) if command == "predict" else self._trained(places)
             ),
         )
+
+    def _places(self) -> tuple[Path, ...]:
+        """The directories of the run's checkpoints."""
+        callbacks = self.trainer.checkpoint_callbacks
+        places = [callback.dirpath for callback in callbacks if isinstance(callback, ModelCheckpoint)]
+        return tuple(dict.fromkeys(Path(place) for place in places if place is not None))
 
     def _analysed(self, directory: Path) -> str:
         """That a cycle has more analyses than are asked for; empty if an arm has not."""
@@ -213,9 +223,14 @@ class VaevarCLI(LightningCLI):
         """Give the fit's checkpoints the run's number, and let the fit go on from its last one."""
         record = read_record(run.directory)
         if record is not None:
-            self.trainer.callbacks.insert(0, RunNumber(record["run"]))  # type: ignore[attr-defined]
-        if start is Start.GOING_ON and not run.from_checkpoint:
-            foreign = run.checkpoints_elsewhere(of_this_run=False)
+            self.trainer.callbacks.insert(0, RunNumber(record["run"], run.settings))  # type: ignore[attr-defined]
+        foreign = run.checkpoints_elsewhere(of_this_run=False)
+        if run.from_checkpoint:
+            asked = chosen(self.config_init["fit"][ORIGIN], run.checkpoints, foreign)
+            self.config_init["fit"][ORIGIN] = asked
+            if asked not in OWN_NAMES and (told := steps_back(str(asked), run.checkpoints)):
+                print(told)
+        elif start is Start.GOING_ON:
             found = [path for directory in run.checkpoints if (path := latest(directory, without=foreign))]
             checkpoint = max(found, key=lambda path: path.stat().st_mtime, default=None)
             if checkpoint is not None:
@@ -241,46 +256,8 @@ def main(args: list[str] | None = None) -> None:
             save_config_callback=None,  # the run's record is kept with the run (vaevar.runs)
             seed_everything_default=0,
             parser_kwargs={"exit_on_error": False},
-            args=args,
+            args=expand_arguments(args),
         )
-
-
-def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[Namespace]:
-    """The callbacks of a cycle: those that a config lists, and what no cycle can do without.
-
-    Args:
-        callbacks: ``class_path`` and ``init_args`` of each.
-        progress_bar: whether there may be one.
-    """
-    needed = [*CALLBACKS_OF_A_CYCLE, *([PROGRESS_OF_A_CYCLE] if progress_bar else [])]
-    listed = [class_of(callback) for callback in callbacks]
-    added = []
-    for path in needed:
-        cls = cast(type, pydoc.locate(path))
-        # Lightning allows one progress bar.
-        kind = ProgressBar if issubclass(cls, ProgressBar) else cls
-        if not any(issubclass(other, kind) for other in listed):
-            defaults = {name: value.default for name, value in inspect.signature(cls).parameters.items()}
-            added.append(Namespace(class_path=path, init_args=Namespace(defaults)))
-    # The others look at the arms that Cycle has prepared.
-    return sorted([*added, *callbacks], key=lambda callback: not issubclass(class_of(callback), Cycle))
-
-
-def without_bars(callbacks: Sequence[Namespace]) -> list[Namespace]:
-    """Callbacks but for progress bars, with which Lightning refuses ``enable_progress_bar: false``."""
-    return [callback for callback in callbacks if not issubclass(class_of(callback), ProgressBar)]
-
-
-def look_shortly(trainer: Namespace) -> None:
-    """Turn Lightning's trial of a few batches into a cycle's first analyses, which the next run goes on from.
-
-    Lightning's own has no logger and so no run directory.
-
-    Args:
-        trainer: settings; changed in place.
-    """
-    if trainer.fast_dev_run:
-        trainer.limit_predict_batches, trainer.fast_dev_run = int(trainer.fast_dev_run), False
 
 
 def _cycles(trainer: L.Trainer) -> list[Cycle]:

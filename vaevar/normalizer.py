@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vaevar.content.arrays import read_array
 from vaevar.errors import UserError
+from vaevar.plausible.statistics import judge_means, judge_stds
 from vaevar.state import StateSpec
 
 
@@ -52,7 +54,7 @@ class Normalizer(nn.Module):
         arrays = []
         for path in (Path(mean_path), Path(std_path)):
             try:
-                array = np.load(path, allow_pickle=False)
+                array = read_array(path)
             except (OSError, EOFError, ValueError) as error:
                 raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
             if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
@@ -66,31 +68,8 @@ class Normalizer(nn.Module):
                 raise UserError(f"{path}: every value must be finite")
             arrays.append(array.reshape(-1))
         mean, std = arrays
-        if not (std > 0).all():
-            raise UserError(
-                f"{std_path}: every std must be positive, the least is {std.min():.4g}; is it the mean file?"
-            )
-        for channel, value in zip(spec.channels, mean, strict=True):
-            low, high = channel.range
-            if not low <= value <= high:
-                raise UserError(
-                    f"{mean_path}: mean {value:.4g} for {channel.name} is outside [{low:g}, "
-                    f"{high:g}] {channel.units}; is it the std file, or of another channel order?"
-                )
-        for channel, value in zip(spec.channels, std, strict=True):
-            low, high = channel.range
-            # The std of values within a range is at most half its width.
-            if value > (high - low) / 2:
-                raise UserError(
-                    f"{std_path}: std {value:.4g} for {channel.name} is more than values within "
-                    f"[{low:g}, {high:g}] {channel.units} can have; is it the mean file, or of "
-                    "another channel order?"
-                )
-        if "z" in spec.upper and (np.diff(mean[spec.variable_slice("z")]) > 0).any():
-            raise UserError(
-                f"{mean_path}: mean geopotential rises from a level to the one below, expected levels in the "
-                f"order {spec.levels} hPa; order the channels of both files from the top down"
-            )
+        judge_means(mean_path, mean, spec)
+        judge_stds(std_path, std, spec)
         return cls(mean, std)
 
     def normalize(self, x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from vaevar.mistakes.parsing import refusal_of_parser, yaml_fault
 from vaevar.mistakes.place import causes
 from vaevar.mistakes.trainer import refusal_of_machine, refusal_of_trainer
 from vaevar.runs import stopping
+from vaevar.runs.expansion import expand_arguments, expand_paths
 from vaevar.short_names import accept_short_names, misspelt, refuse_repeated_keys, resolve_names
 
 
@@ -43,7 +44,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read as a config ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a config: it has no sections such as model and data")
-    return _with_absolute_parts(content, path.parent)
+    return _with_absolute_parts(expand_paths(content), path.parent)
 
 
 def _with_absolute_parts(content: Any, directory: Path) -> Any:
@@ -102,7 +103,7 @@ def run(function: Callable[..., Any], args: list[str] | None = None) -> None:
         stopping.install()
     accept_short_names()
     with warnings_kept(), one_line_errors():
-        auto_cli(function, as_positional=False, args=args, exit_on_error=False)
+        auto_cli(function, as_positional=False, args=expand_arguments(args), exit_on_error=False)
 
 
 def tell_faults_of_threads() -> None:

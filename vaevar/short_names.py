@@ -20,6 +20,8 @@ from typing import Any
 import yaml
 from jsonargparse import get_loader, set_loader
 
+from vaevar.runs.expansion import expand_paths
+
 _ROOT = Path(__file__).parent
 _CLASS = re.compile(r"^class ([A-Za-z]\w*)", re.MULTILINE)
 _NO_SUCH_PART = re.compile(r"Unexpected import path format: (\S+\.ya?ml)\s*$")
@@ -69,12 +71,15 @@ def _import(name: str) -> None:
 
 @cache
 def accept_short_names() -> None:
-    """Let every jsonargparse parser of this process, now and later, know the package's classes by name."""
+    """Let every jsonargparse parser of this process, now and later, know the package's classes by name.
+
+    What it reads passes here, config files and options alike, so paths are expanded here too.
+    """
     load = get_loader("yaml")
 
     def read(text: str) -> Any:
         refuse_repeated_keys(text)
-        return resolve_names(load(text))
+        return resolve_names(expand_paths(load(text)))
 
     # A text of the command line that is no YAML is a text.
     set_loader("yaml", read, exceptions=(yaml.YAMLError,))

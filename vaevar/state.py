@@ -9,7 +9,6 @@ Shapes: B batch, C channel, H latitude (north to south), W longitude (eastward f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -18,12 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaevar.plausible.ranges import Range, at_points, of_means
 from vaevar.sphere.difference import grid_difference
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.interpolation import InterpolationWeights, bilinear_weights
 
-# R T of dry air at 300 K, rounded, m² s⁻²: the thickness of a warm layer one unit of ln p deep.
-_WARM_AIR = 86_100.0
 PRESSURE_LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 
 
@@ -33,31 +31,28 @@ class Variable:
 
     Attributes:
         long_name, units: in a WeatherBench 2 store.
-        low, high: plausible range.
         is_wind: whether it is a component of a vector, which changes sign across a pole.
     """
 
     long_name: str
     units: str
-    low: float
-    high: float
     is_wind: bool = False
 
 
 SURFACE_VARIABLES = {
-    "u10": Variable("10m_u_component_of_wind", "m s**-1", -120.0, 120.0, is_wind=True),
-    "v10": Variable("10m_v_component_of_wind", "m s**-1", -120.0, 120.0, is_wind=True),
-    "t2m": Variable("2m_temperature", "K", 150.0, 350.0),
-    "msl": Variable("mean_sea_level_pressure", "Pa", 85_000.0, 115_000.0),
+    "u10": Variable("10m_u_component_of_wind", "m s**-1", is_wind=True),
+    "v10": Variable("10m_v_component_of_wind", "m s**-1", is_wind=True),
+    "t2m": Variable("2m_temperature", "K"),
+    "msl": Variable("mean_sea_level_pressure", "Pa"),
 }
 
 
 UPPER_VARIABLES = {
-    "z": Variable("geopotential", "m**2 s**-2", -12_000.0, 260_000.0),
-    "q": Variable("specific_humidity", "kg kg**-1", -0.01, 0.06),
-    "u": Variable("u_component_of_wind", "m s**-1", -200.0, 200.0, is_wind=True),
-    "v": Variable("v_component_of_wind", "m s**-1", -200.0, 200.0, is_wind=True),
-    "t": Variable("temperature", "K", 130.0, 350.0),
+    "z": Variable("geopotential", "m**2 s**-2"),
+    "q": Variable("specific_humidity", "kg kg**-1"),
+    "u": Variable("u_component_of_wind", "m s**-1", is_wind=True),
+    "v": Variable("v_component_of_wind", "m s**-1", is_wind=True),
+    "t": Variable("temperature", "K"),
 }
 
 
@@ -84,12 +79,14 @@ class Channel:
         return VARIABLES[self.variable].units
 
     @property
-    def range(self) -> tuple[float, float]:
-        """The variable's plausible range; the top of geopotential rises above 50 hPa."""
-        variable = VARIABLES[self.variable]
-        if self.variable != "z" or self.level is None or self.level >= PRESSURE_LEVELS[0]:
-            return variable.low, variable.high
-        return variable.low, variable.high + _WARM_AIR * math.log(PRESSURE_LEVELS[0] / self.level)
+    def points(self) -> Range:
+        """The range of values at points."""
+        return at_points(self.variable, self.level)
+
+    @property
+    def means(self) -> Range:
+        """The range of means over the sphere."""
+        return of_means(self.variable, self.level)
 
 
 class StateSpec:
@@ -137,9 +134,14 @@ class StateSpec:
         return tuple(channel.name for channel in self.channels)
 
     @cached_property
-    def ranges(self) -> Tensor:
-        """The plausible range of each channel, low and high, [2, C] float64."""
-        return torch.tensor([channel.range for channel in self.channels], dtype=torch.float64).T
+    def points(self) -> Tensor:
+        """The range of each channel's values at points, low and high, [2, C] float64."""
+        return _limits([channel.points for channel in self.channels])
+
+    @cached_property
+    def means(self) -> Tensor:
+        """The range of each channel's mean over the sphere, low and high, [2, C] float64."""
+        return _limits([channel.means for channel in self.channels])
 
     def __len__(self) -> int:
         return len(self.channels)
@@ -204,6 +206,10 @@ def _some(names: Sequence[str], shown: int = 5) -> str:
     return f"{', '.join(names[:shown])}{more}"
 
 
+def _limits(ranges: Sequence[Range]) -> Tensor:
+    return torch.tensor([[limit.low, limit.high] for limit in ranges], dtype=torch.float64).T
+
+
 @dataclass(frozen=True)
 class State:
     """Fields with their labels; refuses channels in a wrong order or in wrong units.
@@ -229,14 +235,14 @@ class State:
                 f"values end in {tuple(self.values.shape[-3:])}, but the state is (C, H, W) = {expected}"
             )
         means = self.values.detach().mean((-2, -1), dtype=torch.float64).reshape(-1, len(self.spec))
-        low, high = self.spec.ranges.to(means.device)
+        low, high = self.spec.means.to(means.device)
         plausible = (means >= low) & (means <= high)
         if not bool(plausible.all()):  # one look for all channels: a cycle makes states all the time
             number = int(plausible.all(0).int().argmin())
             channel, mean = self.spec.channels[number], means[~plausible[:, number], number][0]
             raise ValueError(
-                f"channel {channel.name} has mean {mean:.4g}, outside [{channel.range[0]:g}, "
-                f"{channel.range[1]:g}] {channel.units}: wrong channel order, or wrong units"
+                f"channel {channel.name} has mean {mean:.4g}, expected {channel.means} "
+                f"{channel.units}: wrong channel order, or wrong units"
             )
         if "z" in self.spec.upper:
             falls = means[:, self.spec.variable_slice("z")].diff(dim=-1) < 0

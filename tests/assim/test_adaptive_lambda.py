@@ -69,6 +69,27 @@ def test_a_saturating_decoder_is_asked_at_the_size_that_its_controls_have() -> N
     assert found == pytest.approx(100.0, rel=0.15)
 
 
+def test_the_first_round_asks_for_unit_draws_and_a_linear_transform_needs_one() -> None:
+    d, sizes = control(), []
+
+    def watched(w: Tensor) -> Tensor:
+        sizes.append(float(w.std()))
+        return d(w)
+
+    operator, innovation, error_std = innovations(d, 4.0)
+    found = lambda_from_innovations(watched, operator, innovation, error_std, d.shape)
+    expected = [1.0] * 4 + [found**-0.5] * 4  # the second round finds the same
+    assert sizes == pytest.approx(expected, rel=0.1)
+
+
+def test_the_least_lambda_holds() -> None:
+    d = control()
+    operator, innovation, error_std = innovations(d, 1.0)
+    assert lambda_from_innovations(d, operator, innovation * 30, error_std, d.shape) == LIMITS[0]
+    # At exactly as large as its noise an innovation says that the background has no error.
+    assert lambda_from_innovations(d, operator, error_std, error_std, d.shape) == LIMITS[1]
+
+
 def test_innovations_smaller_than_their_noise_give_the_largest_lambda() -> None:
     d = control()
     operator, innovation, error_std = innovations(d, 1.0)

@@ -181,6 +181,7 @@ def test_diagnostics_and_callback() -> None:
     assert all(after < before for before, after in itertools.pairwise(costs))
     assert costs[-1] == diagnostics["j_b"] + diagnostics["j_o"]
     assert diagnostics["grad_norm"] <= 1e-3 * diagnostics["initial_grad_norm"]
+    assert 0 < diagnostics["seconds"] < 60
     # The line search takes its first trial almost always: no evaluation is made twice.
     assert diagnostics["evaluations"] < 1.5 * diagnostics["iterations"] + 5
 
@@ -295,8 +296,11 @@ def test_a_background_with_nan_is_refused_clearly() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"lambda_": 0.0}, {"lambda_": math.inf}, {"iterations": 0}, {"history": 0}, {"tolerance": 1.0}],
-)
+    [
+        {"lambda_": 0.0}, {"lambda_": -1.0}, {"lambda_": math.inf}, {"lambda_": math.nan}, {"iterations": 0},
+        {"history": 0}, {"tolerance": 1.0}, {"tolerance": -1e-9}, {"tolerance": math.nan},
+    ],
+)  # fmt: skip
 def test_arguments_out_of_range(arguments: dict[str, float]) -> None:
     with pytest.raises(UserError, match=next(iter(arguments))):
         VariationalAssimilator(Bent(), **arguments)  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from vaevar.assim.cycle.restart import analyses_made
 from vaevar.cli import main
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.sphere.grid import Grid
@@ -204,5 +205,9 @@ def killed_in_the_third_analysis(monkeypatch: pytest.MonkeyPatch) -> Callable[[C
         with pytest.raises((KeyboardInterrupt, SystemExit)):
             run()
         monkeypatch.setattr(Dashboards, "on_predict_batch_end", real)
+        # Else what comes next would start from the beginning, and come to the same numbers too.
+        made = [analyses_made(file.parent) for file in Path().rglob("restart.pt")]
+        assert made
+        assert min(made) in (2, 3)
 
     return kill

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import numpy as np
@@ -16,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from tests.end_to_end.conftest import SPEC
 from vaevar.assim.cycle.module import AssimilationModule
+from vaevar.assim.variational import VariationalAssimilator
 from vaevar.cli import main
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
@@ -70,13 +72,25 @@ def test_fit_then_predict(ready: dict[str, Path], world: Path, capsys: pytest.Ca
 
 
 def test_killed_run_resumes_to_the_same_numbers(
-    ready: dict[str, Path], killed_in_the_third_analysis: Callable[[Callable[[], None]], None]
+    ready: dict[str, Path],
+    killed_in_the_third_analysis: Callable[[Callable[[], None]], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     predict(ready)
     whole = pd.read_csv("runs/cycle/scores.csv")
     shutil.rmtree("runs/cycle")
+    analysed, analyse = [], VariationalAssimilator.forward
+
+    def counted(self: VariationalAssimilator, *args: Any) -> Any:
+        analysed.append(args)
+        return analyse(self, *args)
+
+    monkeypatch.setattr(VariationalAssimilator, "forward", counted)
     killed_in_the_third_analysis(lambda: predict(ready))
+    assert len(analysed) == 3
     predict(ready)
+    # It goes on: from the beginning it would come to the same numbers too.
+    assert len(analysed) in (4, 5)
     pd.testing.assert_frame_equal(pd.read_csv("runs/cycle/scores.csv"), whole)
     analysis = xr.open_zarr("runs/cycle/vaevar/analysis.zarr", chunks=None)
     assert all(np.isfinite(array.values).all() for array in analysis.data_vars.values())

@@ -57,11 +57,40 @@ def test_the_grids_of_era5_and_of_the_embedded_world():
         ([45.0, -45.0], [0.0, np.nan], "even steps"),
         ([45.0, -45.0], [0.0, 10.0, 20.0], "even steps"),  # a region, not the globe
         ([45.0, -45.0], [-180.0, 0.0], "starts at -180"),
+        ([70.0, 60.0, 50.0], [0.0, 180.0], "a region, where the whole sphere is expected"),
+        ([90.0, 60.0, 30.0, 0.0], [0.0, 180.0], "ends at 0 in steps of 30, short of the pole"),
+        ([0.0, -30.0, -60.0], [0.0, 180.0], "ends at 0 in steps of 30, short of the pole"),
     ],
 )
 def test_a_grid_that_is_none_is_refused(latitude, longitude, says):
     with pytest.raises(ValueError, match=says):
         Grid(np.array(latitude), np.array(longitude))
+
+
+@pytest.mark.parametrize(
+    ("family", "shape", "grid"),
+    [
+        (True, (8, None), Grid.gaussian(8)),
+        (False, (9, None), Grid.equiangular(9)),
+        ("gaussian", (8, 16), Grid.gaussian(8)),
+        ("equiangular", (9, 16), Grid.equiangular(9)),
+        ("cells", (8, None), Grid.cells(8)),
+        ("regular", (8, None), Grid(90.0 - 22.5 * np.arange(8), 22.5 * np.arange(16))),
+        ("regular", (9, 16), Grid.equiangular(9)),
+    ],
+)
+def test_a_family_of_grids_by_its_name(family, shape, grid):
+    assert Grid.of_family(family, *shape) == grid
+
+
+def test_a_grid_without_the_south_pole():
+    grid = Grid.regular(720, 1440)
+    assert (grid.latitude[0], grid.latitude[-1]) == (90.0, -89.75)
+    assert repr(grid) == "Grid(720 × 1440, no south pole)"
+    with pytest.raises(ValueError, match="'icosahedral' is none of gaussian, equiangular, cells, regular"):
+        Grid.of_family("icosahedral", 8)
+    with pytest.raises(ValueError, match="short of the pole"):
+        Grid.of_family("regular", 8, 32)
 
 
 def test_grids_are_equal_to_single_precision():
@@ -266,8 +295,11 @@ def test_distance_is_the_angle_between_unit_vectors(lat1, lon1, lat2, lon2):
         (Grid.equiangular(2), 1),
         (Grid.cells(9), 8),
         (Grid.cells(8), 7),
+        (Grid.regular(8, 16), 7),
+        (Grid.regular(9, 18), 8),
+        (Grid.regular(9, 16), 9),
     ],
-    ids=["gaussian 8", "equiangular 9", "equiangular 10", "equiangular 2", "cells 9", "cells 8"],
+    ids=lambda value: str(value),
 )
 def test_quadrature_is_exact_for_polynomials(grid, exact_to):
     x, weights = np.sin(np.radians(grid.latitude)), quadrature_weights(grid)

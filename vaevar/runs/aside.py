@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
+from vaevar.content.digest import sha256
 from vaevar.errors import UserError
-from vaevar.provenance import sha256
 
 OLD = ".old"
 # A rename that the file system refuses for a directory, but perhaps not for what is in it: a mount point.

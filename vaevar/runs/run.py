@@ -91,9 +91,9 @@ class Run:
         if not self.has_results():
             return Start.ANEW
         before = read_record(self.directory)
+        values = self._check(before) if not self.from_checkpoint or "settings" in (before or {}) else {}
         if self.from_checkpoint:
             return Start.GOING_ON
-        values = self._check(before)
         if self.settings.shrunk(values) and self.already():
             return Start.OVER
         outputs = self.settings.outputs.values()

@@ -31,7 +31,7 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 
-from vaevar.provenance import content_digest
+from vaevar.content.digest import content_digest, same_content
 
 SECTIONS = ("seed_everything", "model", "data", "optimizer", "lr_scheduler")
 # Of the trainer, what changes results. How many devices share the work is the user's affair.
@@ -142,7 +142,7 @@ class Settings:
 
     def _may_follow(self, name: str, before: Any, now: Any) -> bool:
         if isinstance(before, dict) and isinstance(now, dict):
-            return bool(before.get("sha256") == now.get("sha256"))
+            return same_content(before, now)
         if isinstance(now, dict):  # a file that was made since
             return bool(before == now.get("file"))
         if name in self.growing and _ABSENT not in (before, now):
@@ -230,7 +230,10 @@ def _add_arguments(settings: Settings, name: str, arguments: Mapping[str, Any], 
 def _content(value: Any) -> Any:
     """A file or a store that is there, with its digest; any other value as it is."""
     digest = content_digest(value) if isinstance(value, str) else None
-    return value if digest is None else {"file": value, "sha256": digest}
+    if digest is None:
+        return value
+    times = {} if digest.times is None else {"times": digest.times}
+    return {"file": value, "sha256": digest.sha256, **times}
 
 
 def _less(value: Any, other: Any) -> bool:

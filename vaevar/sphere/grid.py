@@ -1,8 +1,9 @@
 """Grids on the sphere and their area weights.
 
 Latitudes run from north to south and longitudes eastward from 0, in degrees. Spectral transforms need one of
-three families: equiangular grids that include both poles (721 × 1440, 0.25°), equiangular grids of cells
-(128 × 256, 1.40625°), and Gaussian grids (48 × 96, the embedded world).
+four families: equiangular grids that include both poles (721 × 1440, 0.25°) or the northern one alone
+(720 × 1440), equiangular grids of cells (128 × 256, 1.40625°), and Gaussian grids (48 × 96, the embedded
+world).
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from functools import cached_property
 import numpy as np
 import torch
 from torch import Tensor
+
+# Steps of latitude from the last row to the pole: a half on most grids, one where the pole is left out.
+_WIDEST_CAP = 1.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +40,16 @@ class Grid:
         object.__setattr__(self, "latitude", latitude)
         object.__setattr__(self, "longitude", longitude)
         if latitude.ndim != 1 or latitude.size < 2 or not np.all(np.diff(latitude) < 0):
-            raise ValueError("latitude must descend, from north to south")
+            raise ValueError("latitude must descend, from north to south, without jumps back or repeats")
         if latitude[0] > 90 + 1e-6 or latitude[-1] < -90 - 1e-6:
             raise ValueError(f"latitude spans [{latitude[-1]}, {latitude[0]}], beyond the poles")
+        for row, neighbour, pole in ((0, 1, 90.0), (-1, -2, -90.0)):
+            step = abs(latitude[row] - latitude[neighbour])
+            if abs(pole - latitude[row]) > step * _WIDEST_CAP:
+                raise ValueError(
+                    f"latitude ends at {latitude[row]:g} in steps of {step:g}, short of the pole: a region, "
+                    "where the whole sphere is expected"
+                )
         spacing = 360.0 / max(longitude.size, 1)
         even = longitude[:1] + spacing * np.arange(longitude.size)
         if longitude.ndim != 1 or longitude.size < 2 or not np.allclose(longitude, even, atol=1e-3):
@@ -65,6 +76,31 @@ class Grid:
         nodes, _ = np.polynomial.legendre.leggauss(nlat)
         return cls(np.degrees(np.arcsin(nodes))[::-1], np.arange(nlon) * (360.0 / nlon))
 
+    @classmethod
+    def regular(cls, nlat: int, nlon: int) -> Grid:
+        """From the north pole in steps of a column's width; ``nlon / 2`` latitudes lack the south pole."""
+        return cls(90.0 - np.arange(nlat) * (360.0 / nlon), np.arange(nlon) * (360.0 / nlon))
+
+    @classmethod
+    def of_family(cls, family: str | bool, nlat: int, nlon: int | None = None) -> Grid:
+        """A grid by the name of its family.
+
+        Args:
+            family: "gaussian" or true; "equiangular", with both poles, or false; "cells"; "regular".
+            nlat, nlon: numbers of latitudes and longitudes. Without ``nlon``, as many as the family has.
+
+        Raises:
+            ValueError: for another name, or sizes of no such grid.
+        """
+        families = {"gaussian": cls.gaussian, "equiangular": cls.equiangular, "cells": cls.cells}
+        if isinstance(family, bool):
+            family = "gaussian" if family else "equiangular"
+        if family == "regular":
+            return cls.regular(nlat, 2 * nlat if nlon is None else nlon)
+        if family not in families:
+            raise ValueError(f"the grid {family!r} is none of {', '.join((*families, 'regular'))}")
+        return families[family](nlat, nlon)
+
     @property
     def shape(self) -> tuple[int, int]:
         return self.latitude.size, self.longitude.size
@@ -82,6 +118,7 @@ class Grid:
 
     def __repr__(self) -> str:
         families = {"Gaussian": self.is_gaussian, "equiangular": self.is_equiangular, "cells": self.is_cells}
+        families["no south pole"] = self.lacks_south_pole
         kind = next((name for name, member in families.items() if member), "regular")
         return f"Grid({self.shape[0]} × {self.shape[1]}, {kind})"
 
@@ -98,6 +135,12 @@ class Grid:
     def is_cells(self) -> bool:
         rows = self.shape[0]
         return bool(np.allclose(self.latitude, 90.0 - (np.arange(rows) + 0.5) * (180.0 / rows), atol=1e-3))
+
+    @cached_property
+    def lacks_south_pole(self) -> bool:
+        """Equiangular from the north pole, one step short of the south pole."""
+        rows = self.shape[0]
+        return bool(np.allclose(self.latitude, 90.0 - np.arange(rows) * (180.0 / rows), atol=1e-3))
 
     @cached_property
     def area_weights(self) -> Tensor:

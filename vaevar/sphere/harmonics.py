@@ -12,6 +12,8 @@ from vaevar.sphere.grid import Grid
 def quadrature_weights(grid: Grid) -> np.ndarray:
     """[H] weights of ∫ f d(sin φ): Gauss-Legendre, Clenshaw-Curtis or (equiangular cells) Fejér.
 
+    Where the south pole is left out, the polynomial through the other rows stands for it.
+
     Raises:
         ValueError: for a grid of another family.
     """
@@ -24,9 +26,18 @@ def quadrature_weights(grid: Grid) -> np.ndarray:
         k = np.arange(1, n // 2 + 1)
         series = (np.cos(2 * k[None] * theta[:, None]) / (4 * k[None] ** 2 - 1)).sum(1)
         return np.asarray(2.0 / n * (1 - 2 * series))
+    if grid.lacks_south_pole:
+        weights = _clenshaw_curtis(n + 1)
+        signs = -2.0 * (-1.0) ** (n - np.arange(n))
+        signs[0] /= 2
+        return weights[:-1] + weights[-1] * signs
     if not grid.is_equiangular:
         raise ValueError(f"{grid} is neither Gaussian nor equiangular")
-    # Clenshaw-Curtis: integrate the cosine series in colatitude exactly.
+    return _clenshaw_curtis(n)
+
+
+def _clenshaw_curtis(n: int) -> np.ndarray:
+    """[n] weights of the colatitudes from pole to pole: their cosine series is integrated exactly."""
     theta = np.linspace(0.0, np.pi, n)
     k = np.arange(1, (n - 1) // 2 + 1)
     b = np.where(2 * k == n - 1, 1.0, 2.0)
@@ -65,9 +76,9 @@ class SphericalHarmonics(nn.Module):
     normalisation the mean of f² over the sphere is Σ_l (|f_l0|² + 2 Σ_{m>0} |f_lm|²).
 
     Args:
-        grid: Gaussian or equiangular.
+        grid: of a family that :func:`quadrature_weights` knows.
         lmax: triangular truncation. The quadrature is exact up to W/2 − 1 and up to H − 1 on a Gaussian
-            or (H − 1)/2 on an equiangular grid.
+            or (H − 1)/2 on another grid.
         dtype: float32 or float64.
 
     Raises:

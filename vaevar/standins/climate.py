@@ -12,24 +12,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vaevar.constants import GAS_CONSTANT, GRAVITY, SEA_LEVEL_PRESSURE, SEA_LEVEL_TEMPERATURE
+from vaevar.plausible.atmosphere import standard_geopotential, standard_temperature
 from vaevar.state import StateSpec
 
 _SURFACE = {"u10": (0.0, 5.5), "v10": (0.2, 4.8), "t2m": (278.8, 21.3), "msl": (100_981.0, 1336.0)}
-# Of the standard atmosphere: the tropopause (hPa), the temperature above it (K), R Γ/g, and T₀/Γ (m).
-_TROPOPAUSE, _STRATOSPHERE = 226.32, 216.65
-_EXPONENT, _HEIGHT = 0.190263, 44_330.8
 
 
 def _temperature(p: float) -> tuple[float, float]:
-    mean = max(SEA_LEVEL_TEMPERATURE * (p / SEA_LEVEL_PRESSURE) ** _EXPONENT, _STRATOSPHERE)
-    return mean, 8.0 + 8.0 * p / 1000.0
+    return standard_temperature(p), 8.0 + 8.0 * p / 1000.0
 
 
 def _geopotential(p: float) -> tuple[float, float]:
-    height = _HEIGHT * (1 - (max(p, _TROPOPAUSE) / SEA_LEVEL_PRESSURE) ** _EXPONENT)
-    height += GAS_CONSTANT * _STRATOSPHERE / GRAVITY * np.log(_TROPOPAUSE / min(p, _TROPOPAUSE))
-    return GRAVITY * height, 900.0 + 8000.0 * (1 - (p / 1000.0) ** 0.5) if p < 1000 else 900.0
+    return standard_geopotential(p), 900.0 + 8000.0 * (1 - (p / 1000.0) ** 0.5) if p < 1000 else 900.0
 
 
 def _humidity(p: float) -> tuple[float, float]:

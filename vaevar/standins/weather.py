@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from vaevar.data.times import six_hourly
-from vaevar.data.weather.store import open_zarr
+from vaevar.data.weather.opening import open_zarr
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
 from vaevar.files import check_disk, file_lock, place_of_store, save_text

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from vaevar.assim.interpolation.linear import LinearInterpolation
-from vaevar.assim.interpolation.optimal import OptimalInterpolation, fit_lengths_km
-from vaevar.assim.interpolation.places import group_by_places
+from vaevar.assim.interpolation.linear import LinearInterpolation, taper
+from vaevar.assim.interpolation.optimal import (
+    OptimalInterpolation,
+    background_error_std,
+    fit_lengths_km,
+    solve,
+)
+from vaevar.assim.interpolation.places import Places, group_by_places
 from vaevar.constants import EARTH_RADIUS_KM
 from vaevar.data.observations.errors import ObservationErrors
 from vaevar.data.observations.networks import ColumnNetwork
@@ -70,7 +75,9 @@ def test_half_a_sphere_is_left_uncovered() -> None:
 
 def test_linear_is_exact_at_observations_and_ends_at_the_range() -> None:
     observed = t2m([40.0, -20.0, 0.0], [50.0, 180.0, 300.0], [283.0, 278.0, 281.0])
-    analysis = LinearInterpolation(range_km=1500.0)(state(), observed).state
+    whole = LinearInterpolation(range_km=1500.0)(state(), observed)
+    assert 0 < whole.diagnostics["seconds"] < 60
+    analysis = whole.state
     for latitude, longitude, value in ((40, 50, 283.0), (-20, 180, 278.0), (0, 300, 281.0)):
         assert at(analysis, latitude, longitude) == pytest.approx(value)
     increment = (analysis.values - state().values)[0].numpy()
@@ -131,6 +138,7 @@ def test_optimal_interpolation_is_the_closed_form(kind: str) -> None:
     increment = (analysis.state.values - state().values)[0].numpy().ravel()
     np.testing.assert_allclose(increment, expected, atol=1e-9)
     assert analysis.diagnostics["length_km"] == 900.0
+    assert 0 < analysis.diagnostics["seconds"] < 60
 
 
 def test_optimal_interpolation_without_error_meets_the_observations() -> None:
@@ -160,15 +168,97 @@ def test_both_improve_on_a_smooth_background_error_and_the_length_is_found() -> 
     assert all(200 < length < 2500 for length in lengths.values())
 
 
-def test_a_known_length_is_fitted() -> None:
-    random = np.random.default_rng(1)
+def drawn(length_km: float, kind: str, seed: int, size: float = 1.0, noise: float = 0.2) -> Places:
+    """Innovations of one channel whose background errors have a known correlation."""
+    random = np.random.default_rng(seed)
     latitude, longitude = np.degrees(np.arcsin(random.uniform(-1, 1, 300))), random.uniform(0, 360, 300)
     points = unit_vectors(latitude, longitude)
-    r = EARTH_RADIUS_KM * np.linalg.norm(points[:, None] - points[None], axis=-1) / 700.0
-    covariance = (1 + r) * np.exp(-r) + 0.04 * np.eye(300)
-    d = np.linalg.cholesky(covariance) @ random.normal(size=(300, 1))
-    observed = t2m(list(latitude), list(longitude), list(280.0 + d[:, 0]), std=0.2)
-    assert fit_lengths_km(group_by_places(state(), observed), SPEC)["t2m"] == pytest.approx(700.0, rel=0.35)
+    r = EARTH_RADIUS_KM * np.linalg.norm(points[:, None] - points[None], axis=-1) / length_km
+    correlations = (1 + r) * np.exp(-r) if kind == "soar" else np.exp(-(r**2) / 2)
+    covariance = size**2 * (correlations + 1e-9 * np.eye(300))
+    d = np.linalg.cholesky(covariance) @ random.normal(size=300) + noise * random.normal(size=300)
+    return Places(latitude, longitude, np.array([0]), d[None], np.full((1, 300), noise))
+
+
+@pytest.mark.parametrize(("length", "kind"), [(350.0, "soar"), (900.0, "soar"), (1500.0, "gaussian")])
+def test_a_known_length_is_fitted(length: float, kind: str) -> None:
+    """Far from the default length and from the bounds, so that neither passes for a fit."""
+    analyses = [drawn(length, kind, seed, size=3.0) for seed in range(8)]
+    found = fit_lengths_km(analyses, SPEC, kind)["t2m"]  # type: ignore[arg-type]
+    assert found == pytest.approx(length, rel=0.15)
+    assert abs(found / 600.0 - 1) > 0.3
+    # Which C is fitted matters, and noise that is left in would shorten L.
+    other = "gaussian" if kind == "soar" else "soar"
+    assert fit_lengths_km(analyses, SPEC, other)["t2m"] != pytest.approx(found, rel=0.05)  # type: ignore[arg-type]
+
+
+def test_the_fit_is_the_least_sum_of_squares() -> None:
+    """Against every length from 100 to 2500 km, over the pairs themselves and not over bins."""
+    places = drawn(800.0, "soar", 3, size=2.0)
+    points = unit_vectors(places.latitude, places.longitude)
+    i, j = np.triu_indices(300, 1)
+    r = EARTH_RADIUS_KM * np.linalg.norm(points[i] - points[j], axis=1)
+    near = r < 3000.0
+    variance = (places.innovation**2).mean() - 0.2**2
+    product = (places.innovation[0, i] * places.innovation[0, j] / variance)[near]
+    lengths = np.arange(100.0, 2500.0, 10.0)
+    misfits = [np.square(product - (1 + r[near] / c) * np.exp(-r[near] / c)).sum() for c in lengths]
+    best = float(lengths[int(np.argmin(misfits))])
+    assert fit_lengths_km([places], SPEC)["t2m"] == pytest.approx(best, rel=0.03)
+
+
+def test_too_few_pairs_leave_the_default_and_bounds_hold() -> None:
+    places = drawn(800.0, "soar", 3)
+
+    def of(count: int, **settings: object) -> float:
+        some = Places(
+            places.latitude[:count], places.longitude[:count], np.array([0]),
+            places.innovation[:, :count], places.error_std[:, :count],
+        )  # fmt: skip
+        return fit_lengths_km([some], SPEC, **settings)["t2m"]  # type: ignore[arg-type]
+
+    assert of(4, default=123.0) == 123.0  # six pairs at most
+    assert of(300, default=123.0) != 123.0
+    assert fit_lengths_km([], SPEC) == dict.fromkeys(("t2m", "msl", "z", "u"), 600.0)
+    assert of(300, bounds=(50.0, 100.0)) == pytest.approx(100.0, rel=1e-3)
+    assert of(300, bounds=(2000.0, 3000.0)) == pytest.approx(2000.0, rel=1e-3)
+    # Nine pairs are too few, ten are enough: places within 3000 km of one another, and one far away.
+    latitude, longitude = np.array([0.0, 1, 2, 3, 4, 60]), np.array([0.0, 5, 10, 15, 20, 180])
+    for number, fitted in ((5, True), (4, False)):
+        chosen = [*range(number), 5]
+        group = Places(
+            latitude[chosen], longitude[chosen], np.array([0]), np.ones((1, number + 1)),
+            np.full((1, number + 1), 0.1),
+        )  # fmt: skip
+        assert (fit_lengths_km([group], SPEC, default=123.0)["t2m"] != 123.0) == fitted
+
+
+def test_innovations_smaller_than_their_noise_leave_the_floor_of_sigma_b() -> None:
+    innovation, error_std = np.array([[0.1, -0.1], [3.0, 5.0]]), np.array([[1.0, 2.0], [1.0, 1.0]])
+    found = background_error_std(innovation, error_std, 0.2)
+    np.testing.assert_allclose(found, [0.2 * np.sqrt(2.5), np.sqrt(17.0 - 1.0)])
+    # With σ_b = floor · σ_o one observation keeps floor²/(1 + floor²) of its innovation.
+    weak = OptimalInterpolation(length_km=600.0, floor=0.5)(state(), t2m([0.0], [0.0], [280.1], std=1.0))
+    assert at(weak.state, 0, 0) == pytest.approx(280.0 + 0.1 * 0.25 / 1.25)
+
+
+def test_the_taper_by_hand() -> None:
+    distance = np.array([0.0, 500.0, 750.0, 1000.0, 1200.0])
+    np.testing.assert_allclose(taper(distance, 1000.0), [1, 1, 0.5, 0, 0], atol=1e-12)
+
+
+def test_more_channels_than_are_factorised_together() -> None:
+    """Each channel of its own R solves its own system."""
+    random = np.random.default_rng(0)
+    root = random.normal(size=(6, 6))
+    correlations = torch.from_numpy(root @ root.T)
+    ratio = torch.from_numpy(np.repeat(random.uniform(0.1, 2.0, (19, 1)), 6, 1))
+    ratio[7] = ratio[3]
+    innovation = torch.from_numpy(random.normal(size=(19, 6)))
+    found = solve(correlations, ratio, innovation)
+    for number in range(19):
+        matrix = correlations + torch.diag(ratio[number])
+        torch.testing.assert_close(matrix @ found[number], innovation[number])
 
 
 @pytest.mark.parametrize("arm", [LinearInterpolation(), OptimalInterpolation(), OptimalInterpolation(None)])

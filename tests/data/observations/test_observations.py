@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from vaevar.data.observations.errors import ObservationErrors
 from vaevar.data.observations.interpolation import interpolation_weights
-from vaevar.data.observations.networks import ColumnNetwork, SinglePoint
+from vaevar.data.observations.networks import NOISE, ColumnNetwork, SinglePoint, random_stream
 from vaevar.data.observations.operator import representable
 from vaevar.data.observations.points import Observations, Points
 from vaevar.data.observations.simulate import simulate
@@ -19,6 +19,14 @@ from vaevar.state import State, StateSpec
 SPEC = StateSpec()
 SMALL = StateSpec(surface=["t2m", "u10"], upper=["t", "q"], levels=[500, 850])
 NEW_YEAR = np.datetime64("2022-01-01T00", "ns")
+FIXED, MOVING = (
+    [[-76.37607376, -46.61742516], [164.1436592, 328.3247595]],
+    [[-23.82899548, 27.32922332], [225.8051843, 50.63732954]],
+)
+NOISE_AT_6, NOISE_IN_1959 = (
+    [1.113649629, -0.1315324599, 1.50548807],
+    [0.2832404684, 0.2379927784, 0.1091856695],
+)
 
 
 def observations(**changes: object) -> Observations:
@@ -60,6 +68,13 @@ def test_fields_are_broadcast_and_longitudes_wrapped() -> None:
         ({"pressure": np.array([500.0, 1000.0])}, "no pressure coordinate"),
         ({"value": np.array([np.nan, 1.0])}, "finite"),
         ({"error_std": np.array([0.0, 1.0])}, "positive"),
+        ({"error_std": np.array([1.0, -1.0])}, "positive"),
+        ({"error_std": np.array([1.0, np.inf])}, "positive"),
+        ({"error_std": np.array([np.nan, 1.0])}, "positive"),
+        ({"value": np.array([np.inf, 1.0])}, "finite"),
+        ({"pressure": np.array([0.0, np.nan])}, "positive pressure"),
+        ({"pressure": np.array([np.inf, np.nan])}, "positive pressure"),
+        ({"latitude": np.array([0.0, -90.5])}, "latitudes"),
         ({"error_std": np.array([1.0, 1.0, 1.0])}, "shape"),
         ({"time_offset": np.array(np.nan)}, "time_offset"),
     ],
@@ -110,6 +125,21 @@ def test_fixed_columns_stay_and_moving_ones_are_redrawn() -> None:
     np.testing.assert_array_equal(ColumnNetwork(50, 7, True).positions(NEW_YEAR), expected)
     assert not np.array_equal(ColumnNetwork(50, 8).positions(NEW_YEAR), fixed.positions(NEW_YEAR))
     assert np.isfinite(moving.positions(np.datetime64("1959-01-01T06"))).all()
+
+
+def test_networks_and_noise_are_those_of_recorded_experiments() -> None:
+    """Any other key of the random numbers would be another experiment of the same name."""
+    later = np.datetime64("2022-01-01T06", "h")
+    fixed = ColumnNetwork(2, seed=3).positions(NEW_YEAR)
+    moving = ColumnNetwork(2, seed=3, moving=True).positions(later)
+    np.testing.assert_allclose(fixed, FIXED, rtol=1e-9)
+    np.testing.assert_allclose(moving, MOVING, rtol=1e-9)
+    np.testing.assert_allclose(random_stream(NOISE, 3, later).standard_normal(3), NOISE_AT_6, rtol=1e-9)
+    # Whatever the precision of the time; before 1970 too.
+    same = random_stream(NOISE, 3, later.astype("datetime64[ns]")).standard_normal(3)
+    np.testing.assert_allclose(same, NOISE_AT_6, rtol=1e-9)
+    early = random_stream(NOISE, 3, np.datetime64("1959-01-01T00", "h")).standard_normal(3)
+    np.testing.assert_allclose(early, NOISE_IN_1959, rtol=1e-9)
 
 
 def test_columns_are_uniform_on_the_sphere() -> None:
@@ -173,6 +203,53 @@ def test_errors_by_hand() -> None:
     np.testing.assert_allclose(std[7:], np.sqrt(81.633**2 + 71.763**2 * layers), rtol=1e-4)
     # In geopotential metres: of the size that operational centres assume for radiosondes.
     np.testing.assert_allclose(std[7:] / 9.80665, [8.5, 14.8, 23.8], atol=0.1)
+
+
+def test_errors_scale_with_each_of_their_settings() -> None:
+    """With settings of 1 a factor or a square that is left out changes nothing."""
+    errors = ObservationErrors(wind=2.0, temperature=1.5, pressure=0.7, humidity=0.3, layer_depth=0.4)
+    errors = errors.with_climatology(SPEC, np.linspace(1e-4, 69e-4, 69))
+    points = Points(
+        variable=np.array(["u", "t2m", "msl", "q", "z", "z"]),
+        latitude=np.array(0.0),
+        longitude=np.array(0.0),
+        pressure=np.array([500, np.nan, np.nan, 700, 1013.25, 1013.25 / np.e]),
+    )
+    ground = 287.05 * 288.15 * 0.7 / 1013.25
+    humidity = 0.3 * 1e-4 * (SPEC.index("q700") + 1)
+    # One unit of ln p holds 1 / 0.4 layers, each of 287.05 · 1.5 K · 0.4.
+    aloft = np.sqrt(ground**2 + 2.5 * (287.05 * 1.5 * 0.4) ** 2)
+    np.testing.assert_allclose(errors.error_std(points), [2.0, 1.5, 70.0, humidity, ground, aloft], rtol=1e-6)
+
+
+def test_below_mean_sea_level_pressure_the_error_is_that_of_the_ground() -> None:
+    below, ground, above = ObservationErrors().geopotential(np.array([1050.0, 1013.25, 1000.0]))
+    assert below == ground < above
+
+
+def test_humidity_errors_beyond_the_levels_are_those_of_the_nearest() -> None:
+    errors = ObservationErrors(humidity=1.0, humidity_std={850: 2e-3, 500: 1e-3})
+    points = Points(
+        variable=np.array("q"), latitude=np.array(0.0), longitude=np.array(0.0),
+        pressure=np.array([400.0, 500.0, 850.0, 900.0]),
+    )  # fmt: skip
+    np.testing.assert_allclose(errors.error_std(points), [1e-3, 1e-3, 2e-3, 2e-3])
+
+
+def test_other_quantities_have_the_error_they_are_given() -> None:
+    points = SinglePoint("ws10", 0.0, 0.0).points(SPEC, NEW_YEAR)
+    assert ObservationErrors(others={"ws10": 1.5}).error_std(points).tolist() == [1.5]
+    with pytest.raises(UserError, match=r"ws10.*others"):
+        ObservationErrors().error_std(points)
+    with pytest.raises(UserError, match="others has .* for ws10, must be positive"):
+        ObservationErrors(others={"ws10": 0.0})
+
+
+@pytest.mark.parametrize("name", ["wind", "temperature", "pressure", "humidity", "layer_depth"])
+@pytest.mark.parametrize("value", [0.0, -1.0, np.nan])
+def test_errors_that_are_not_positive_are_refused(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=name):
+        ObservationErrors(**{name: value})
 
 
 def test_humidity_without_climatology_is_refused() -> None:

@@ -53,7 +53,8 @@ def test_the_exported_model_forecasts_as_the_network_does(tmp_path, statistics, 
 
     forecaster = OnnxForecaster(path, *statistics, spec=SPEC)
     assert forecaster.grid == GRID  # from the file itself, though 4 × 8 alone would not say
-    states = torch.from_numpy(MEAN).float()[:, None, None] + 10 * torch.randn(3, 2, 3, 4, 8)
+    before = torch.from_numpy(MEAN).float()[:, None, None] + 10 * torch.randn(3, 1, 3, 4, 8)
+    states = torch.cat([before, before + torch.randn_like(before)], 1)
     normalizer = Normalizer(MEAN, STD)
     with torch.no_grad():
         made = network.eval()(normalizer.normalize(states).flatten(1, 2))

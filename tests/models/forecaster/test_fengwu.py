@@ -16,6 +16,7 @@ from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, rollout
 from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.normalizer import Normalizer
+from vaevar.plausible.atmosphere import standard_geopotential
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -25,10 +26,12 @@ ADDED = np.array([0.5, -20.0, 30.0, -10.0, 1.0, 2.0])  # physical units per step
 
 def some_states(batch: int = 2, spec: StateSpec = SPEC, shape: tuple[int, int] = (5, 8)) -> torch.Tensor:
     """[B, 2, C, H, W] of plausible values, different at every point."""
-    mean = {"t2m": 280.0, "msl": 1.01e5, "z": 5.4e4, "t": 260.0, "q": 1e-3}
+    mean = {"t2m": 280.0, "msl": 1.01e5, "t": 260.0, "q": 1e-3}
+    mean |= {f"z{level}": standard_geopotential(level) for level in spec.levels}
     size = {"t2m": 10.0, "msl": 900.0, "z": 900.0, "t": 10.0, "q": 1e-4}
     fields = [
-        mean.get(channel.variable, 0.0) + size.get(channel.variable, 5.0) * torch.randn(batch, 2, *shape)
+        mean.get(channel.name, mean.get(channel.variable, 0.0))
+        + size.get(channel.variable, 5.0) * torch.randn(batch, 2, *shape)
         for channel in spec.channels
     ]
     return torch.stack(fields, dim=2)
@@ -100,7 +103,7 @@ def test_output_of_open_size_is_taken_as_the_contract_says(toy_onnx):
 
 def test_gaussian_and_open_grids_are_named_by_the_config(toy_onnx):
     gaussian = astuple(toy_onnx(SPEC, ADDED, shape=(4, 8)))
-    with pytest.raises(UserError, match="say grid: gaussian"):
+    with pytest.raises(UserError, match="say which grid they are: grid: gaussian, cells"):
         OnnxForecaster(*gaussian, spec=SPEC)
     assert OnnxForecaster(*gaussian, spec=SPEC, grid="gaussian").grid == Grid.gaussian(4)
     with pytest.raises(UserError, match=r"its grid is \[4, 8\], but shape says \[6, 12\]"):
@@ -166,7 +169,7 @@ def test_a_model_file_that_is_missing_or_no_model(toy_onnx):
 
 def test_wrong_normalisation_files(toy_onnx):
     files = toy_onnx(SPEC, ADDED)
-    with pytest.raises(UserError, match="outside") as caught:
+    with pytest.raises(UserError, match="the mean of t2m is 21, expected 240 to 310 K") as caught:
         OnnxForecaster(files.model, files.std, files.mean, spec=SPEC)
     assert_one_line_naming(caught.value, files.std)
     np.save(files.mean, np.zeros(5))
@@ -203,7 +206,7 @@ def test_states_in_other_units_are_refused_at_the_first_step(toy_onnx, scale, of
 
 def test_a_std_file_of_another_model_is_refused_at_the_first_step(toy_onnx):
     files = toy_onnx(SPEC, ADDED)
-    np.save(files.std, np.load(files.std) / 100.0)
+    np.save(files.std, np.load(files.std) / 25.0)
     with pytest.raises(UserError, match=r"and 2 more channels, expected .* stds below 10"):
         OnnxForecaster(*astuple(files), spec=SPEC).step(some_states())
 

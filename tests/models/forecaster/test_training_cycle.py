@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaevar.models.forecaster.training_cycle import SuccessiveCorrections, TrainingCycle
+from vaevar.models.forecaster.training_cycle import SuccessiveCorrections, TrainingCycle, _between
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.interpolation import great_circle_km, unit_vectors
 
@@ -106,6 +106,27 @@ def test_only_the_lane_at_the_periods_end_restarts():
 def test_clean_lanes_always_do():
     cycle = after_one_step(clean=1.0)
     torch.testing.assert_close(cycle.start(windows(1, 2)), windows(1, 2))
+
+
+def test_so_many_lanes_are_clean():
+    torch.manual_seed(4)
+    cycle = TrainingCycle(GRID, groups=1, clean=0.25)
+    batch = windows(0, 400)
+    cycle.start(batch)
+    cycle.proceed(batch, batch[:, 1], batch[:, 2] + 5)
+    states = cycle.start(windows(1, 400))
+    # A lane that is not clean has the analysis of a forecast that was 5 too large.
+    clean = (states[:, 1] == windows(1, 400)[:, 1]).flatten(1).all(1)
+    assert 70 <= int(clean.sum()) <= 130
+
+
+def test_settings_are_drawn_between_their_bounds():
+    """Uniform in the logarithm: half of the draws lie below the geometric mean."""
+    torch.manual_seed(5)
+    drawn = np.array([_between(100.0, 10_000.0) for _ in range(2000)])
+    assert 100.0 <= drawn.min() < 105.0
+    assert 9_500.0 < drawn.max() <= 10_000.0
+    assert (drawn < 1000.0).mean() == pytest.approx(0.5, abs=0.04)
 
 
 def test_groups_take_turns():

@@ -22,6 +22,7 @@ from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
 from vaevar.data.samples.layout import SampleWriter, check_format, lay_out
 from vaevar.data.weather.writer import extend_store
 from vaevar.errors import UserError
+from vaevar.runs.record import attributes
 
 
 class CycleErrorRecorder(CycleCallback):
@@ -74,7 +75,8 @@ class CycleErrorRecorder(CycleCallback):
         if done == 0:
             self._lay_out(module, data)
             return
-        if not self._partial.is_dir() or check_format(self._partial)["recorded"] < done - self.skip:
+        own = self._partial.is_dir() and self._is_own(self._partial, module)
+        if not own or check_format(self._partial)["recorded"] < done - self.skip:
             raise UserError(
                 f"{self.path}: the cycle in {module.directory} went on to analysis {done} without being "
                 "recorded; start it again with --restart"
@@ -87,11 +89,14 @@ class CycleErrorRecorder(CycleCallback):
 
     def _goes_on(self, module: AssimilationModule, data: AnalysisTimes, done: int) -> bool:
         """Whether the store is this cycle's, complete when that was shorter."""
-        found = check_format(self.path)
-        recorded = int(found.get("recorded", 0))
-        return found.get("cycle") == self._cycle(module) and recorded == done - self.skip < len(
-            self._times(data)
-        )
+        recorded = int(check_format(self.path).get("recorded", 0))
+        return self._is_own(self.path, module) and recorded == done - self.skip < len(self._times(data))
+
+    def _is_own(self, path: Path, module: AssimilationModule) -> bool:
+        """Whether a store is this arm's, recorded by this very run."""
+        found, run = check_format(path), attributes(module.directory).get("run")
+        # Stores of earlier versions have only a name, and so do runs without a record.
+        return found.get("cycle") == self._cycle(module) and found.get("run", run) == run
 
     def _cycle(self, module: AssimilationModule) -> str:
         return f"{module.directory.name}, arm {self.arm}"
@@ -110,6 +115,7 @@ class CycleErrorRecorder(CycleCallback):
             "end": str(data.times[-1]),
             "channels": ", ".join(data.spec.names),
             "recorded": 0,
+            **attributes(module.directory),
         }
         shutil.rmtree(self._partial, ignore_errors=True)  # of a run that is not resumed
         fields = ("error", "background", "coverage")

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from vaevar.content.kinds import what_is
+from vaevar.content.tensors import read_tensors
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.data.observations.coverage import MAPS
 from vaevar.errors import UserError
@@ -99,12 +100,12 @@ class RestartFiles:
         damaged, restarts = [], []
         for path in paths:
             try:
-                content = torch.load(path, weights_only=True, map_location="cpu")
+                content = read_tensors(path)
                 restart = Restart(int(content["next_index"]), content["trajectory"], content["coverage"])
                 others = {name: content[name] for name in _LABELS if name in content}
             except Exception as error:  # unpickling raises many kinds; each means "not a restart"
                 reason = " ".join(str(error).split())[:200] or type(error).__name__
-                damaged.append(f"{path}: not a restart file of a cycle ({reason})")
+                damaged.append(f"{path}: not a restart file of a cycle but {what_is(path)} ({reason})")
                 continue
             if restart.next_index >= 0:
                 self._check_labels(path, restart, others)
@@ -169,7 +170,7 @@ def analyses_made(directory: Path) -> int:
     """
     for path in (directory / LATEST, directory / EARLIER):
         try:
-            content = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
+            content = read_tensors(path, mmap=True)
             return int(content["next_index"])
         except Exception:  # of many kinds; what it means is said when the arm goes on
             continue

@@ -61,9 +61,10 @@ def runaway(values: Tensor, spec: StateSpec, grid: Grid) -> str:
     # Not aminmax, which takes twenty times as long along dimensions.
     low, high = values.amin((-2, -1)).double().cpu(), values.amax((-2, -1)).double().cpu()
     mean = values.mean((-2, -1), dtype=torch.float64).cpu()
-    lowest, highest = spec.ranges
+    lowest, highest = spec.points
+    mean_low, mean_high = spec.means
     width = highest - lowest
-    fine = (low >= lowest - width) & (high <= highest + width) & (mean >= lowest) & (mean <= highest)
+    fine = (low >= lowest - width) & (high <= highest + width) & (mean >= mean_low) & (mean <= mean_high)
     if bool(fine.all()):
         try:
             State(values, spec, grid)

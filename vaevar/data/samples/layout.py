@@ -47,7 +47,7 @@ from numcodecs import Blosc
 from zarr.codecs import BloscCodec
 
 from vaevar.data.observations.coverage import MAPS
-from vaevar.data.weather.store import TIME_UNITS
+from vaevar.data.weather.leads import TIME_UNITS
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec

@@ -19,7 +19,9 @@ import numpy as np
 import zarr
 from filelock import BaseFileLock, Timeout
 
+from vaevar.content.arrays import read_array
 from vaevar.data.samples.layout import SampleWriter, check_format, lay_out, zonal_sums
+from vaevar.data.samples.origin import check_origin, origin
 from vaevar.data.samples.rollout_errors import HOUR, RolloutErrors
 from vaevar.data.samples.rollouts import RolloutShare
 from vaevar.errors import UserError
@@ -133,6 +135,8 @@ class StoreBuilder:
             raise
         errors.source.prepare(errors.start, errors.end)
         if not resumed:
+            # Now that the source is there for certain.
+            zarr.open_group(self.partial, mode="r+").attrs.update(origin(errors))
             # One scale for all samples: set before processes share them out.
             share = RolloutShare(self, {0: range(1)})
             for batch in share:
@@ -141,7 +145,7 @@ class StoreBuilder:
             self.progress.mkdir()
 
     def _check(self, path: Path, recipe: dict[str, str | int]) -> None:
-        """Refuse a store made another way rather than train on it unawares."""
+        """Refuse a store made another way, or of something else, rather than train on it unawares."""
         attributes = check_format(path)
         for key, value in recipe.items():
             if attributes.get(key) != value:
@@ -149,10 +153,11 @@ class StoreBuilder:
                     f"{path}: was made with {key} = {attributes.get(key)!r}, but the config now says "
                     f"{value!r}; delete it to make it again, or give another path"
                 )
+        check_origin(path, attributes, self.errors)
 
     def complete(self) -> None:
         """Write the statistics when all samples are there, and move the store to its place."""
-        self._writer.finish(np.load(self._summary(number)) for number in sorted(self._blocks()))
+        self._writer.finish(read_array(self._summary(number)) for number in sorted(self._blocks()))
         self.partial.rename(self.path)
         shutil.rmtree(self.progress, ignore_errors=True)
 

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vaevar.data.times import six_hourly
+from vaevar.content.arrays import read_array
+from vaevar.data.times import six_hourly, steps_in
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
 from vaevar.files import require_writable, save_array
+from vaevar.plausible.statistics import judge_stds
 from vaevar.runs.aside import keeping
 from vaevar.scripts import run
 from vaevar.state import StateSpec
@@ -40,21 +42,26 @@ def load_climatological_std(path: str | Path, spec: StateSpec) -> np.ndarray:
     """Read the ``.npy`` file that :func:`write` made, [C] float64.
 
     Raises:
-        UserError: when it is missing or unreadable, has another length, or is not positive.
+        UserError: when it is missing or unreadable, has another length, or values that cannot be the std of
+            these channels: they are in another order or other units, or the file is another.
     """
     try:
-        std = np.load(path, allow_pickle=False)
+        std = read_array(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
     if std.shape != (len(spec),) or std.dtype.kind != "f":
         raise UserError(f"{path}: holds {std.dtype} {std.shape}, expected floats ({len(spec)},)")
-    if not (np.isfinite(std).all() and (std > 0).all()):
-        raise UserError(f"{path}: every climatological std must be positive and finite")
+    judge_stds(path, std, spec)
     return std.astype(np.float64)
 
 
 def write(
-    source: Source, start: str, end: str, every: int = 24, path: str = "climatological_std.npy"
+    source: Source,
+    start: str,
+    end: str,
+    every: int = 24,
+    path: str = "climatological_std.npy",
+    spec: StateSpec | None = None,
 ) -> None:
     """Compute the climatological std of a period and write it.
 
@@ -62,14 +69,20 @@ def write(
         source: the truth.
         start: first state.
         end: last state.
-        every: hours between the states used.
+        every: hours between the states used, a multiple of 6.
         path: the file to write, in the form of ``.npy``.
+        spec: the channels; default FengWu's 69.
+
+    Raises:
+        UserError: for another ``every``, a period without states, or a source that lacks some of them.
     """
     target = Path(path)
     require_writable(target)
-    times = six_hourly(start, end)[:: max(1, every // 6)]
+    times = six_hourly(start, end)[:: steps_in(every, "every")]
     source.prepare(times[0], times[-1])
-    std = climatological_std(source.open(StateSpec()), times)
+    store = source.open(spec or StateSpec())
+    std = climatological_std(store, times)
+    judge_stds(f"{path} (not written)", std, store.spec)
     with keeping(target):
         save_array(target, std)
     print(f"wrote {path}")

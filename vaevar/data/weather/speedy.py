@@ -21,6 +21,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from vaevar.content.digest import sha256
+from vaevar.data.weather.opening import open_zarr
 from vaevar.data.weather.sigma_levels import (
     SPEEDY_REFERENCE_PRESSURE,
     SigmaState,
@@ -39,6 +41,7 @@ from vaevar.state import StateSpec
 SPIN_UP_START = np.datetime64("2019-10-01T00", "h")
 STEP = np.timedelta64(6, "h")
 CHUNK = 20  # states per call of the model: five days
+_RESTART = "restart_sha256"  # attribute of a store
 _REMAKE = "delete that store, and it will be generated again"
 
 
@@ -103,7 +106,8 @@ class SpeedyWorld(Source):
         """Generate the nature run up to ``end``; existing states are kept.
 
         Raises:
-            UserError: when the times are outside the period, or jcm is not installed.
+            UserError: when the times are outside the period, the states that are there began from another
+                restart file, or jcm is not installed.
         """
         times = self.period.times
         if start < times[0] or end > times[-1]:
@@ -113,6 +117,7 @@ class SpeedyWorld(Source):
             )
         needed = int((end - times[0]) / STEP) + 1
         needed = min(-(-needed // CHUNK) * CHUNK, self.period.states)
+        self._check_origin()
         # Without a lock: where all is there, the directory may be read-only.
         if self._completed() >= needed:
             return
@@ -130,6 +135,17 @@ class SpeedyWorld(Source):
             return 0
         return int(json.loads(self._progress_file.read_text(encoding="utf-8"))["states"])
 
+    def _check_origin(self) -> None:
+        """Refuse states that another restart file led to. Stores of earlier versions do not say which."""
+        if not (self._completed() and self.restart.is_file()):
+            return
+        began = open_zarr(self.path).attrs.get(_RESTART)
+        if began is not None and began != sha256(self.restart):
+            raise UserError(
+                f"{self.path}: was generated from another restart file than {self.restart}; give another "
+                f"directory, or {_REMAKE}"
+            )
+
     def _generate(self, needed: int) -> None:
         spec, times, done = StateSpec(), self.period.times, self._completed()
         with progress(f"SPEEDY {self.period_name}: compiling", needed, done) as advance:
@@ -137,7 +153,8 @@ class SpeedyWorld(Source):
             if done == 0:
                 # Left behind by a deleted store, it would declare the new store's states written.
                 self._progress_file.unlink(missing_ok=True)
-                create_store(self.path, times, spec, NatureRun.grid, {"source": self.description})
+                attributes = {"source": self.description, _RESTART: sha256(self.restart)}
+                create_store(self.path, times, spec, NatureRun.grid, attributes)
             else:  # laid out when the period was shorter
                 extend_store(self.path, times)
             advance(done, f"SPEEDY {self.period_name}: states")

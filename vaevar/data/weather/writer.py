@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from vaevar.data.weather.store import TIME_UNITS
+from vaevar.data.weather.leads import TIME_UNITS
 from vaevar.errors import UserError
 from vaevar.files import place_of_store
 from vaevar.sphere.grid import Grid

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
+from vaevar.content.digest import sha256
 from vaevar.errors import UserError
 from vaevar.files import require_writable
 from vaevar.models.covariance.estimation import PASSES, CovarianceEstimator, EstimationSettings
@@ -74,6 +75,7 @@ class CovarianceCalibration(L.LightningModule):
         # Distributed strategies refuse a module without a parameter. Nothing is trained.
         self.unused = nn.Parameter(torch.zeros(()))
         self.statistics: CovarianceStatistics | None = None
+        self.residual_of = residual_of
         self.vae = None if residual_of is None else VAE.load(residual_of).requires_grad_(False)
 
     def setup(self, stage: str) -> None:
@@ -170,12 +172,11 @@ class CovarianceCalibration(L.LightningModule):
     def _provenance(self) -> dict[str, Any]:
         data = self.trainer.datamodule  # type: ignore[attr-defined]
         record: dict[str, Any] = {"command": " ".join(sys.argv), "torch": torch.__version__}
-        record["data"] = {
-            "source": getattr(getattr(data, "source", None), "description", type(data).__name__),
-            "forecaster": str(getattr(getattr(data, "forecaster", None), "description", "")),
-            "period": f"{getattr(data, 'start', '')} to {getattr(data, 'end', '')}",
-            "samples": len(data.training) if hasattr(data, "training") else self.estimator.samples,
+        record["data"] = getattr(data, "record", {"source": type(data).__name__}) | {
+            "samples": len(data.training) if hasattr(data, "training") else self.estimator.samples
         }
+        if self.residual_of is not None:
+            record["residual_of"] = {"file": self.residual_of, "sha256": sha256(Path(self.residual_of))}
         return record
 
 

@@ -7,7 +7,7 @@ can use it as it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor
 
+from vaevar.content.onnx_file import weights_beside
 from vaevar.errors import UserError
 from vaevar.mistakes.notices import notice
 
@@ -58,12 +59,14 @@ class OnnxSession:
         metadata: the custom metadata in the file.
 
     Raises:
-        UserError: when the file is missing or no ONNX model, or the device cannot be used.
+        UserError: when the file is missing or no ONNX model, its weights are missing or lie outside of its
+            folder, or the device cannot be used.
     """
 
     def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
         if not path.is_file():
             raise UserError(f"{path}: no such file; give the path of the forecaster's .onnx file")
+        weights_beside(path)
         self.path = path
         self._threads = threads
         self._automatic = device == "auto"
@@ -90,13 +93,42 @@ class OnnxSession:
         Raises:
             UserError: when ONNX Runtime fails.
         """
+        binding = self._bound(inputs)
+        for name, tensor in outputs.items():
+            self._bind(binding.bind_output, name, tensor)
+        self._run(binding)
+
+    def run_allocating(self, inputs: Mapping[str, Tensor], name: str) -> Tensor:
+        """Let the model read ``inputs``, and make one output of a size that the file does not say.
+
+        It comes by way of the CPU: once the size is known, :meth:`run` is faster.
+
+        Args:
+            inputs: as for :meth:`run`.
+            name: of the output.
+
+        Raises:
+            UserError: when ONNX Runtime fails.
+        """
+        binding = self._bound(inputs)
+        binding.bind_output(name, "cpu")
+        self._run(binding)
+        return torch.from_numpy(binding.copy_outputs_to_cpu()[0]).to(self.device)
+
+    def _bound(self, inputs: Mapping[str, Tensor]) -> ort.IOBinding:
         if self._session is None:
             self._session = self._open()
         binding = self._session.io_binding()
-        for bind, tensors in ((binding.bind_input, inputs), (binding.bind_output, outputs)):
-            for name, tensor in tensors.items():
-                index = self.device.index or 0
-                bind(name, self.device.type, index, np.float32, tuple(tensor.shape), tensor.data_ptr())
+        for name, tensor in inputs.items():
+            self._bind(binding.bind_input, name, tensor)
+        return binding
+
+    def _bind(self, bind: Callable[..., None], name: str, tensor: Tensor) -> None:
+        index = self.device.index or 0
+        bind(name, self.device.type, index, np.float32, tuple(tensor.shape), tensor.data_ptr())
+
+    def _run(self, binding: ort.IOBinding) -> None:
+        assert self._session is not None
         if self.device.type == "cuda":
             # ONNX Runtime has its own stream: wait until torch has written the inputs.
             torch.cuda.current_stream(self.device).synchronize()

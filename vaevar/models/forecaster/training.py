@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from vaevar.content.kinds import model_of, what_holds, what_is
+from vaevar.content.tensors import read_tensors
 from vaevar.errors import UserError
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.resolved_scales import ResolvedScales
@@ -224,11 +226,15 @@ def network_weights(path: str | Path) -> dict[str, Tensor]:
         UserError: when the file is missing or is no such checkpoint.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        content = read_tensors(path)
+        state = content["state_dict"]
     except Exception as error:  # unpickling raises exceptions of many kinds; each means "not a checkpoint"
+        found = f" but {what_is(path)}" if Path(path).is_file() else ""
         reason = next(iter(str(error).splitlines()), "")[:200]
         raise UserError(
-            f"{path}: not a checkpoint of a forecaster ({type(error).__name__}: {reason})"
+            f"{path}: not a checkpoint of a forecaster{found} ({type(error).__name__}: {reason})"
         ) from None
+    if model_of(content) not in ("ForecasterModule", None):
+        raise UserError(f"{path}: not a checkpoint of a forecaster but {what_holds(content)}")
     prefix = "network."
     return {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import lightning as L
-import torch
 from torch import Tensor
 
+from vaevar.content.kinds import model_of, what_holds, what_is
+from vaevar.content.tensors import read_tensors
 from vaevar.errors import UserError
 from vaevar.files import save_tensors
 
@@ -66,7 +67,12 @@ class SavedModule(L.LightningModule):
     @classmethod
     def read(cls, path: str | Path) -> dict[str, Any]:
         """The content of such a file, as :func:`read_weights` has it."""
-        return read_weights(path, cls.weights_format, cls.hint())
+        content = read_weights(path, cls.weights_format, cls.hint())
+        if content.get("model", cls.__name__) != cls.__name__:
+            raise UserError(
+                f"{path}: is a checkpoint of {content['model']}, expected one of {cls.__name__}; {cls.hint()}"
+            )
+        return content
 
     @classmethod
     def hint(cls) -> str:
@@ -124,7 +130,8 @@ def read_weights(path: str | Path, kind: str, hint: str) -> dict[str, Any]:
         hint: what to do if the file is missing.
 
     Returns:
-        ``hyper_parameters``, ``state_dict``, and what else the file holds.
+        ``hyper_parameters``, ``state_dict``, and what else the file holds; ``model``, the name of the class,
+        if the file says it.
 
     Raises:
         UserError: when the file is missing, damaged or of another kind.
@@ -132,14 +139,18 @@ def read_weights(path: str | Path, kind: str, hint: str) -> dict[str, Any]:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such checkpoint; {hint}")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_tensors(path)
     except Exception as error:  # unpickling raises exceptions of many kinds; each means "not a checkpoint"
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: cannot be read as a checkpoint ({reason})") from None
+        raise UserError(
+            f"{path}: cannot be read as a checkpoint: it is {what_is(path)} ({reason}); {hint}"
+        ) from None
     if not isinstance(content, dict) or not {"hyper_parameters", "state_dict"} <= content.keys():
-        raise UserError(f"{path}: not a checkpoint; expected hyper_parameters and state_dict")
+        raise UserError(f"{path}: not a checkpoint: it is {what_holds(content)}; {hint}")
     if content.get("format", kind) != kind:
-        raise UserError(f"{path}: is a {content['format']}, expected a {kind}; {hint}")
+        raise UserError(f"{path}: is a {content['format']}, {what_holds(content)}; expected a {kind}; {hint}")
+    if model := model_of(content):
+        content["model"] = model
     content["hyper_parameters"] = _plain(content["hyper_parameters"])
     return content
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.cloud_io import _is_local_file_protocol
 
+from vaevar.content.kinds import what_holds, what_is
+from vaevar.content.tensors import read_tensors
 from vaevar.errors import UserError
 from vaevar.files import replacing
 
@@ -65,9 +67,48 @@ def latest(directory: Path, without: Collection[Path] = ()) -> Path | None:
 
 def trained(checkpoint: Path) -> tuple[int, int]:
     """The number of the epoch, from 1, and of the step to which a fit has come in one of its checkpoints."""
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    content = read_tensors(checkpoint, mmap=True)
     epoch = content["loops"]["fit_loop"]["epoch_progress"]["current"]["started"]
     return int(epoch), int(content.get("global_step", 0))
+
+
+def chosen(asked: str | None, directories: Sequence[Path], without: Collection[Path] = ()) -> str | None:
+    """The checkpoint that ``--ckpt_path`` asks for; ``last`` is the one that has most steps.
+
+    Args:
+        asked: a path, or a name that Lightning knows.
+        directories: of the run's checkpoints.
+        without: those in them that are not the run's.
+
+    Raises:
+        UserError: when ``last`` is asked for and there is none: Lightning would begin without one.
+    """
+    if asked != "last":
+        return asked
+    found = [path for place in directories if (path := latest(place, without))]
+    if not found:
+        places = " or ".join(map(str, directories)) or "the run's directory"
+        raise UserError(f"--ckpt_path last: no checkpoint of a fit lies in {places}; give the path of one")
+    return str(max(found, key=trained))
+
+
+def steps_back(checkpoint: str | Path, directories: Sequence[Path]) -> str:
+    """What is said of a fit that goes on from an earlier checkpoint than its last one; else empty.
+
+    Args:
+        checkpoint: that it goes on from.
+        directories: of the run's checkpoints.
+    """
+    there = max(
+        (trained(path)[1] for place in directories if (path := _latest(place, tell=False))), default=0
+    )
+    begins = trained(Path(checkpoint))[1]
+    if begins >= there:
+        return ""
+    return (
+        f"{checkpoint}: the fit goes back from step {there} to step {begins}; checkpoints and scores of the "
+        "steps between are made again, and checkpoints of the same name are written over"
+    )
 
 
 def check_checkpoint(path: str | Path, of_a_fit: bool = False) -> None:
@@ -81,6 +122,8 @@ def check_checkpoint(path: str | Path, of_a_fit: bool = False) -> None:
         UserError: when it is missing, damaged or no checkpoint; names the best of those beside it.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a directory, expected a checkpoint{_others(path / 'any')}")
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint{_others(path)}")
     content = _read(path)
@@ -88,8 +131,8 @@ def check_checkpoint(path: str | Path, of_a_fit: bool = False) -> None:
         raise UserError(f"{path}: {content}{_others(path)}")
     if of_a_fit and not _goes_on(content):
         raise UserError(
-            f"{path}: holds no state of a fit to resume; give one of the fit's `checkpoints/`, or begin "
-            "from these weights where the model has `start_from`"
+            f"{path}: is {what_holds(content)}, and holds no state of a fit to resume; give one of the fit's "
+            "`checkpoints/`, or begin from these weights where the model has `start_from`"
         )
 
 
@@ -120,10 +163,10 @@ def _read(path: Path) -> dict[str, Any] | str:
             broken = archive.testzip()
         if broken is not None:
             return f"damaged: the checksum of {broken} in it is wrong"
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        content = read_tensors(path, mmap=True)
     except Exception as error:  # what is cut or overwritten raises errors of many kinds
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        return f"damaged, or not a checkpoint of a fit ({reason})"
+        return f"damaged, or not a checkpoint of a fit but {what_is(path)} ({reason})"
     if not isinstance(content, dict) or "state_dict" not in content:
-        return "not a checkpoint of a fit"
+        return f"not a checkpoint of a fit but {what_holds(content)}"
     return content

@@ -10,10 +10,18 @@ from lightning.pytorch.trainer.connectors.checkpoint_connector import _Checkpoin
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from vaevar.errors import UserError
+from vaevar.models.training.agreement import (
+    other_model,
+    other_normalisation,
+    other_optimisers,
+    other_settings,
+)
 from vaevar.models.training.checkpoint_io import WholeCheckpoints
 from vaevar.models.training.last_checkpoint import LastCheckpoint
 from vaevar.models.training.stops import StopsBetweenBatches
 from vaevar.runs import stopping
+from vaevar.runs.checkpoints import SETTINGS
+from vaevar.runs.settings import explained
 from vaevar.runs.slurm import REQUEUE_SIGNALS
 
 
@@ -60,17 +68,40 @@ class OwnCheckpoints(_CheckpointConnector):
 
     # Below SLURM Lightning takes hpc_ckpt_*.ckpt of the current directory, whoever has left it there.
     _hpc_resume_path = None
+    _differing: list[str]
 
     def restore_model(self) -> None:
         """Restore the weights.
 
         Raises:
-            UserError: when they are another model's.
+            UserError: when they are another model's, or were trained on data that were normalised otherwise.
         """
+        content, module = self._loaded_checkpoint, self.trainer.lightning_module
+        self._differing = []
+        if not content:
+            return
+        if model := other_model(content, module):
+            raise UserError(
+                f"{self._ckpt_path}: is a checkpoint of {model}, the config's model is "
+                f"{type(module).__name__}; give one of that, or the config of {model}"
+            )
+        self._differing = other_settings(content, module)
         try:
             super().restore_model()
         except RuntimeError as error:
             raise self._misfit(error) from None
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if differing := other_normalisation(module, data):
+            raise UserError(
+                f"{self._ckpt_path}: was trained on data that are normalised otherwise "
+                f"({explained(differing)}); give the data that it was trained on"
+            )
+        # A fit's checkpoint of this version says more, which its callback compares.
+        if self._differing and not (self.trainer.training and SETTINGS in content):
+            self._say(
+                f"{self._ckpt_path}: was trained with other settings; those given now are used: "
+                f"{explained(self._differing)}"
+            )
 
     def restore_training_state(self) -> None:
         """Restore the optimiser and the place in the fit.
@@ -83,11 +114,30 @@ class OwnCheckpoints(_CheckpointConnector):
         except (RuntimeError, ValueError, KeyError) as error:
             raise self._misfit(error) from None
 
+    def restore_optimizers(self) -> None:
+        """Restore the optimiser's state.
+
+        Raises:
+            UserError: when its settings, which it brings with it, are not those that are asked for.
+        """
+        states = self._loaded_checkpoint.get("optimizer_states", [])
+        if differing := other_optimisers(states, self.trainer.optimizers):
+            raise UserError(
+                f"{self._ckpt_path}: its optimiser goes on with its own settings ({explained(differing)}); "
+                "give the same, or begin anew from its weights where the model has `start_from`"
+            )
+        super().restore_optimizers()
+
+    def _say(self, text: str) -> None:
+        if self.trainer.is_global_zero:
+            print(text, flush=True)
+
     def _misfit(self, error: Exception) -> UserError:
         reason = " ".join(str(error).split())[:300]
+        differing = f"{explained(self._differing)}; " if self._differing else ""
         return UserError(
-            f"{self._ckpt_path}: not a checkpoint of this model and its settings ({reason}); give one of "
-            "this run's, or fit under another `--name`"
+            f"{self._ckpt_path}: not a checkpoint of this model and its settings ({differing}{reason}); give "
+            "one of this run's, or fit under another `--name`"
         )
 
 

@@ -1,0 +1,1 @@
+"""What a command adds to, and keeps of, what its configs say."""

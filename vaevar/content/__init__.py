@@ -1,0 +1,1 @@
+"""What files hold: told apart by digests, and read without trusting them."""

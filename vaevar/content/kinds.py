@@ -1,0 +1,103 @@
+"""Names a file for what it is, where something else was expected."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vaevar.content.tensors import read_tensors
+
+_BEGINNINGS = {
+    b"\x93NUMPY": "an array of numpy (.npy)",
+    b"\x89HDF": "a netCDF or HDF5 file",
+    b"CDF": "a netCDF file",
+    b"GRIB": "a GRIB file",
+    b"BUFR": "a BUFR file",
+    b"\x1f\x8b": "a file compressed by gzip: unpack it",
+    b"BZh": "a file compressed by bzip2: unpack it",
+    b"\x28\xb5\x2f\xfd": "a file compressed by zstd: unpack it",
+    b"%PDF": "a PDF",
+    b"version https://git-lfs": "a pointer of Git LFS instead of the file: fetch it with `git lfs pull`",
+}
+_WEB_PAGE = re.compile(rb"\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
+# By the beginning of a format of weights: what they are, and the assimilator or control that takes them.
+_WEIGHTS = {
+    "vaevar-vae-": "weights of a VAE, for `checkpoint` of LatentControl",
+    "vaevar-conditional-vae-": "weights of a conditional VAE, for `checkpoint` of ConditionalControl",
+    "vaevar-denoiser-": "weights of a denoiser, for DiffDA",
+}
+
+
+def what_is(path: str | Path) -> str:
+    """What lies at a path, for people, such as ``an ONNX model``; it is read no further than that takes."""
+    path = Path(path)
+    if path.is_dir():
+        return "a directory"
+    with path.open("rb") as file:
+        beginning = file.read(4096)
+    if not beginning:
+        return "an empty file"
+    for start, name in _BEGINNINGS.items():
+        if beginning.startswith(start):
+            return name
+    if _WEB_PAGE.match(beginning):
+        return "a web page, such as a failed download leaves"
+    if zipfile.is_zipfile(path):
+        return _of_archive(path)
+    if beginning.startswith(b"\x80") and beginning[1] <= 5:
+        return "a pickle, perhaps of an old version of torch, which is never opened"
+    if beginning[8:9] == b"{" and int.from_bytes(beginning[:8], "little") < path.stat().st_size:
+        return "a file of safetensors"
+    if path.suffix == ".onnx" or (beginning.startswith(b"\x08") and b"onnx" in beginning.lower()):
+        return "an ONNX model, which belongs to `model` of OnnxForecaster"
+    return "a text" if _is_text(beginning) else "bytes of an unknown kind, or damaged"
+
+
+def what_holds(content: Any) -> str:
+    """What the content of a file of ``torch.save`` is, for people."""
+    if not isinstance(content, dict):
+        return f"a {type(content).__name__} in a file of torch"
+    if "next_index" in content and "trajectory" in content:
+        return "a restart file of a cycle, which the cycle itself finds in its run directory"
+    if "format" in content:
+        told = (text for start, text in _WEIGHTS.items() if str(content["format"]).startswith(start))
+        return next(told, f"weights of the format {content['format']!r}")
+    if "state_dict" in content and "pytorch-lightning_version" in content:
+        return f"a checkpoint of {model_of(content) or 'a Lightning module of another project'}"
+    if "state_dict" in content and "hyper_parameters" in content:
+        return "weights with hyperparameters"
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        return "a plain state_dict, without the settings of its model"
+    return f"a dictionary of {', '.join(map(str, list(content)[:5])) or 'nothing'} in a file of torch"
+
+
+def model_of(content: dict[str, Any]) -> str | None:
+    """The class whose checkpoint it is, without its module; None if it does not say."""
+    path = (content.get("hyper_parameters") or {}).get("_class_path")
+    return path.rpartition(".")[2] if isinstance(path, str) else None
+
+
+def _of_archive(path: Path) -> str:
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    if any(name.endswith("constants.pkl") for name in names):
+        return "a program of TorchScript, which is never run"
+    if any(name.endswith("data.pkl") for name in names):
+        try:
+            return what_holds(read_tensors(path, mmap=True))
+        except Exception:  # of many kinds; each means the same
+            return "a file of torch with more in it than tensors, or damaged"
+    if names and all(name.endswith(".npy") for name in names):
+        return "an archive of numpy (.npz)"
+    return "a zip archive: unpack it"
+
+
+def _is_text(beginning: bytes) -> bool:
+    try:
+        return beginning[:-4].decode().isprintable() or (b"\n" in beginning and b"\0" not in beginning)
+    except UnicodeDecodeError:
+        return False

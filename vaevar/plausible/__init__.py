@@ -1,0 +1,1 @@
+"""What the atmosphere can be: the one place where fields and numbers from outside are judged."""
