@@ -58,7 +58,8 @@ def toy_onnx(tmp_path: Path) -> Callable[..., OnnxFiles]:
     """A writer of ONNX forecasters whose step is ``old · x(t−6h) + new · x(t) + added``.
 
     ``added`` is [C] in physical units. With ``old + new == 1`` a roll-out has a closed form in
-    physical units. The second half of the output holds a number that nobody should use.
+    physical units. The second half of the output holds a number that nobody should use. With ``kept``, the
+    output is its first channels, of a number that the file does not tell; ``output_shape=[]`` tells nothing.
     """
 
     def write(
@@ -71,6 +72,8 @@ def toy_onnx(tmp_path: Path) -> Callable[..., OnnxFiles]:
         input_name: str = "input",
         dtype: int = TensorProto.FLOAT,
         output_shape: list[int | str] | None = None,
+        kept: int | None = None,
+        metadata: dict[str, str] | None = None,
     ) -> OnnxFiles:
         count = len(spec)
         mean, std = np.array([centre(channel) for channel in spec.channels]).T
@@ -89,17 +92,23 @@ def toy_onnx(tmp_path: Path) -> Callable[..., OnnxFiles]:
             helper.make_node("Add", ["from_before", "from_now"], ["sum"]),
             helper.make_node("Add", ["sum", "added"], ["next"]),
             helper.make_node("Mul", ["now", "unused"], ["rest"]),
-            helper.make_node("Concat", ["next", "rest"], ["output"], axis=1),
+            helper.make_node("Concat", ["next", "rest"], ["output" if kept is None else "all"], axis=1),
         ]
+        if kept is not None:
+            constants["condition"] = np.arange(2 * count) < kept
+            nodes.append(helper.make_node("Compress", ["all", "condition"], ["output"], axis=1))
+        declared = [batch, 2 * count, *shape] if output_shape is None else output_shape or None
         graph = helper.make_graph(
             nodes,
             "toy",
             [helper.make_tensor_value_info(input_name, dtype, [batch, 2 * count, *shape])],
-            [helper.make_tensor_value_info("output", dtype, output_shape or [batch, 2 * count, *shape])],
+            [helper.make_tensor_value_info("output", dtype, declared)],
             [numpy_helper.from_array(value, name) for name, value in constants.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-        onnx.checker.check_model(model)
+        helper.set_model_props(model, metadata or {})
+        if declared is not None:
+            onnx.checker.check_model(model)
         files = OnnxFiles(tmp_path / "toy.onnx", tmp_path / "mean.npy", tmp_path / "std.npy")
         onnx.save(model, str(files.model))
         np.save(files.mean, mean)

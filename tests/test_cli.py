@@ -10,12 +10,14 @@ import yaml
 from jsonargparse import ArgumentError, Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from vaevar.assim.assimilator import FreeRun
+from vaevar.assim.cycle.module import check_arms
 from vaevar.cli import LIGHTNINGS_OWN, main
 from vaevar.commands.callbacks import complete_cycle
 from vaevar.errors import UserError
 from vaevar.models.training.checkpoint_io import check_checkpoint
 from vaevar.provenance import fingerprint
-from vaevar.runs.naming import name_run
+from vaevar.runs.naming import fault_of_name, name_run
 from vaevar.scripts import mistake_of, read_contents
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -142,10 +144,64 @@ def test_the_last_name_wins_wherever_it_stands(tmp_path: Path, capsys: pytest.Ca
         assert settings["version"] == "", words
 
 
-@pytest.mark.parametrize("name", ["a/b", "", ".", "..", "-x", "a b", "runs/../x", "null", "true", "No"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a/b",
+        "",
+        ".",
+        "..",
+        "-x",
+        "a b",
+        "runs/../x",
+        "null",
+        "true",
+        "No",
+        "~",
+        "~/x",
+        "a\nb",
+        "a\0b",
+        "a\\b",
+        "/x",
+        ".old",
+        "$HOME",
+        "a\u202eb",
+    ],
+)
 def test_a_name_is_one_directory_below_runs(name: str) -> None:
     with pytest.raises(UserError, match="a name is made of"):
         name_run(Namespace(), name)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("x" * 101, "has 101 bytes"),
+        ("é" * 60, "has 120 bytes"),
+        *((n, "on some systems") for n in ("con", "NUL.1", "a.")),
+    ],
+)
+def test_a_name_is_one_on_every_system(name: str, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        name_run(Namespace(), name)
+    assert fault_of_name(name)
+    assert not fault_of_name("run-1.b_Ä")
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("..",), "letters, digits"), (("a/b",), "letters, digits"), (("",), "letters, digits"),
+        (("~",), "letters, digits"), (("a.b",), "letters, digits"), (("x" * 300,), "has 300 bytes"),
+        (("aux",), "on some systems"), (("OI", "oi"), "'OI' and 'oi' are one directory"),
+        (("checkpoints",), "is a directory of every run"), (("true",), "is not null, true"),
+        ((), "at least one"),
+    ],
+)  # fmt: skip
+def test_an_arm_is_one_directory_in_the_run(names: tuple[str, ...], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        check_arms(dict.fromkeys(names, FreeRun()))
+    check_arms({"vae_var": FreeRun(), "3dvar-2": FreeRun(), "arm": FreeRun()})
 
 
 def test_every_logger_of_a_list_gets_the_name_and_none_is_made_where_none_is_wanted() -> None:

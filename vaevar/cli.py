@@ -14,16 +14,18 @@ from typing import Any
 import lightning as L
 import torch
 import yaml
-from lightning.pytorch.callbacks import ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.restart import analyses_made
-from vaevar.commands.callbacks import complete_cycle, look_shortly, without_bars
+from vaevar.commands.callbacks import complete_cycle, keep_needed, look_shortly, without_bars
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.mistakes.commands import require_command
+from vaevar.mistakes.fallbacks import tell_fallbacks
+from vaevar.mistakes.notices import warnings_kept
 from vaevar.models.training.checkpoint_io import (
     check_checkpoint,
     chosen,
@@ -32,7 +34,8 @@ from vaevar.models.training.checkpoint_io import (
     trained,
 )
 from vaevar.models.training.fit_log import lines_for_bars
-from vaevar.models.training.trainer import prepare
+from vaevar.models.training.trainer import prepare, require_trained
+from vaevar.provenance import unfinished_fit
 from vaevar.runs import stopping
 from vaevar.runs.checkpoints import RunNumber, is_own
 from vaevar.runs.directory import RUNS, RunDirectory, directory_of, run_directory
@@ -87,10 +90,18 @@ class VaevarCLI(LightningCLI):
 
     def before_instantiate_classes(self) -> None:
         settings = self.config[self.config.subcommand]
+        listed = getattr(self._parser(self.config.subcommand), "listed_callbacks", [])
+        settings.trainer.callbacks = keep_needed(as_list(settings.trainer.callbacks), listed)
         data = settings.get("data")
         require_command(
             self.config.subcommand, class_of(settings.model), None if data is None else class_of(data)
         )
+        unused = [name for name in ("optimizer", "lr_scheduler") if settings.get(name) is not None]
+        if unused and self.config.subcommand != "fit":
+            raise UserError(
+                f"{unused[0]} is a setting of fit, not of {self.config.subcommand}, which trains nothing; "
+                "leave it out"
+            )
         if self.config.subcommand == "predict" and issubclass(class_of(settings.model), AssimilationModule):
             bar = settings.trainer.enable_progress_bar is not False
             settings.trainer.callbacks = complete_cycle(as_list(settings.trainer.callbacks), bar)
@@ -102,7 +113,9 @@ class VaevarCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         if self.subcommand == "fit":
             callbacks = [*callbacks, *lines_for_bars(config, callbacks)]
-        return prepare(super()._instantiate_trainer(config, callbacks))
+        trainer = prepare(super()._instantiate_trainer(config, callbacks))
+        tell_fallbacks(trainer)
+        return trainer
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A trainer whose run, checkpoints and whatever else Lightning writes have one directory."""
@@ -141,8 +154,9 @@ class VaevarCLI(LightningCLI):
                     f"{subcommand}: without --ckpt_path the model is judged as its config makes it: "
                     "untrained, unless that has weights to start from"
                 )
-        with running(run, self.trainer.is_global_zero, lambda: not _out_of_time(self.trainer)) as start:
+        with running(run, self.trainer.is_global_zero, lambda: not unfinished_fit(self.trainer)) as start:
             if start is Start.OVER:
+                run.settings.check_written(read_record(run.directory) or {})
                 ended = (
                     "this fit has ended. A larger --trainer.max_epochs goes on with it, --restart begins it "
                     "again"
@@ -152,6 +166,8 @@ class VaevarCLI(LightningCLI):
             if subcommand == "fit":
                 self._go_on(run, start)
             super()._run_subcommand(subcommand)
+            if subcommand == "fit":
+                require_trained(self.trainer)
 
     def _run(self, command: str, restart: bool) -> Run:
         settings = self.config[command]
@@ -239,7 +255,7 @@ def main(args: list[str] | None = None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     accept_short_names()
-    with one_line_errors():
+    with warnings_kept(), one_line_errors():
         VaevarCLI(
             save_config_callback=None,  # the run's record is kept with the run (vaevar.runs)
             seed_everything_default=0,
@@ -251,13 +267,6 @@ def main(args: list[str] | None = None) -> None:
 def _cycles(trainer: L.Trainer) -> list[Cycle]:
     callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return [callback for callback in callbacks if isinstance(callback, Cycle)]
-
-
-def _out_of_time(trainer: L.Trainer) -> bool:
-    """Whether ``trainer.max_time`` has ended a fit, which then has more to do."""
-    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
-    left = [timer.time_remaining() for timer in callbacks if isinstance(timer, Timer)]
-    return any(seconds is not None and seconds <= 0 for seconds in left)
 
 
 def _devices(trainer: L.Trainer) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.callbacks import Timer
 
 from vaevar.content.digest import content_digest, is_store
 
@@ -48,12 +49,26 @@ def provenance() -> dict[str, Any]:
 
 
 def fit_record(trainer: L.Trainer) -> dict[str, Any]:
-    """Command, epochs and last scores of a fit, to be stored with its result."""
+    """Command, epochs and last scores of a fit, to be stored with its result; and whether it has ended."""
+    unfinished = unfinished_fit(trainer)
     return {
         "command": " ".join(sys.argv),
         "epochs": trainer.current_epoch,
+        **({"unfinished": unfinished} if unfinished else {}),
         "scores": {name: float(value) for name, value in trainer.callback_metrics.items()},
     }
+
+
+def unfinished_fit(trainer: L.Trainer) -> str:
+    """How far a fit has come that ``trainer.max_time`` has ended; empty for one that is done."""
+    callbacks: list[L.Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    left = [timer.time_remaining() for timer in callbacks if isinstance(timer, Timer)]
+    if not any(seconds is not None and seconds <= 0 for seconds in left):
+        return ""
+    epochs = f" of {trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""
+    return (
+        f"max_time has ended the fit in epoch {trainer.current_epoch + 1}{epochs}, step {trainer.global_step}"
+    )
 
 
 def fingerprint(config: dict[str, Any]) -> str:

@@ -93,6 +93,15 @@ def test_a_grid_without_the_south_pole():
         Grid.of_family("regular", 8, 32)
 
 
+def test_two_grids_say_where_they_differ():
+    grid, east = Grid.cells(4), Grid(Grid.cells(4).latitude, np.arange(8) * 45.0 + 22.5)
+    assert grid.difference(Grid.cells(4)) == "they are the same"
+    assert grid.difference(Grid.cells(6)) == "they have 4 and 6 latitudes"
+    assert grid.difference(Grid.cells(4, 6)) == "they have 8 and 6 longitudes"
+    assert grid.difference(Grid.regular(4, 8)) == "latitude number 0 is 67.5 and 90"
+    assert grid.difference(east) == "longitude number 0 is 0 and 22.5"
+
+
 def test_grids_are_equal_to_single_precision():
     grid = Grid.gaussian(48)
     stored = Grid(grid.latitude.astype(np.float32), grid.longitude.astype(np.float32))

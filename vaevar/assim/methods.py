@@ -15,6 +15,7 @@ from vaevar.assim.control.covariance import CovarianceControl
 from vaevar.assim.control.latent import LatentControl
 from vaevar.assim.variational import VariationalAssimilator
 from vaevar.models.covariance.statistics import CovarianceStatistics
+from vaevar.sphere.grid import GridFamily
 
 
 class ThreeDVar(VariationalAssimilator):
@@ -30,7 +31,7 @@ class ThreeDVar(VariationalAssimilator):
         tolerance: stop when the norm of the gradient has fallen to this fraction of its first value.
         dtype: precision of U and of the minimisation.
         nlat, nlon: H and W of the increments' grid. None: the grid of the statistics.
-        gaussian: that grid has Gaussian latitudes; otherwise it is equiangular with both poles.
+        gaussian: the kind of that grid, as in :class:`CovarianceControl`.
 
     Raises:
         UserError: for a file that is missing or damaged, a grid that cannot carry the truncation, or a λ, a
@@ -47,7 +48,7 @@ class ThreeDVar(VariationalAssimilator):
         dtype: Literal["float32", "float64"] = "float32",
         nlat: int | None = None,
         nlon: int | None = None,
-        gaussian: bool = False,
+        gaussian: GridFamily = False,
     ) -> None:
         control = CovarianceControl(statistics, nlat, nlon, gaussian, dtype)
         super().__init__(control, lambda_, iterations, history, tolerance, dtype)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import cast
 
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.runs.naming import class_of
+from vaevar.runs.settings import changes_results
 
 # What every cycle has, whatever else its callbacks are.
 CALLBACKS_OF_A_CYCLE = (
@@ -37,10 +38,54 @@ def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[N
         # Lightning allows one progress bar.
         kind = ProgressBar if issubclass(cls, ProgressBar) else cls
         if not any(issubclass(other, kind) for other in listed):
-            defaults = {name: value.default for name, value in inspect.signature(cls).parameters.items()}
-            added.append(Namespace(class_path=path, init_args=Namespace(defaults)))
+            added.append(_complete(Namespace(class_path=path)))
     # The others look at the arms that Cycle has prepared.
     return sorted([*added, *callbacks], key=lambda callback: not issubclass(class_of(callback), Cycle))
+
+
+def keep_needed(callbacks: Sequence[Namespace], listed: Sequence[Sequence[Namespace]]) -> list[Namespace]:
+    """Callbacks, and those of earlier configs whose place they took although the run needs them.
+
+    A later list takes the place of an earlier one. A monitor in it was not meant to drop what exports the
+    weights, chooses the best of them, averages them, records samples or makes the cycle what it is.
+
+    Args:
+        callbacks: that the command would run with.
+        listed: that each of its configs names, the later ones last.
+    """
+    classes = [class_of(callback) for callback in callbacks]
+    kept: dict[type, list[Namespace]] = {}
+    for names in listed:
+        found = [(class_of(callback), callback) for callback in names]
+        needed = [(_kind(cls), _complete(callback)) for cls, callback in found if _is_needed(cls)]
+        for kind in dict.fromkeys(kind for kind, _ in needed):
+            if any(issubclass(cls, kind) for cls in classes):
+                continue
+            kept[kind] = [callback for other, callback in needed if other is kind]
+    if kept:
+        print(
+            f"trainer.callbacks: {' and '.join(kind.__name__ for kind in kept)} of an earlier config stays "
+            "beside what is given now: the run cannot do without; give it with other settings to change it"
+        )
+    return [*callbacks, *(callback for group in kept.values() for callback in group)]
+
+
+def _kind(cls: type) -> type:
+    return Checkpoint if issubclass(cls, Checkpoint) else cls
+
+
+def _is_needed(cls: type) -> bool:
+    path = f"{cls.__module__}.{cls.__name__}"
+    writes = hasattr(cls, "outputs") or issubclass(cls, Checkpoint)
+    return writes or changes_results(cls) or path in CALLBACKS_OF_A_CYCLE
+
+
+def _complete(callback: Namespace) -> Namespace:
+    """A callback as a config names it, with its defaults."""
+    cls, given = class_of(callback), callback.get("init_args") or Namespace()
+    parameters = inspect.signature(cls).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
+    return Namespace(class_path=callback.class_path, init_args=Namespace(defaults | vars(given)))
 
 
 def without_bars(callbacks: Sequence[Namespace]) -> list[Namespace]:

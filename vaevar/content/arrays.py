@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from vaevar.content.kinds import what_is
+
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -18,14 +20,13 @@ def read_array(path: str | Path) -> np.ndarray:
         OSError: when it cannot be read.
     """
     with Path(path).open("rb") as file:
-        version = np.lib.format.read_magic(file)
-        read_header = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        if version not in read_header:
+        try:
+            version = np.lib.format.read_magic(file)
+        except ValueError:
+            raise ValueError(f"it is {what_is(path)}") from None
+        if version not in _HEADERS:
             raise ValueError(f"a .npy file of version {'.'.join(map(str, version))}, expected 1.0 or 2.0")
-        shape, _, kind = read_header[version](file)
+        shape, _, kind = _HEADERS[version](file)
         if kind.hasobject:
             raise ValueError("it holds Python objects, which are never opened; save numbers")
         needed, there = prod(shape) * kind.itemsize, Path(path).stat().st_size - file.tell()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any, NamedTuple
 from vaevar.content.onnx_file import weights_beside
 from vaevar.content.zarr_store import StoreContent
 
+_LARGE = 2**34  # bytes; reading those takes a minute
+_PIECES, _PIECE = 256, 2**16
 _METADATA = (".zgroup", ".zarray", "zarr.json")
 
 
@@ -18,8 +21,8 @@ class Digest(NamedTuple):
 
     Attributes:
         sha256: equal for equal contents.
-        times: of a store of weather, how many states were there: a store that has grown is the same up to
-            there. None for anything else.
+        times: of a store of weather, how many states were there, of a pattern how many files: what has grown
+            is the same up to there. None for anything else.
     """
 
     sha256: str
@@ -37,11 +40,12 @@ def content_digest(text: str, times: int | None = None) -> Digest | None:
 
     Of a file it is the checksum, taken together with those of the files in which an ONNX model keeps its
     weights. Of a zarr store on a disk it is that of :class:`vaevar.content.zarr_store.StoreContent`. Of
-    another directory it is a digest of the names and sizes of its files. Addresses have none.
+    another directory it is a digest of the names and sizes of its files; of a pattern such as ``era5/*.nc``
+    that of the files it names, in their order. Addresses have none.
 
     Args:
         text: a setting.
-        times: of a store, so many states from the first. None: all that are there.
+        times: of a store, so many states from the first; of a pattern, so many files. None: all.
 
     Raises:
         UserError: for an ONNX model whose weights are missing or lie outside of its folder.
@@ -52,6 +56,8 @@ def content_digest(text: str, times: int | None = None) -> Digest | None:
     try:
         if path.is_file():
             return Digest(file_digest(path))
+        if glob.has_magic(text):
+            return _of_pattern(text, times)
         # A word that happens to be the name of a directory is no path.
         if path.is_dir() and ("/" in text or "." in text.strip(".")):
             return _of_directory(path, times)
@@ -61,9 +67,12 @@ def content_digest(text: str, times: int | None = None) -> Digest | None:
 
 
 def file_digest(path: Path) -> str:
-    """Checksum of a file; of an ONNX model with weights beside it, of all of them together."""
+    """Checksum of a file; of an ONNX model with weights beside it, of all of them together.
+
+    Of a file above 16 GB, as archives of weather are, it is a digest of its size and of 256 pieces.
+    """
     beside = weights_beside(path) if path.suffix == ".onnx" else []
-    return combined(sha256(part) for part in (path, *beside))
+    return combined(_of_file(part) for part in (path, *beside))
 
 
 def same_content(before: dict[str, Any], now: dict[str, Any]) -> bool:
@@ -90,6 +99,25 @@ def combined(parts: Iterable[str]) -> str:
     """One digest of several; of one, itself."""
     found = list(parts)
     return found[0] if len(found) == 1 else hashlib.sha256("\n".join(found).encode()).hexdigest()
+
+
+def _of_file(path: Path) -> str:
+    size = path.stat().st_size
+    if size <= _LARGE:
+        return sha256(path)
+    found = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for number in range(_PIECES):
+            file.seek(number * (size - _PIECE) // (_PIECES - 1))
+            found.update(file.read(_PIECE))
+    return found.hexdigest()
+
+
+def _of_pattern(pattern: str, files: int | None) -> Digest | None:
+    found = sorted(path for path in map(Path, glob.glob(pattern, recursive=True)) if path.is_file())
+    if not found or len(found) < (files or 0):
+        return None
+    return Digest(combined(map(_of_file, found[:files])), len(found))
 
 
 def _of_directory(path: Path, times: int | None) -> Digest | None:

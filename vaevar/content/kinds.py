@@ -67,7 +67,7 @@ def what_holds(content: Any) -> str:
         told = (text for start, text in _WEIGHTS.items() if str(content["format"]).startswith(start))
         return next(told, f"weights of the format {content['format']!r}")
     if "state_dict" in content and "pytorch-lightning_version" in content:
-        return f"a checkpoint of {model_of(content) or 'a Lightning module of another project'}"
+        return f"a checkpoint of {model_of(content) or 'a Lightning module of another project or version'}"
     if "state_dict" in content and "hyper_parameters" in content:
         return "weights with hyperparameters"
     if content and all(isinstance(value, Tensor) for value in content.values()):

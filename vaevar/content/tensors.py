@@ -18,22 +18,27 @@ from torch import Tensor
 _SLACK = 2**26
 
 
-def read_tensors(path: str | Path, mmap: bool = False) -> Any:
+def read_tensors(path: str | Path, mmap: bool = False, whole: bool = True) -> Any:
     """What ``torch.save`` wrote: tensors, numbers, texts, and lists and dictionaries of them; on the CPU.
 
     Args:
         path: the file.
         mmap: leave the tensors on the disk until they are needed.
+        whole: read the file to its last byte for that, and compare checksums.
 
     Raises:
-        ValueError: when the file, or a tensor in it, claims to be larger than what is there.
+        ValueError: when a checksum is wrong, or the file, or a tensor in it, claims to be larger than what is
+            there.
         Exception: of many kinds, when it is no such file, damaged, or holds other objects.
     """
     size = Path(path).stat().st_size
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > size + _SLACK:
-        raise ValueError(f"its {size} bytes would unpack to {unpacked}, which torch.save never writes")
+        if unpacked > size + _SLACK:
+            raise ValueError(f"its {size} bytes would unpack to {unpacked}, which torch.save never writes")
+        # torch itself does not look at the checksums that it writes.
+        if whole and (broken := archive.testzip()) is not None:
+            raise ValueError(f"damaged: the checksum of {broken} in it is wrong")
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     for tensor in _tensors(content):
         if tensor.numel() * tensor.element_size() > size + _SLACK:

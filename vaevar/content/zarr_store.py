@@ -15,6 +15,10 @@ from typing import Any
 import numpy as np
 import zarr
 
+from vaevar.content.codecs import forbid_pickle
+
+forbid_pickle()
+
 # The axis along which a store grows, by its names.
 _TIMES = ("time", "valid_time", "initial_time", "init_time", "forecast_reference_time")
 # Of each array so many chunks are looked at, the first, the last and what lies evenly between them; and of

@@ -36,14 +36,26 @@ def fault(values: np.ndarray, channel: Channel, grid: Grid, coarse: np.ndarray |
     limits = channel.points
     low, high = float(values.min()), float(values.max())  # both pass NaN on
     if low in limits and high in limits:
-        return _zeros(values if coarse is None else coarse, channel)
+        if low == high and channel.variable != "q":  # the stratosphere may be dry everywhere
+            return f"is {low:.4g} at every point"
+        some = values if coarse is None else coarse
+        mean = float(some.mean(dtype=np.float64))
+        if mean not in channel.means:
+            return (
+                f"has the mean {mean:.4g}, expected {channel.means} {channel.units}: it is another variable, "
+                "level or sign, or in other units"
+            )
+        return _zeros(some, channel)
     with np.errstate(invalid="ignore"):
         wrong = ~((values >= limits.low) & (values <= limits.high))
     row, column = np.argwhere(wrong)[0]
     count = int(wrong.sum())
     where = place(grid.latitude[row], grid.longitude[column])
     if not np.isfinite(values[row, column]):
-        return f"has values that are not finite at {_points(count, wrong.size)}, such as {where}"
+        return (
+            "has values that are not finite (not written, or damaged) at "
+            f"{_points(count, wrong.size)}, such as {where}"
+        )
     looks = _likeness(values, float(values[row, column]), channel)
     return (
         f"is {values[row, column]:.4g} at {where}, expected {limits} {channel.units}, and wrong at "

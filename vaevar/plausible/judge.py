@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from vaevar.errors import UserError
 from vaevar.plausible.fields import described, fault, place
+from vaevar.plausible.geostrophic import contradiction
+from vaevar.plausible.hydrostatic import imbalance
 from vaevar.plausible.ranges import of_jumps
 from vaevar.sphere.grid import Grid
 from vaevar.state import Channel, StateSpec
@@ -14,6 +18,19 @@ from vaevar.state import Channel, StateSpec
 _ROWS_LOOKED_AT = 180
 # Beyond this, weather may have become another: nothing is compared.
 _LONGEST_STEP = np.timedelta64(12, "h")
+# The root mean square of changes over the sphere is about the same from step to step: within 7 % in SPEEDY.
+# Near the ground the time of the day counts.
+_USUAL_RATIOS = {"z": 1.7, "msl": 1.7}
+_USUAL_RATIO = 2.5
+
+
+class _Last(NamedTuple):
+    """A piece of the state before, [levels, h, w], and how it had changed, relative to what is allowed."""
+
+    time: np.datetime64
+    fields: np.ndarray
+    step: np.timedelta64
+    change: float
 
 
 class StateJudge:
@@ -33,7 +50,7 @@ class StateJudge:
     def __init__(self, path: str, spec: StateSpec, grid: Grid, in_sequence: bool = True) -> None:
         self.path, self.spec, self.grid, self.in_sequence = path, spec, grid, in_sequence
         self._stride = max(1, grid.shape[0] // _ROWS_LOOKED_AT)
-        self._last: dict[str, tuple[np.datetime64, np.ndarray]] = {}
+        self._last: dict[str, _Last] = {}
 
     def __call__(self, variable: str, fields: np.ndarray, times: np.ndarray) -> None:
         """Judge the fields of one variable.
@@ -51,36 +68,69 @@ class StateJudge:
         for now, some, time in zip(fields, coarse, times, strict=True):
             for values, piece, channel in zip(now, some, channels, strict=True):
                 if found := fault(values, channel, self.grid, piece):
-                    raise UserError(
-                        f"{self.path}: {described(channel)} at {_hour(time)} {found}; regenerate or repair "
-                        "the store"
-                    )
+                    raise self._refused(f"{described(channel)} at {_hour(time)} {found}")
             if self.in_sequence:
                 self._compare(variable, channels, some, time)
+
+    def together(self, states: np.ndarray, times: np.ndarray) -> None:
+        """Judge whole states, [T, C, H, W]: whether their variables belong together.
+
+        Raises:
+            UserError: when they do not.
+        """
+        for values, time in zip(states[..., :: self._stride, :: self._stride], times, strict=True):
+            found = imbalance(values, self.spec, self.grid.area_weights.numpy()[:: self._stride])
+            found = found or contradiction(values, self.spec, self.grid, self._stride)
+            if found:
+                raise self._refused(f"at {_hour(time)} {found}")
 
     def _compare(
         self, variable: str, channels: tuple[Channel, ...], fields: np.ndarray, time: np.datetime64
     ) -> None:
-        earlier, before = self._last.get(variable, (time, fields))
-        if earlier != time and abs(time - earlier) <= _LONGEST_STEP:
-            for values, past, channel in zip(fields, before, channels, strict=True):
-                change = np.abs(values - past)
-                limits = of_jumps(channel.variable, channel.level)
-                size = float(np.sqrt(np.square(change).mean()))
-                if change.max() <= limits.high and size <= limits.low:
-                    continue
-                row, column = np.unravel_index(int(change.argmax()), change.shape)
-                where = place(
-                    self.grid.latitude[row * self._stride], self.grid.longitude[column * self._stride]
+        before = self._last.get(variable)
+        step: np.timedelta64 = np.timedelta64(0, "h")
+        change = 0.0
+        if before is not None and time != before.time and abs(time - before.time) <= _LONGEST_STEP:
+            step = time - before.time
+            relative = [
+                self._change(channel, past, now, before.time, time)
+                for channel, past, now in zip(channels, before.fields, fields, strict=True)
+            ]
+            change = float(np.mean(relative))
+            usual = _USUAL_RATIOS.get(variable, _USUAL_RATIO)
+            if step == before.step and 0 < usual * before.change < change:
+                raise self._refused(
+                    f"{described(channels[-1])} changes {change / before.change:.2g} times as much from "
+                    f"{_hour(before.time)} to {_hour(time)} as in the step before, all over the sphere: one "
+                    "of the two is of another time, or damaged"
                 )
-                raise UserError(
-                    f"{self.path}: {described(channel)} changes from {past[row, column]:.4g} at "
-                    f"{_hour(earlier)} to {values[row, column]:.4g} {channel.units} at {_hour(time)} at "
-                    f"{where}, and by {size:.3g} as a root mean square; weather changes by at most "
-                    f"{limits.high:.3g} and {limits.low:.3g}: one of the two is damaged, or their times are "
-                    "wrong; regenerate or repair the store"
-                )
-        self._last[variable] = (time, fields.copy())
+        self._last[variable] = _Last(time, fields.copy(), step, change)
+
+    def _change(
+        self,
+        channel: Channel,
+        past: np.ndarray,
+        now: np.ndarray,
+        earlier: np.datetime64,
+        time: np.datetime64,
+    ) -> float:
+        """The root mean square of a change, relative to the largest that is possible."""
+        change = np.abs(now - past)
+        limits = of_jumps(channel.variable, channel.level)
+        size = float(np.sqrt(np.square(change).mean()))
+        if change.max() > limits.high or size > limits.low:
+            row, column = np.unravel_index(int(change.argmax()), change.shape)
+            where = place(self.grid.latitude[row * self._stride], self.grid.longitude[column * self._stride])
+            raise self._refused(
+                f"{described(channel)} changes from {past[row, column]:.4g} at {_hour(earlier)} to "
+                f"{now[row, column]:.4g} {channel.units} at {_hour(time)} at {where}, and by {size:.3g} as a "
+                f"root mean square; weather changes by at most {limits.high:.3g} and {limits.low:.3g}: one "
+                "of the two is damaged, or of another time"
+            )
+        return size / limits.low
+
+    def _refused(self, found: str) -> UserError:
+        return UserError(f"{self.path}: {found}; regenerate or repair the store")
 
 
 def _hour(time: np.datetime64) -> str:

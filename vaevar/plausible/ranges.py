@@ -71,7 +71,7 @@ def of_error_stds(variable: str, pressure: float | None) -> Range:
     Arguments are those of :func:`at_points`.
     """
     stds = of_stds(variable, pressure)
-    return Range(1e-4 * stds.low, stds.high)
+    return Range(1e-3 * stds.low, stds.high)
 
 
 @lru_cache(maxsize=4096)
@@ -140,8 +140,8 @@ _UPPER_POINTS = {
 }  # fmt: skip
 
 _SURFACE_MEANS = {
-    "u10": Range(-10.0, 10.0),
-    "v10": Range(-10.0, 10.0),
+    "u10": Range(-20.0, 20.0),
+    "v10": Range(-20.0, 20.0),
     "t2m": Range(240.0, 310.0),
     "msl": Range(95e3, 107e3),
 }
@@ -153,18 +153,18 @@ _UPPER_MEANS = {
     ),
     "u": _between((1, -80, 80), (50, -50, 50), (1000, -30, 30)),
     "v": _between((1, -20, 20), (1000, -10, 10)),
-    "t": _about(standard_temperature, (40.0, 0.0), (40.0, 6.0)),
+    "t": _about(standard_temperature, (40.0, 0.0), (14.0, 8.0)),
 }
 
 _SURFACE_STDS = {
-    "u10": Range(0.3, 25.0),
-    "v10": Range(0.3, 25.0),
+    "u10": Range(0.1, 25.0),
+    "v10": Range(0.1, 25.0),
     "t2m": Range(0.5, 50.0),
     "msl": Range(50.0, 6000.0),
 }
 _UPPER_STDS = {
     "z": _about(lambda p: 0.0, (-20.0, 0.0), (3e3, 6e3)),
-    "q": _between((1, 1e-9, 1e-3), (50, 1e-9, 1.5e-3), (500, 1e-6, 0.01), (1000, 1e-5, 0.02)),
+    "q": _between((1, 1e-9, 1e-3), (50, 1e-9, 1.5e-3), (500, 1e-7, 0.01), (1000, 1e-5, 0.02)),
     "u": _WIND_STD,
     "v": _WIND_STD,
     "t": _between((1, 0.2, 60), (1000, 0.2, 50)),
@@ -174,7 +174,7 @@ _WIND_JUMP = _between((1, 45, 260), (300, 30, 200), (1000, 25, 150))
 _SURFACE_JUMPS = {
     "u10": Range(20.0, 120.0),
     "v10": Range(20.0, 120.0),
-    "t2m": Range(25.0, 80.0),
+    "t2m": Range(20.0, 60.0),
     "msl": Range(3000.0, 12e3),
 }
 _UPPER_JUMPS = {
@@ -182,5 +182,5 @@ _UPPER_JUMPS = {
     "q": _humid((0.01, 0.04), 0.8),
     "u": _WIND_JUMP,
     "v": _WIND_JUMP,
-    "t": _between((1, 40, 110), (50, 25, 70), (200, 20, 60), (1000, 25, 90)),
+    "t": _between((1, 40, 100), (50, 20, 60), (200, 15, 45), (500, 12, 40), (850, 15, 50), (1000, 20, 60)),
 }

@@ -93,7 +93,7 @@ def is_own(checkpoint: Path, directory: Path) -> bool:
 def made_by(checkpoint: Path) -> str | None:
     """The number of the run that wrote a checkpoint; None if that cannot be told."""
     try:
-        content = read_tensors(checkpoint, mmap=True)
+        content = read_tensors(checkpoint, mmap=True, whole=False)
     except Exception:  # unpickling raises many kinds; each means that nobody can tell
         return None
     number = content.get(KEY) if isinstance(content, dict) else None

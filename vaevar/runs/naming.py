@@ -15,6 +15,9 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from vaevar.errors import UserError
 
 _NUMBERING = (TensorBoardLogger, CSVLogger)
+# What is appended to a name, such as the number of a partial file, must fit beside it.
+_LONGEST = 100
+_RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 
 
 class RunName(argparse.Action):
@@ -25,12 +28,18 @@ class RunName(argparse.Action):
 
 
 class ConfigFile(ActionConfigFile):
-    """``--config``: a ``name`` in the file names the run. Later files and options win, as for any setting."""
+    """``--config``: a ``name`` in the file names the run. Later files and options win, as for any setting.
+
+    The parser gets ``listed_callbacks``: those of all files, also where a later list took their place.
+    """
 
     def __call__(self, parser: Any, cfg: Any, values: Any, option_string: str | None = None) -> None:
         before = cfg.get("name")
         cfg["name"] = None
         super().__call__(parser, cfg, values, option_string)
+        listed = as_list(cfg.get("trainer.callbacks"))
+        known = getattr(parser, "listed_callbacks", [])
+        parser.listed_callbacks = [*known, [spec for spec in listed if isinstance(spec, Namespace)]]
         if cfg["name"] is None:
             cfg["name"] = before
         else:
@@ -51,12 +60,8 @@ def name_run(settings: Namespace, name: str | int) -> None:
         UserError: for a name that cannot be a directory below ``runs``.
     """
     text = str(name)
-    # In YAML null and true are no texts, and a logger would get no name.
-    if not re.fullmatch(r"\w[\w.-]*", text) or isinstance(yaml.safe_load(text), bool | None):
-        raise UserError(
-            f"--name {text!r}: a name is made of letters, digits, _, - and ., does not begin with - or ., "
-            "and is not null, true or false"
-        )
+    if fault := fault_of_name(text):
+        raise UserError(f"--name {_shown(text)}: {fault}")
     settings["name"] = text
     logger = settings.get("trainer.logger")
     if logger is None or logger is True:
@@ -70,6 +75,25 @@ def name_run(settings: Namespace, name: str | int) -> None:
             # They would begin another directory, version_1, each time the command is given.
             if issubclass(class_of(spec), _NUMBERING) and spec.get("init_args.version") is None:
                 spec["init_args.version"] = ""
+
+
+def fault_of_name(name: str) -> str:
+    """Why a name cannot be a directory below the runs, or one in a run, on every system; empty if it can."""
+    # In YAML null and true are no texts, and a logger would get no name.
+    if not re.fullmatch(r"\w[\w.-]*", name) or isinstance(yaml.safe_load(name), bool | None):
+        return (
+            "a name is made of letters, digits, _, - and ., does not begin with - or ., and is not null, "
+            "true or false"
+        )
+    if len(name.encode()) > _LONGEST:
+        return f"it has {len(name.encode())} bytes, and a name may have {_LONGEST}"
+    if name.endswith(".") or name.partition(".")[0].upper() in _RESERVED:
+        return "on some systems no directory can have this name"
+    return ""
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 40 else f"{name[:40]}...")
 
 
 def take_the_loggers_name(settings: Namespace) -> None:

@@ -31,7 +31,8 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 
-from vaevar.content.digest import content_digest, same_content
+from vaevar.content.digest import content_digest, same_content, sha256
+from vaevar.errors import UserError
 
 SECTIONS = ("seed_everything", "model", "data", "optimizer", "lr_scheduler")
 # Of the trainer, what changes results. How many devices share the work is the user's affair.
@@ -81,6 +82,27 @@ class Settings:
         return {
             name: _content(value) if name not in self.outputs else value for name, value in values.items()
         }
+
+    def written(self) -> dict[str, str]:
+        """Checksums of the files that the run has written, by path."""
+        return {str(path): sha256(path) for path in self.outputs.values() if path.is_file()}
+
+    def check_written(self, record: Mapping[str, Any]) -> None:
+        """Refuse to call a run done whose result another one has replaced.
+
+        Args:
+            record: of the run.
+
+        Raises:
+            UserError: when a file is not what the run has written.
+        """
+        before = record.get("files", {})
+        for path, digest in self.written().items():
+            if before.get(path, digest) != digest:
+                raise UserError(
+                    f"{path}: is no longer what this fit has written, which may lie beside it; give the fit "
+                    "another path, or make it again with --restart"
+                )
 
     def differences(self, before: Mapping[str, Any]) -> list[str]:
         """What keeps a run with these settings from going on with one that had others.
@@ -170,7 +192,7 @@ def settings_of(config: Mapping[str, Any], command: str) -> Settings:
     callbacks = trainer.get("callbacks") or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
         cls = pydoc.locate(callback["class_path"])
-        if _changes_results(cls):
+        if changes_results(cls):
             _add(settings, f"trainer.callbacks.{callback['class_path'].rpartition('.')[2]}", callback)
         for name in getattr(cls, "outputs", ()):
             settings.outputs[f"{callback['class_path']}.{name}"] = Path(callback["init_args"][name])
@@ -241,7 +263,8 @@ def _less(value: Any, other: Any) -> bool:
     return value not in UNLIMITED and (other in UNLIMITED or value < other)
 
 
-def _changes_results(cls: object) -> bool:
+def changes_results(cls: object) -> bool:
+    """Whether a callback of this class does, unlike most."""
     return hasattr(cls, "without_effect") or (isinstance(cls, type) and issubclass(cls, LIGHTNINGS_CALLBACKS))
 
 

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+# A grid in settings that were once a choice of two: true is Gaussian, false equiangular with both poles.
+GridFamily = bool | Literal["cells", "regular"]
 # Steps of latitude from the last row to the pole: a half on most grids, one where the pole is left out.
 _WIDEST_CAP = 1.05
 
@@ -121,6 +124,17 @@ class Grid:
         families["no south pole"] = self.lacks_south_pole
         kind = next((name for name, member in families.items() if member), "regular")
         return f"Grid({self.shape[0]} × {self.shape[1]}, {kind})"
+
+    def difference(self, other: Grid) -> str:
+        """Where another grid is not the same, for messages."""
+        for name in ("latitude", "longitude"):
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours.size != theirs.size:
+                return f"they have {ours.size} and {theirs.size} {name}s"
+            if not np.allclose(ours, theirs, atol=1e-3):
+                number = int(np.abs(ours - theirs).argmax())
+                return f"{name} number {number} is {ours[number]:g} and {theirs[number]:g}"
+        return "they are the same"
 
     @cached_property
     def is_gaussian(self) -> bool:

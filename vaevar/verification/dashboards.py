@@ -16,6 +16,8 @@ from vaevar.verification.maps import analysis_maps, error_maps, gather_fields, r
 from vaevar.verification.metrics import rmse
 from vaevar.verification.scores import HEADLINE_CHANNELS, Scores
 
+MAPPED_CHANNELS = ("z500", "u500", "t850")
+
 
 class Dashboards(CycleCallback):
     """Writes TensorBoard events under ``<run>/<arm>``, so that arms share charts.
@@ -28,9 +30,10 @@ class Dashboards(CycleCallback):
     their summary, both under ``<run>/<arm>/final``.
 
     Args:
-        channels: have an RMSE chart, beside the mean over channels of RMSE / climatological std.
-        maps: channels with maps (truth, background error, increment and analysis error of each arm, and the
-            analysis errors of all arms).
+        channels: have an RMSE chart, beside the mean over channels of RMSE / climatological std. None: the
+            usual ones, as far as the state has them.
+        maps: have maps (truth, background error, increment and analysis error of each arm, and the
+            analysis errors of all arms). None: likewise.
         maps_every: analyses between maps; 0: no maps.
 
     Raises:
@@ -45,16 +48,23 @@ class Dashboards(CycleCallback):
     ) -> None:
         if maps_every < 0:
             raise UserError(f"Dashboards: maps_every is {maps_every}, must not be negative")
-        self.channels = list(HEADLINE_CHANNELS) if channels is None else channels
-        self.maps = ["z500", "u500", "t850"] if maps is None else maps
+        self._asked = (channels, maps)
+        self.channels, self.maps = channels or [], maps or []
         self.maps_every = maps_every
         self._writers: dict[str, SummaryWriter] = {}
         self._shared: SummaryWriter | None = None
 
     def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
-        unknown = [name for name in (*self.channels, *self.maps) if not data.spec.has(name)]
+        channels, maps = self._asked
+        usual = [name for name in HEADLINE_CHANNELS if data.spec.has(name)]
+        self.channels = usual if channels is None else channels
+        self.maps = [name for name in MAPPED_CHANNELS if name in usual] if maps is None else maps
+        unknown = [name for name in dict.fromkeys([*self.channels, *self.maps]) if not data.spec.has(name)]
         if unknown:
-            raise UserError(f"Dashboards: the state has no channels {', '.join(unknown)}")
+            raise UserError(
+                f"Dashboards: the state has no channels {', '.join(unknown)}; choose channels and maps from "
+                f"its {len(data.spec)}, such as {', '.join(data.spec.names[:3])}"
+            )
         for name in module.local_arms():
             # A resumed run replaces the later events of the killed one.
             self._writers[name] = SummaryWriter(

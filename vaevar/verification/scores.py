@@ -22,6 +22,7 @@ from vaevar.verification.arms import compared, earlier_arms, lengths, remarks
 from vaevar.verification.closing import how_it_was_made, nothing_computed, print_summary
 from vaevar.verification.log import CycleLog
 from vaevar.verification.metrics import bias, rmse
+from vaevar.verification.outliers import PastAnalyses, far_from_its_past
 from vaevar.verification.tables import (
     append_rows,
     complete_times,
@@ -35,7 +36,7 @@ from vaevar.verification.tables import (
 SCORE_COLUMNS = ["time", "arm", "channel", "quantity", "rmse", "bias"]
 _QUANTITIES = ("background", "analysis")
 # Columns of the summary that count; they are there when there is something to count.
-_COUNTS = ("failed analyses", "times without truth")
+_COUNTS = ("failed analyses", "times without truth", "2J/p far off")
 HEADLINE_CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
 
 
@@ -60,6 +61,7 @@ class Scores(CycleCallback):
         self.skip = skip
         self._log: CycleLog
         self._computed = False
+        self._past = PastAnalyses()
 
     def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         self._log = CycleLog(module.trainer, data.times.size)
@@ -82,6 +84,7 @@ class Scores(CycleCallback):
     def go_on(self, module: AssimilationModule, data: AnalysisTimes, arm: str, index: int) -> None:
         cut_rows(module.directory / arm / "scores.csv", index * len(score_keys(data.spec)))
         cut_rows(module.directory / arm / "diagnostics.csv", index)
+        self._past.go_on(arm, module.directory / arm / "diagnostics.csv")
 
     def after_analysis(
         self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
@@ -89,6 +92,7 @@ class Scores(CycleCallback):
         scores = {name: score_rows(time, name, result) for name, result in results.items()}
         for name, result in results.items():
             self._append(module, name, time.time, scores[name], result.analysis.diagnostics)
+            self._past.add(name, time.time, result.analysis.diagnostics)
         if results:
             self._computed = True
             self._log.analysed(time.index, time.time, results, scores, data.climatological_std)
@@ -273,8 +277,9 @@ def summarise(
     Columns: ``rmse / std`` of analysis and background (mean over channels); ``improved``, the fraction of
     analyses that are better than their background; ``drift %/day``, the slope of the analysis' ``rmse / std``
     in per cent of its mean per day; the analysis RMSE of the headline channels; and per analysis ``2J/p``,
-    ``iterations`` and ``seconds``. Columns with the numbers of failed analyses (which kept their background)
-    and of times without truth are added where an arm has any.
+    ``iterations`` and ``seconds``. Columns with the numbers of failed analyses (which kept their background),
+    of times without truth, and of analyses whose 2J/p is far from its own past are added where an arm has
+    any.
 
     Args:
         scores: rows of ``scores.csv``.
@@ -309,9 +314,10 @@ def summarise(
         settled = diagnostics[arm].iloc[skip:]
         for label, column in (("2J/p", "chi2"), ("iterations", "iterations"), ("seconds", "seconds")):
             row[label] = settled[column].mean() if column in settled else np.nan
-        failed, unknown = _COUNTS
+        failed, unknown, far_off = _COUNTS
         row[failed] = int(diagnostics[arm][FAILED].sum()) if FAILED in diagnostics[arm] else 0
         row[unknown] = int((~known).sum())
+        row[far_off] = int(far_from_its_past(diagnostics[arm].get("chi2", ()))[skip:].sum())
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.drop(columns=[name for name in _COUNTS if not table[name].any()])

@@ -241,7 +241,7 @@ def test_other_quantities_have_the_error_they_are_given() -> None:
     assert ObservationErrors(others={"ws10": 1.5}).error_std(points).tolist() == [1.5]
     with pytest.raises(UserError, match=r"ws10.*others"):
         ObservationErrors().error_std(points)
-    with pytest.raises(UserError, match="others must be positive"):
+    with pytest.raises(UserError, match=r"others has .* for ws10, must be positive"):
         ObservationErrors(others={"ws10": 0.0})
 
 
@@ -278,7 +278,7 @@ def test_simulated_noise_has_the_size_that_r_says() -> None:
 
 def test_simulation_depends_on_seed_and_time_alone() -> None:
     truth = small_state(Grid.gaussian(8))
-    errors = ObservationErrors().with_climatology(SMALL, np.ones(6))
+    errors = ObservationErrors().with_climatology(SMALL, np.full(6, 1e-3))
     network, later = ColumnNetwork(5, seed=1), NEW_YEAR + np.timedelta64(6, "h")
     first = simulate(truth, network, errors, NEW_YEAR, seed=2)
     np.random.default_rng(0).standard_normal()

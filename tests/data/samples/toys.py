@@ -24,6 +24,7 @@ END = np.datetime64("2020-01-05T18", "h")
 # Per step of 6 h: what the forecaster adds, and what the truth gains, by channel.
 ADDED = torch.tensor([0.5, 1e-6, 300.0])[:, None, None]
 GAINED = torch.tensor([0.25, 3e-7, 70.0])[:, None, None]
+LEVEL = torch.tensor([0.0, 1e-3, 54_000.0])[:, None, None]
 
 
 class ToyStore:
@@ -34,6 +35,7 @@ class ToyStore:
     def __init__(self, end: np.datetime64) -> None:
         self.times = np.arange(START, end + np.timedelta64(1, "h"), np.timedelta64(6, "h"))
         self.pattern = torch.randn(3, *GRID.shape, generator=torch.Generator().manual_seed(0)) * GAINED
+        self.pattern = self.pattern + LEVEL
 
     def read(self, times: np.ndarray) -> np.ndarray:
         steps = (np.asarray(times) - START) / np.timedelta64(6, "h")

@@ -19,6 +19,7 @@ TIMES = np.datetime64("2021-01-01T00", "h") + 6 * np.arange(6)
 
 def write(path: Path, chunk: int, **options: Any) -> WeatherStore:
     fields = np.full((6, 2, 4, 8), 250.0, np.float32) + np.arange(6, dtype=np.float32)[:, None, None, None]
+    fields += 0.1 * np.arange(8, dtype=np.float32)
     dims = ("time", "level", "latitude", "longitude")
     data = {
         "temperature": (dims, fields, {"units": "K"}),
@@ -72,15 +73,20 @@ def test_times_that_the_store_lacks_are_holes(tmp_path: Path) -> None:
 
 
 def test_a_field_of_zeros_that_nobody_had_to_write_is_none(tmp_path: Path) -> None:
+    """Dry air high up is weather; 0 K is not."""
     path = tmp_path / "truth.zarr"
     write(path, 1, zarr_format=2)
     dataset = xr.open_zarr(path, chunks=None).load()
+    dataset["specific_humidity"] = (0.0 * dataset["temperature"]).assign_attrs(units="kg kg**-1")
     dataset["temperature"][2] = 0.0
     for array in dataset.variables.values():
         array.encoding = {}
-    encoding = {"temperature": {"chunks": (1, 2, 4, 8), "_FillValue": None}}
+    encoding = {
+        name: {"chunks": (1, 2, 4, 8), "_FillValue": None} for name in ("specific_humidity", "temperature")
+    }
     dataset.to_zarr(tmp_path / "zeros.zarr", encoding=encoding, zarr_format=2)
-    (tmp_path / "zeros.zarr" / "temperature" / "2.0.0.0").unlink(missing_ok=True)
-    store = WeatherStore(tmp_path / "zeros.zarr", SPEC)
-    assert float(np.abs(store.read(TIMES[2:3])[:, 1:]).max()) == 0.0
-    assert holes(store, TIMES) == {}
+    for name in encoding:
+        (tmp_path / "zeros.zarr" / name / "2.0.0.0").unlink(missing_ok=True)
+    dry = WeatherStore(tmp_path / "zeros.zarr", StateSpec((), ("q",), (500,)))
+    assert holes(dry, TIMES) == {}
+    assert "temperature at 500 hPa" in holes(WeatherStore(tmp_path / "zeros.zarr", SPEC), TIMES)[TIMES[2]]

@@ -18,7 +18,8 @@ LEAD = np.timedelta64(6, "h")
 
 
 def states(count: int) -> np.ndarray:
-    return 250.0 + np.random.default_rng(0).random((count, len(SPEC), *GRID.shape), dtype=np.float32)
+    noise = np.random.default_rng(0).random((count, len(SPEC), *GRID.shape), dtype=np.float32)
+    return noise + np.array([280.0, 54_000.0, 14_000.0], np.float32)[:, None, None]
 
 
 @pytest.fixture

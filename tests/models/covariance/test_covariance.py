@@ -337,6 +337,14 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
     refused("channel is z850")
     changed(lambda dataset: dataset.assign(spectral_covariance=-dataset.spectral_covariance))
     refused("eigenvalue")
+    changed(lambda dataset: dataset.assign(spectral_covariance=2.0 * dataset.spectral_covariance))
+    refused("variance of a standardised variable is 2, expected 1")
+    changed(lambda dataset: dataset.assign(channel_std=1.001 * dataset.channel_std))
+    refused("checksum does not match")
+    changed(lambda dataset: dataset.assign_coords(channel_units=dataset.channel_units[::-1].values))
+    refused("channel_units is")
+    changed(lambda dataset: dataset.assign(channel_std=1e6 * dataset.channel_std).drop_attrs(deep=False))
+    refused("holds the format None")
     good.save(path)
     path.write_bytes(path.read_bytes()[:2000])
     refused("cannot be read|damaged")
@@ -409,3 +417,17 @@ def test_fit_refuses_what_cannot_work(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="lacks error_std"):
         trainer().fit(CovarianceCalibration(path, lmax=6), DataLoader(list(data.errors)))  # type: ignore[arg-type]
     assert not Path(path).exists()
+
+
+def test_a_file_without_a_checksum_is_judged_by_ranges(tmp_path: Path) -> None:
+    """Files of earlier versions have none."""
+    path = tmp_path / "covariance.nc"
+    statistics(SPECS["no wind"]).save(path)
+    with xr.open_dataset(path, engine="scipy") as opened:
+        dataset = opened.load()
+    del dataset.attrs["sha256"]
+    dataset.to_netcdf(path, engine="scipy")
+    CovarianceStatistics.load(path)
+    dataset.assign(channel_std=1e4 * dataset.channel_std).to_netcdf(path, engine="scipy")
+    with pytest.raises(UserError, match=r"channel_std: the error std of .* expected"):
+        CovarianceStatistics.load(path)

@@ -268,7 +268,11 @@ def test_unusable_files_are_refused_in_one_line(vae: VAE, tmp_path: Path) -> Non
     changed, content = tmp_path / "changed.ckpt", torch.load(good, weights_only=True)
     content["hyper_parameters"]["latent_channels"] = 7
     torch.save(content, changed)
-    for path in (tmp_path / "none.ckpt", truncated, text, other, changed):
+    surface_last, content = tmp_path / "surface_last.ckpt", torch.load(good, weights_only=True)
+    std = content["state_dict"]["error_std"]
+    std.copy_(torch.linspace(1e3, 1e4, len(std))[:, None, None].expand_as(std))
+    torch.save(content, surface_last)
+    for path in (tmp_path / "none.ckpt", truncated, text, other, changed, surface_last):
         with pytest.raises(UserError, match=path.name) as error:
             VAE.load(path)
         assert "\n" not in str(error.value)

@@ -12,7 +12,7 @@ from vaevar.assim.control.base import ControlTransform
 from vaevar.errors import UserError
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
-from vaevar.sphere.grid import Grid
+from vaevar.sphere.grid import Grid, GridFamily
 
 
 class CovarianceControl(ControlTransform):
@@ -21,7 +21,8 @@ class CovarianceControl(ControlTransform):
     Args:
         statistics: path of the netCDF file, or statistics already in memory.
         nlat, nlon: H and W of the grid of the increments. None: the grid of the statistics.
-        gaussian: Gaussian latitudes; otherwise equiangular with both poles.
+        gaussian: true: Gaussian latitudes; false: equiangular with both poles; "cells": equiangular without
+            poles; "regular": from the north pole, without the south pole.
         dtype: precision of U.
 
     Raises:
@@ -34,7 +35,7 @@ class CovarianceControl(ControlTransform):
         statistics: str | Path | CovarianceStatistics,
         nlat: int | None = None,
         nlon: int | None = None,
-        gaussian: bool = False,
+        gaussian: GridFamily = False,
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
         super().__init__()
@@ -44,7 +45,7 @@ class CovarianceControl(ControlTransform):
         try:
             grid = statistics.grid
             if nlat is not None:
-                grid = Grid.gaussian(nlat, nlon) if gaussian else Grid.equiangular(nlat, nlon)
+                grid = Grid.of_family(gaussian, nlat, nlon)
             self.transform = CovarianceTransform(statistics, grid, getattr(torch, dtype))
         except ValueError as error:
             raise UserError(

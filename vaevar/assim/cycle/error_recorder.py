@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import zarr
@@ -40,6 +41,8 @@ class CycleErrorRecorder(CycleCallback):
     Raises:
         UserError: for a negative ``skip``.
     """
+
+    outputs: ClassVar = ("path",)
 
     def __init__(self, path: str, arm: str, skip: int = 0) -> None:
         if skip < 0:

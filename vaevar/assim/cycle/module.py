@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import lightning as L
-import torch
 from torch import Tensor, nn
 
 from vaevar.assim.assimilator import Analysis, Assimilator
@@ -18,9 +17,14 @@ from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTime, MissingTime
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, check_forecaster
+from vaevar.mistakes.notices import notice
 from vaevar.runs.directory import run_directory
+from vaevar.runs.naming import fault_of_name
 from vaevar.runs.threads import limit_threads
 from vaevar.state import State
+
+# What else a run keeps in its directory.
+_TAKEN = ("checkpoints", "lightning_logs")
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,17 @@ class AssimilationModule(L.LightningModule):
         """Ask for the run directory.
 
         Raises:
-            UserError: when the trainer has none, works in another precision than single, or is to run no
-                analysis.
+            UserError: when the trainer has none, works in another precision than single or in inference
+                mode, or is to run no analysis.
         """
         require_single_precision(self.trainer)
+        require_gradients(self.trainer)
         limit_threads(prod(self.forecaster.grid.shape))
-        if self.trainer.limit_predict_batches == 0:
-            raise UserError(
-                "trainer.limit_predict_batches is 0: the cycle has no analysis to run; give 1 or more"
+        require_analyses(self.trainer)
+        if self.trainer.world_size > len(self.arms):
+            notice(
+                f"{self.trainer.world_size} processes share {len(self.arms)} arms, and some have none: give "
+                f"--trainer.devices {len(self.arms)}"
             )
         self.directory = run_directory(self.trainer)
 
@@ -92,13 +99,12 @@ class AssimilationModule(L.LightningModule):
         """Check that the cycle can start; the callbacks' own hooks have run by now.
 
         Raises:
-            UserError: when no ``Cycle`` among them has made the first backgrounds, or in inference mode.
+            UserError: when no ``Cycle`` among them has made the first backgrounds.
         """
         if not all(name in self.trajectories for name in self.local_arms()):
             raise UserError(
                 "no arm has a background: add vaevar.assim.cycle.cycle.Cycle to the callbacks of the trainer"
             )
-        require_gradients()
 
     def predict_step(self, batch: AnalysisTime | MissingTime, batch_idx: int) -> dict[str, ArmResult]:
         """Analyse one time with every arm of this rank that has not stopped and is not past it already.
@@ -143,13 +149,13 @@ class AssimilationModule(L.LightningModule):
             )
 
 
-def require_gradients() -> None:
-    """Check that the trainer allows gradients.
+def require_gradients(trainer: L.Trainer) -> None:
+    """Check that a trainer's predict allows gradients, before anything is begun.
 
     Raises:
         UserError: in inference mode.
     """
-    if torch.is_inference_mode_enabled():
+    if trainer.predict_loop.inference_mode:
         raise UserError("variational analyses need gradients: set `trainer.inference_mode: false`")
 
 
@@ -166,14 +172,39 @@ def require_single_precision(trainer: L.Trainer) -> None:
         )
 
 
+def require_analyses(trainer: L.Trainer) -> None:
+    """Check that a cycle has an analysis to run; Lightning would call nothing, and end without an error.
+
+    Raises:
+        UserError: when ``limit_predict_batches`` leaves none.
+    """
+    limit, times = trainer.limit_predict_batches, getattr(trainer.datamodule, "times", None)  # type: ignore[attr-defined]
+    share = isinstance(limit, float) and times is not None and int(limit * len(times)) == 0
+    if limit == 0 or share:
+        raise UserError(
+            f"trainer.limit_predict_batches is {limit}: the cycle has no analysis to run; give 1 or more, a "
+            "whole number"
+        )
+
+
 def check_arms(arms: dict[str, Assimilator]) -> None:
     """Check the names of experiment arms: directories and files are named after them.
 
     Raises:
-        UserError: for no arms, or a name that cannot be a directory.
+        UserError: for no arms, a name that cannot be a directory of its own on every system, or two
+            names that would be one.
     """
     if not arms:
         raise UserError("model.arms: name at least one experiment arm")
-    bad = [name for name in arms if not name.replace("_", "").replace("-", "").isalnum()]
-    if bad:
-        raise UserError(f"model.arms: {bad} must be made of letters, digits, - and _")
+    seen: dict[str, str] = {}
+    for name in arms:
+        if not name.replace("_", "").replace("-", "").isalnum():
+            raise UserError(f"model.arms: {name!r} must be made of letters, digits, - and _")
+        if fault := fault_of_name(name):
+            raise UserError(f"model.arms: {name[:40]!r}: {fault}")
+        if name in _TAKEN:
+            raise UserError(f"model.arms: {name!r} is a directory of every run; give the arm another name")
+        if (other := seen.setdefault(name.casefold(), name)) != name:
+            raise UserError(
+                f"model.arms: {other!r} and {name!r} are one directory on some systems; rename one"
+            )

@@ -170,7 +170,7 @@ def analyses_made(directory: Path) -> int:
     """
     for path in (directory / LATEST, directory / EARLIER):
         try:
-            content = read_tensors(path, mmap=True)
+            content = read_tensors(path, mmap=True, whole=False)
             return int(content["next_index"])
         except Exception:  # of many kinds; what it means is said when the arm goes on
             continue

@@ -16,8 +16,14 @@ from typing import Any, Self
 import numpy as np
 
 from vaevar.data.observations.operator import ObservationOperator, observation_operator, quantity
+from vaevar.plausible.ranges import at_points, of_stds
 from vaevar.sphere.grid import Grid
-from vaevar.state import StateSpec
+from vaevar.state import VARIABLES, StateSpec
+
+# The highest pressure at sea level is 1085 hPa, and some stations lie below it.
+_HIGHEST_PRESSURE = 1200.0  # hPa
+# An observation may leave the range of its variable by noise.
+_STDS_BEYOND = 6.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,17 +66,33 @@ class Points:
         object.__setattr__(self, "longitude", np.mod(self.longitude, 360.0))
 
     def _validate(self) -> None:
-        if not np.all(np.abs(self.latitude) <= 90.0) or not np.all(np.isfinite(self.longitude)):
-            raise ValueError("latitudes must lie in [-90, 90] and longitudes must be finite")
+        outside = ~((np.abs(self.latitude) <= 90.0) & np.isfinite(self.longitude))
+        self._refuse(outside, "latitudes must lie in [-90, 90] and longitudes must be finite")
         names = np.unique(self.variable).tolist()
         upper = np.isin(self.variable, [name for name in names if quantity(name).upper])
         with np.errstate(invalid="ignore"):
-            if not np.all(np.isfinite(self.pressure[upper]) & (self.pressure[upper] > 0)):
-                raise ValueError("upper-air observations need a positive pressure in hPa")
-        if not np.all(np.isnan(self.pressure[~upper])):
-            raise ValueError("surface observations have no pressure coordinate: give NaN (null in a config)")
-        if not np.all(np.isfinite(self.time_offset)):
-            raise ValueError("time_offset must be finite")
+            positive = np.isfinite(self.pressure) & (self.pressure > 0)
+            high = self.pressure > _HIGHEST_PRESSURE
+        self._refuse(upper & ~positive, "upper-air observations need a positive pressure in hPa")
+        self._refuse(upper & high, f"pressures are at most {_HIGHEST_PRESSURE:g} hPa: this one looks like Pa")
+        self._refuse(
+            ~upper & ~np.isnan(self.pressure),
+            "surface observations have no pressure coordinate: give NaN (null in a config)",
+        )
+        self._refuse(~np.isfinite(self.time_offset), "time_offset must be finite")
+
+    def _refuse(self, wrong: np.ndarray, why: str) -> None:
+        """Raise for the points that are wrong, and name the first.
+
+        Raises:
+            ValueError: when there is one.
+        """
+        if not wrong.any():
+            return
+        point = int(wrong.argmax())
+        more = f" (and {int(wrong.sum()) - 1} more)" if wrong.sum() > 1 else ""
+        values = (f"{entry.name} {getattr(self, entry.name)[point]!s}" for entry in fields(self))
+        raise ValueError(f"{why}; observation {point}{more}: {', '.join(values)}")
 
     def __len__(self) -> int:
         return self.variable.size
@@ -114,8 +136,8 @@ class Observations(Points):
         error_std: [P] standard deviation of the observation error: R = diag(error_std²).
 
     Raises:
-        ValueError: as :class:`Points`, and for a value that is not finite or an error that is not
-            positive.
+        ValueError: as :class:`Points`; for a value that is not finite, or that its variable cannot have; and
+            for an error that is not positive, or larger than the climate varies.
     """
 
     value: np.ndarray
@@ -123,7 +145,17 @@ class Observations(Points):
 
     def _validate(self) -> None:
         super()._validate()
-        if not np.all(np.isfinite(self.value)):
-            raise ValueError("observed values must be finite")
-        if not np.all(np.isfinite(self.error_std) & (self.error_std > 0)):
-            raise ValueError("error_std must be positive and finite")
+        self._refuse(~np.isfinite(self.value), "observed values must be finite")
+        positive = np.isfinite(self.error_std) & (self.error_std > 0)
+        self._refuse(~positive, "error_std must be positive and finite")
+        for name in np.intersect1d(self.variable, list(VARIABLES)).tolist():
+            of_variable = self.variable == name
+            for pressure in np.unique(self.pressure[of_variable]).tolist():
+                level = None if np.isnan(pressure) else pressure
+                chosen = of_variable & ((self.pressure == pressure) | (level is None))
+                limits, largest = at_points(name, level), of_stds(name, level).high
+                self._refuse(
+                    chosen & (self.error_std > largest), f"error_std of {name} is at most {largest:.4g}"
+                )
+                beyond = np.maximum(limits.low - self.value, self.value - limits.high)
+                self._refuse(chosen & (beyond > _STDS_BEYOND * self.error_std), f"{name} is between {limits}")

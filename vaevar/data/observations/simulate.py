@@ -29,15 +29,23 @@ def simulate(
 
     Raises:
         ValueError: when the truth has a batch axis.
-        UserError: when the state lacks what the network observes, or the seed is negative.
+        UserError: when the state lacks what the network observes, the network gives points that cannot be, an
+            observation is implausible, or the seed is negative.
     """
     if truth.values.ndim != 3:
         raise ValueError(f"one state [C, H, W] is observed at a time, not {tuple(truth.values.shape)}")
     if seed < 0:
         raise UserError(f"the seed of the observation noise is {seed}, must not be negative")
-    points = network.points(truth.spec, time)
+    name = type(network).__name__
+    try:
+        points = network.points(truth.spec, time)
+    except ValueError as error:
+        raise UserError(f"{name} at {time}: {error}") from None
     operator = points.operator(truth.spec, truth.grid).to(truth.values.device)
     exact = operator(truth.values.detach()).double().cpu().numpy()
     std = errors.error_std(points)
     noise = random_stream(NOISE, seed, time).standard_normal(len(points))
-    return points.with_values(exact + std * noise, std)
+    try:
+        return points.with_values(exact + std * noise, std)
+    except ValueError as error:
+        raise UserError(f"observations of {name} at {time}: {error}") from None

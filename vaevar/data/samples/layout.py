@@ -27,9 +27,9 @@ Statistics of all samples, float64, physical units: ``error_mean``, ``error_std`
 ``background_mean``, ``background_std`` [lead, channel], weighted by area; ``zonal_error_std`` [lead, channel,
 latitude], about the zonal mean error.
 
-Each chunk holds one sample's field at one lead, compressed by lz4. A store is zarr v2; or zarr v3, with
-several samples in a file (a shard). Attributes are the record of how the samples were made, ``format`` among
-them.
+Each chunk holds one sample's field at one lead, compressed by lz4, with a checksum
+(:mod:`vaevar.data.checksums`). A store is zarr v2; or zarr v3, with several samples in a file (a shard).
+Attributes are the record of how the samples were made, ``format`` among them.
 """
 
 from __future__ import annotations
@@ -38,14 +38,13 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
 import zarr
-from numcodecs import Blosc
-from zarr.codecs import BloscCodec
 
+from vaevar.data.checksums import fast, plain
 from vaevar.data.observations.coverage import MAPS
 from vaevar.data.weather.leads import TIME_UNITS
 from vaevar.errors import UserError
@@ -129,11 +128,7 @@ def lay_out(
     sizes = {"time": len(times), "lead": len(leads), "channel": len(spec), "map": MAPS}
     sizes |= dict(zip(("latitude", "longitude"), grid.shape, strict=True))
     sharded = samples_per_file > 1
-    compressor: Any = (
-        BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle")
-        if sharded
-        else Blosc("lz4", clevel=1, shuffle=Blosc.BITSHUFFLE)
-    )
+    zarr_format: Literal[2, 3] = 3 if sharded else 2
     variables: dict[str, Any] = {}
     encoding: dict[str, dict[str, Any]] = {
         "time": {"units": TIME_UNITS, "dtype": "int64", "chunks": (len(times),)}
@@ -143,7 +138,7 @@ def lay_out(
         chunk = tuple(1 if dim in ("time", "lead") else sizes[dim] for dim in _FIELDS[name])
         file = (samples_per_file, *chunk[1:])
         variables[name] = (_FIELDS[name], da.empty(shape, chunks=file, dtype=np.float16))
-        encoding[name] = {"chunks": chunk, "compressors": (compressor,)}
+        encoding[name] = {"chunks": chunk, **fast(zarr_format)}
         if sharded:
             encoding[name]["shards"] = file
     for name, dims in STATISTICS.items():
@@ -159,11 +154,10 @@ def lay_out(
         "longitude": ("longitude", grid.longitude, {"units": "degrees_east"}),
     }
     dataset = xr.Dataset(variables, coordinates, attrs={"format": FORMAT, **attributes})
+    encoding = {str(name): plain(zarr_format) | encoding.get(str(name), {}) for name in dataset.variables}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-        dataset.to_zarr(
-            path, compute=False, encoding=encoding, consolidated=True, zarr_format=3 if sharded else 2
-        )
+        dataset.to_zarr(path, compute=False, encoding=encoding, consolidated=True, zarr_format=zarr_format)
 
 
 class SampleWriter:
@@ -220,6 +214,7 @@ class SampleWriter:
             if name not in SCALED:
                 stored[name] = values.astype(np.float16)
                 continue
+            self._judge(name, values, valid)
             scale, offset = self._scale(name)
             stored[name] = np.empty(values.shape, np.float16)
             # By channel: at 0.25° a sample in float64 is 0.6 GB.
@@ -235,6 +230,26 @@ class SampleWriter:
                     f"{', '.join(bad)}; check the forecaster and its mean and std files"
                 )
         return stored
+
+    def _judge(self, name: str, values: np.ndarray, valid: np.datetime64) -> None:
+        """Refuse backgrounds and errors that are far beyond what weather and its forecasts can be.
+
+        Values that are not finite are left to :meth:`encode`.
+        """
+        for index in np.ndindex(values.shape[:2]):
+            channel, field = self.spec.channels[index[1]], values[index]
+            limits = channel.points
+            low, high = float(field.min()), float(field.max())
+            # A background may leave the range a little; an error is a difference of two values within it.
+            lowest, highest = limits.low - limits.width, limits.high + limits.width
+            if name == "error":
+                lowest, highest = -2 * limits.width, 2 * limits.width
+            if np.isfinite([low, high]).all() and (low < lowest or high > highest):
+                raise UserError(
+                    f"the {name} of {channel.name} valid at {valid} is between {low:.4g} and {high:.4g} "
+                    f"{channel.units}, expected {lowest:.4g} to {highest:.4g}; check the forecaster and its "
+                    "mean and std files"
+                )
 
     def write(self, samples: range, stored: Mapping[str, np.ndarray]) -> None:
         """Write consecutive samples, [N, ...] of each field, as :meth:`encode` gives them."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vaevar.content.digest import is_store
+from vaevar.content.digest import content_digest, is_store
 from vaevar.content.zarr_store import StoreContent
 from vaevar.data.samples.rollout_errors import RolloutErrors
 from vaevar.errors import UserError
@@ -60,7 +60,8 @@ def _states(errors: RolloutErrors) -> str | None:
     except UserError:  # complete samples do without
         return None
     path = Path(store.path)
-    if "://" in store.path or not is_store(path):
-        return None
+    if not is_store(path):  # a file holds all of its states, an address tells nothing
+        digest = content_digest(store.path)
+        return None if digest is None else digest.sha256
     used = np.flatnonzero((store.times >= errors.start) & (store.times <= errors.end))
     return StoreContent(path).digest(int(used.min()), int(used.max()) + 1) if used.size else None

@@ -2,7 +2,7 @@
 
 zarr takes a millisecond and several copies for a chunk, which for a sample is more than the disk takes. This
 reader handles arrays on a local disk with one item in a chunk: zarr v2 or v3, in shards or not, compressed by
-Blosc, Zstandard or not at all. It leaves all others to zarr.
+Blosc, Zstandard or not at all, with a CRC-32C behind or without. It leaves all others to zarr.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import zarr
-from numcodecs import Blosc, Zstd
+from numcodecs import CRC32C, Blosc, Zstd
 from torch import Tensor
 from zarr.storage import LocalStore
 
@@ -31,9 +31,11 @@ _CHECKSUM_BYTES = 4
 
 
 class _Layout(NamedTuple):
-    """How items lie in files: their compressor, and how many a shard holds along each leading axis."""
+    """How items lie in files: their compressor, whether a checksum follows, and how many items a shard holds
+    along each leading axis."""
 
     compressor: Blosc | Zstd | None
+    checked: bool
     per_shard: tuple[int, ...] | None
 
 
@@ -111,11 +113,13 @@ class ItemReader:
                         return False
                     if offset + size > end:
                         raise ValueError(f"ends at {end} bytes, before the item's {offset + size}")
-                if layout.compressor is None:
+                if layout.compressor is None and not layout.checked:
                     _fill(file, offset, size, item.view(np.uint8))
                 else:
                     stored = np.empty(size, np.uint8)
                     _fill(file, offset, size, stored)
+                    if layout.checked:
+                        stored = CRC32C().decode(stored)
                     _decompress(layout.compressor, stored, item)
         except FileNotFoundError:
             return False
@@ -132,8 +136,9 @@ def _layout(array: zarr.Array, leading: int) -> _Layout | None:
     stored: dict[str, Any] = array.metadata.to_dict()
     per_shard = None
     if stored["zarr_format"] == 2:
-        plain = stored["order"] == "C" and not stored["filters"] and array.dtype.isnative
-        compressors = [] if stored["compressor"] is None else [stored["compressor"]["id"]]
+        plain = stored["order"] == "C" and array.dtype.isnative
+        compressor = [] if stored["compressor"] is None else [stored["compressor"]]
+        compressors = [codec["id"] for codec in (*(stored["filters"] or ()), *compressor)]
     else:
         codecs = stored["codecs"]
         if array.shards is not None:
@@ -145,9 +150,12 @@ def _layout(array: zarr.Array, leading: int) -> _Layout | None:
         order = codecs[0].get("configuration", {}).get("endian", sys.byteorder)
         plain = codecs[0]["name"] == "bytes" and order == sys.byteorder
         compressors = [codec["name"] for codec in codecs[1:]]
+    checked = compressors[-1:] == [CRC32C.codec_id]
+    if checked:
+        compressors.pop()
     if not plain or len(compressors) > 1 or any(name not in _DECODERS for name in compressors):
         return None
-    return _Layout(_DECODERS[compressors[0]]() if compressors else None, per_shard)
+    return _Layout(_DECODERS[compressors[0]]() if compressors else None, checked, per_shard)
 
 
 def _place_in_shard(
@@ -161,12 +169,15 @@ def _place_in_shard(
     return int(entry[0]), int(entry[1])
 
 
-def _decompress(compressor: Blosc | Zstd, stored: np.ndarray, item: np.ndarray) -> None:
+def _decompress(compressor: Blosc | Zstd | None, stored: np.ndarray, item: np.ndarray) -> None:
     """Decode into ``item``.
 
     Raises:
         ValueError, RuntimeError: when the bytes are damaged.
     """
+    if compressor is None:
+        item.view(np.uint8).reshape(-1)[...] = stored
+        return
     # Blosc trusts the size in the first bytes and reads beyond the end.
     if isinstance(compressor, Blosc):
         header = stored[:16].view("<u4") if len(stored) >= 16 else np.zeros(4)

@@ -128,7 +128,8 @@ class RolloutErrors(ABC):
         store = self.source.open(self.spec)
         if store.grid != self.forecaster.grid:
             raise UserError(
-                f"the forecaster runs on {self.forecaster.grid}, but {store.path} is on {store.grid}"
+                f"the forecaster runs on {self.forecaster.grid}, but {store.path} is on {store.grid}; "
+                f"{self.forecaster.grid.difference(store.grid)}"
             )
         return store
 

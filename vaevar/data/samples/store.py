@@ -16,6 +16,7 @@ from vaevar.data.observations.coverage import MAPS
 from vaevar.data.samples.layout import RECORD_A_CYCLE, SCALED, STATISTICS, check_format
 from vaevar.data.samples.reader import ItemReader
 from vaevar.errors import UserError
+from vaevar.plausible.statistics import judge_error_means, judge_error_stds, judge_means, judge_stds
 from vaevar.sphere.grid import Grid
 from vaevar.state import SURFACE_VARIABLES, StateSpec
 
@@ -40,8 +41,8 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
             ``zonal_error_std`` [C, H]; with backgrounds also ``background_mean``, ``background_std`` [C].
 
     Raises:
-        UserError: when the store is missing, unreadable, damaged, incomplete or in another format, or lacks a
-            field or the lead.
+        UserError: when the store is missing, unreadable, damaged, incomplete or in another format, lacks a
+            field or the lead, or has statistics that no errors or backgrounds have.
     """
 
     def __init__(
@@ -70,20 +71,24 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         missing = [name for name in (*_COORDINATES, *needed) if name not in dataset.variables]
         if missing:
             raise UserError(f"{path}: lacks {', '.join(missing)}; delete it and make it again")
-        self.spec = _spec(path, dataset)
-        self.grid = Grid(dataset["latitude"].values, dataset["longitude"].values)
-        leads = dataset["lead"].values.tolist()
+        try:
+            loaded = dataset[[*_COORDINATES, *needed, *(("units",) if "units" in dataset else ())]].load()
+        except Exception as error:  # codecs raise many kinds; each means "damaged"
+            raise UserError(f"{path}: damaged ({error}); delete it and make it again") from None
+        self.spec = _spec(path, loaded)
+        self.grid = Grid(loaded["latitude"].values, loaded["longitude"].values)
+        leads = loaded["lead"].values.tolist()
         if lead_hours is None and len(leads) > 1:
             raise UserError(f"{path}: holds leads of {leads} h; choose one with lead_hours")
         self.lead_hours = leads[0] if lead_hours is None else lead_hours
         if self.lead_hours not in leads:
             raise UserError(f"{path}: holds leads of {leads} h, not {lead_hours} h")
         lead = leads.index(self.lead_hours)
-        initial = dataset["time"].values.astype("datetime64[ns]")
+        initial = loaded["time"].values.astype("datetime64[ns]")
         self.times = initial + np.timedelta64(self.lead_hours, "h")
         if not len(initial) or (np.diff(initial) <= np.timedelta64(0)).any():
             raise UserError(f"{path}: its times do not ascend; delete it and make it again")
-        values = self._checked({name: dataset[name].values for name in needed}, lead)
+        values = self._checked({name: loaded[name].values for name in needed}, lead)
         self._scales = {
             name: (
                 values[f"{name}_scale"],
@@ -108,7 +113,20 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         for name in ("error_scale", "error_rms", "background_scale", "background_std"):
             if name in values:
                 self._require_positive(name, values[name])
+        self._judge(values)
         return values
+
+    def _judge(self, values: dict[str, Tensor]) -> None:
+        """Refuse errors that are none, and backgrounds that are no weather."""
+        judges = {
+            "error_mean": judge_error_means,
+            "error_rms": judge_error_stds,
+            "background_mean": judge_means,
+            "background_std": judge_stds,
+        }
+        for name, judge in judges.items():
+            if name in values:
+                judge(f"{self.path}: {name}", values[name].numpy(), self.spec)
 
     def _require_positive(self, name: str, values: Tensor) -> None:
         wrong = [label for label, value in zip(self.spec.names, values, strict=True) if not value > 0]
@@ -217,4 +235,8 @@ def _spec(path: str | Path, dataset: xr.Dataset) -> StateSpec:
         raise UserError(f"{path}: its channels are {', '.join(names)} ({error})") from None
     if spec.names != names:
         raise UserError(f"{path}: its channels are {', '.join(names)}, an order that no state has")
+    units = [channel.units for channel in spec.channels]
+    found = [str(unit) for unit in dataset["units"].values] if "units" in dataset.variables else units
+    if found != units:
+        raise UserError(f"{path}: its units are {', '.join(found)}, expected {', '.join(units)}")
     return spec

@@ -123,6 +123,13 @@ def on_a_grid(dataset: xr.Dataset, path: str) -> tuple[xr.Dataset, Grid, bool, i
         dataset, longitude = dataset.isel(longitude=slice(0, -1)), longitude[:-1]
     if longitude.size > 1 and np.all(np.mod(np.diff(longitude), 360.0) > 180.0):
         dataset, longitude = dataset.isel(longitude=slice(None, None, -1)), longitude[::-1]
+    steps = np.abs(np.diff(latitude))
+    if steps.size and steps.max() > 1.5 * np.median(steps):
+        after = latitude[int(steps.argmax())]
+        raise UserError(
+            f"{path}: latitude jumps by {steps.max():g} after {after:g}, where its steps are "
+            f"{np.median(steps):g}: a row seems to be missing"
+        )
     flip = bool(latitude.size and latitude[0] < latitude[-1])
     longitude = _from_0_to_360(longitude)
     # Columns from the store's first longitude to the grid's, counted westward.

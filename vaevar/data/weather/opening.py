@@ -100,10 +100,9 @@ def _open_zip(path: Path) -> xr.Dataset:
     group = None if roots[0] == "." else roots[0]
 
     def read() -> xr.Dataset:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
-            store = zarr.storage.ZipStore(path, mode="r")
-            return xr.open_zarr(store, group=group, chunks=None, decode_timedelta=True)
+        store = zarr.storage.ZipStore(path, mode="r")
+        # Consolidated metadata are looked for at the root of the archive only.
+        return xr.open_zarr(store, group=group, consolidated=False, chunks=None, decode_timedelta=True)
 
     return _opened(path, "a zipped zarr store", read)
 
@@ -112,7 +111,7 @@ def _open_netcdf(path: Path, beginning: bytes) -> xr.Dataset:
     # Without the library that reads netCDF-4, xarray's own list of engines says nothing about the file.
     if not beginning.startswith((b"CDF\x01", b"CDF\x02")) and not _reads_netcdf4():
         raise UserError(
-            f"{path}: a netCDF-4 (HDF5) file, for which a library is missing: pip install h5netcdf, or "
+            f"{path}: a netCDF-4 (HDF5) file, for which a library is missing: pip install netCDF4, or "
             f"{_CONVERT}"
         )
     return _opened(path, "a netCDF file", lambda: xr.open_dataset(path, **_options()))

@@ -32,15 +32,17 @@ from vaevar.data.weather.sigma_levels import (
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.data.weather.writer import create_store, extend_store, write_states
 from vaevar.errors import UserError
-from vaevar.files import file_lock, replacing, save_text
+from vaevar.files import file_lock, replacing, save_text, size_text
 from vaevar.progress import progress
 from vaevar.runs.aside import keeping
+from vaevar.runs.stopping import install
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
 SPIN_UP_START = np.datetime64("2019-10-01T00", "h")
 STEP = np.timedelta64(6, "h")
 CHUNK = 20  # states per call of the model: five days
+_LARGEST = 2**29  # bytes of a restart file, unpacked; they take some 10 MB
 _RESTART = "restart_sha256"  # attribute of a store
 _REMAKE = "delete that store, and it will be generated again"
 
@@ -229,7 +231,11 @@ class NatureRun:
             # Not beside the restart, whose directory may be read-only.
             with tempfile.TemporaryDirectory() as directory:
                 unpacked = Path(directory) / "restart.msgpack"
-                unpacked.write_bytes(gzip.decompress(restart.read_bytes()))
+                with gzip.open(restart) as packed:
+                    content = packed.read(_LARGEST + 1)
+                if len(content) > _LARGEST:
+                    raise ValueError(f"it unpacks to more than {size_text(_LARGEST)}")
+                unpacked.write_bytes(content)
                 load_checkpoint(self._model, unpacked)
         except (OSError, EOFError, ValueError, zlib.error) as error:
             reason = next(iter(str(error).splitlines()), "")
@@ -309,5 +315,6 @@ def make_restarts(directory: str = "weights/speedy") -> Iterator[Path]:
 
 
 if __name__ == "__main__":
+    install()
     for written in make_restarts():
         print(f"wrote {written} ({written.stat().st_size / 1e6:.1f} MB)")

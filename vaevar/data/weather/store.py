@@ -83,6 +83,7 @@ class WeatherStore:
             fields = out[:, self.spec.variable_slice(name)]
             fields[:] = values if name in self.spec.upper else values[:, None]
             self._judge(name, fields, requested)
+        self._judge.together(out, requested)
         return out
 
     def _not_there(self, missing: list[np.datetime64]) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from vaevar.data.checksums import plain
 from vaevar.data.weather.leads import TIME_UNITS
 from vaevar.errors import UserError
 from vaevar.files import place_of_store
@@ -35,7 +36,8 @@ def create_store(
 ) -> None:
     """Lay out an empty store; :func:`write_states` fills it.
 
-    States that are not written read as NaN. The layout appears whole or not at all.
+    States that are not written read as NaN. Every chunk has a checksum. The layout appears whole or not at
+    all.
 
     Args:
         path: the zarr store; an existing one is replaced.
@@ -71,6 +73,7 @@ def create_store(
         )
         encoding[variable.long_name] = {"chunks": (1, *shape[1:]), "_FillValue": np.float32(np.nan)}
     dataset = xr.Dataset(data, coords=coords, attrs=dict(attrs))
+    encoding = {str(name): plain(2) | encoding.get(str(name), {}) for name in dataset.variables}
     dataset.to_zarr(partial, compute=False, encoding=encoding, consolidated=True, zarr_format=2)
     shutil.rmtree(path, ignore_errors=True)
     partial.rename(path)

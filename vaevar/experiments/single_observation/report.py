@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning as L
 import numpy as np
@@ -52,6 +52,8 @@ class SingleObservationReport(L.Callback):
         UserError: for a radius outside (0, 20000); at the start of a run, when the state lacks z, u or v at
             ``level``.
     """
+
+    outputs: ClassVar = ()
 
     def __init__(self, level: int = 500, radius_km: float = 2000.0) -> None:
         if not 0 < radius_km < 20000:

@@ -29,7 +29,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -41,7 +41,9 @@ from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
+from vaevar.plausible.statistics import judge_means, judge_stds
 from vaevar.sphere.harmonics import quadrature_weights
+from vaevar.state import difference
 
 
 class ConditionalVAE(ClippedModule, SavedModule):
@@ -67,6 +69,7 @@ class ConditionalVAE(ClippedModule, SavedModule):
 
     weights_format, kind = "vaevar-conditional-vae-2", "conditional VAE"
     training_config = "configs/conditional_vae.yaml"
+    judged: ClassVar = {"background_mean": judge_means, "background_std": judge_stds}
 
     background_mean: Tensor
     background_std: Tensor
@@ -191,8 +194,8 @@ class ConditionalVAE(ClippedModule, SavedModule):
             raise UserError("ConditionalVAE: fit on BackgroundErrorsWithCoverage of vaevar.data.samples")
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
-                f"ConditionalVAE: the errors are {data.spec} on {data.grid}, but the covariance is of "
-                f"{self.spec} on {self.grid}; calibrate it on the same samples"
+                "ConditionalVAE: the covariance is of other states than the errors, "
+                f"{difference(self.spec, self.grid, data.spec, data.grid)}; calibrate it on the same samples"
             )
         expected = self.hparams["coverage_maps"]
         coverage_maps = getattr(data, "coverage_maps", expected)

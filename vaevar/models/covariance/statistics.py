@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import xarray as xr
 from vaevar.errors import UserError
 from vaevar.files import replacing
 from vaevar.models.covariance.balance import ControlVariables
+from vaevar.plausible.statistics import judge_error_stds
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -84,6 +86,15 @@ class CovarianceStatistics:
         if not np.allclose(self.spectral, self.spectral.transpose(0, 2, 1), rtol=0, atol=1e-10):
             raise ValueError("spectral covariances are not symmetric")
         self.eigen()
+        degree = np.arange(self.lmax + 1)
+        for name, ones in (
+            ("the variance of a standardised variable", np.einsum("l,lii->i", 2 * degree + 1, self.spectral)),
+            ("the sum of band windows", self.windows.sum(0)),
+        ):
+            if not np.allclose(ones, 1.0, rtol=0, atol=1e-3):
+                raise ValueError(f"{name} is {ones[np.abs(ones - 1).argmax()]:.4g}, expected 1")
+        if not ((self.balanced > -1e-3) & (self.balanced < 1 + 1e-3)).all():
+            raise ValueError(f"balanced_fraction is up to {self.balanced.max():.4g}, expected 0 to 1")
 
     @property
     def variables(self) -> ControlVariables:
@@ -165,6 +176,7 @@ class CovarianceStatistics:
                 "provenance": json.dumps(dict(self.provenance), default=str),
             },
         )
+        dataset.attrs["sha256"] = _digest(dataset)
         with replacing(path) as partial:
             dataset.to_netcdf(partial, engine="scipy", format="NETCDF3_64BIT")
 
@@ -191,10 +203,15 @@ class CovarianceStatistics:
                 f"{path}: holds the format {file_format!r}, expected {FORMAT!r}; calibrate with {CALIBRATE}"
             )
         try:
-            return cls._from_dataset(dataset)
+            statistics = cls._from_dataset(dataset)
         except (ValueError, KeyError) as error:
             reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(f"{path}: damaged ({reason}); calibrate again with {CALIBRATE}") from None
+        if dataset.attrs.get("sha256", digest := _digest(dataset)) != digest:
+            raise UserError(f"{path}: damaged, its checksum does not match; calibrate again with {CALIBRATE}")
+        for extreme in (statistics.channel_std.min(1), statistics.channel_std.max(1)):
+            judge_error_stds(f"{path}: channel_std", extreme, statistics.spec)
+        return statistics
 
     @classmethod
     def _from_dataset(cls, dataset: xr.Dataset) -> CovarianceStatistics:
@@ -223,7 +240,12 @@ class CovarianceStatistics:
         missing = [name for name in needed if name not in dataset.variables]
         if missing:
             raise ValueError(f"lacks {', '.join(missing)}")
-        for name, expected in (("channel", spec.names), ("variable", variables.names)):
+        labelled = [("channel", spec.names), ("variable", variables.names)]
+        units = tuple(channel.units for channel in spec.channels)
+        for name, expected in (("channel_units", units), ("variable_units", tuple(variables.units))):
+            if name in dataset.variables:
+                labelled.append((name, expected))
+        for name, expected in labelled:
             labels = tuple(str(label) for label in dataset[name].values)
             if labels != expected:
                 raise ValueError(f"{name} is {', '.join(labels)}, expected {', '.join(expected)}")
@@ -251,3 +273,12 @@ class CovarianceStatistics:
 
 def _attributes(long_name: str, units: str | None = None) -> dict[str, str]:
     return {"long_name": long_name} | ({"units": units} if units else {})
+
+
+def _digest(dataset: xr.Dataset) -> str:
+    """SHA-256 of all numbers of a file, in the order of their names."""
+    total = hashlib.sha256()
+    for name in sorted(map(str, dataset.variables)):
+        if (values := dataset[name].values).dtype.kind in "fiu":
+            total.update(name.encode() + np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data)
+    return total.hexdigest()

@@ -14,7 +14,7 @@ never clipped: errors of a forecast reach many times their std.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,8 +25,9 @@ from vaevar.models.diffusion.network import DenoiserNetwork
 from vaevar.models.diffusion.schedule import NoiseSchedule
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
-from vaevar.sphere.grid import Grid
-from vaevar.state import PRESSURE_LEVELS, StateSpec
+from vaevar.plausible.statistics import judge_error_stds, judge_means, judge_stds
+from vaevar.sphere.grid import Grid, GridFamily
+from vaevar.state import PRESSURE_LEVELS, StateSpec, difference
 
 
 class Denoiser(ClippedModule, SavedModule):
@@ -34,7 +35,8 @@ class Denoiser(ClippedModule, SavedModule):
 
     Args:
         nlat, nlon: H and W of the grid.
-        gaussian: Gaussian latitudes; otherwise equiangular with both poles.
+        gaussian: true: Gaussian latitudes; false: equiangular with both poles; "cells": equiangular without
+            poles; "regular": from the north pole, without the south pole.
         surface, upper, levels: the channels, as in :class:`vaevar.state.StateSpec`.
         widths, depths, heads, window, kernel_size, patch, head_width, embedding: as in
             :class:`vaevar.models.diffusion.network.DenoiserNetwork`.
@@ -56,6 +58,11 @@ class Denoiser(ClippedModule, SavedModule):
 
     weights_format, kind = "vaevar-denoiser-1", "denoiser"
     training_config = "configs/diffda.yaml"
+    judged: ClassVar = {
+        "residual_std": judge_error_stds,
+        "forecast_mean": judge_means,
+        "forecast_std": judge_stds,
+    }
 
     residual_std: Tensor
     forecast_mean: Tensor
@@ -67,7 +74,7 @@ class Denoiser(ClippedModule, SavedModule):
         self,
         nlat: int = 48,
         nlon: int = 96,
-        gaussian: bool = True,
+        gaussian: GridFamily = True,
         surface: Sequence[str] = ("u10", "v10", "t2m", "msl"),
         upper: Sequence[str] = ("z", "q", "u", "v", "t"),
         levels: Sequence[int] = PRESSURE_LEVELS,
@@ -92,7 +99,7 @@ class Denoiser(ClippedModule, SavedModule):
         self.save_hyperparameters(ignore=["start_from"])
         try:
             self.spec = StateSpec(surface, upper, levels)
-            self.grid = Grid.gaussian(nlat, nlon) if gaussian else Grid.equiangular(nlat, nlon)
+            self.grid = Grid.of_family(gaussian, nlat, nlon)
             count = len(self.spec)
             self.schedule = NoiseSchedule(steps, first_beta, last_beta)
             self.network = DenoiserNetwork(
@@ -160,8 +167,9 @@ class Denoiser(ClippedModule, SavedModule):
             raise UserError("Denoiser: fit on BackgroundErrorPairs of vaevar.data.samples")
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
-                f"Denoiser: the forecasts are {data.spec} on {data.grid}, but the model is {self.spec} on "
-                f"{self.grid}; make model and data agree in the config"
+                "Denoiser: the model is for other states than the forecasts, "
+                f"{difference(self.spec, self.grid, data.spec, data.grid)}; make model and data agree in the "
+                "config"
             )
         for name in names[:3]:
             getattr(self, name).copy_(getattr(data, name)[:, None, None])

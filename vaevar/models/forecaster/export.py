@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import sys
 import warnings
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +18,7 @@ from vaevar.errors import UserError
 from vaevar.files import replacing, require_writable, save_array, save_text
 from vaevar.models.forecaster.fengwu import METADATA_KEY
 from vaevar.models.forecaster.training import ForecasterModule
+from vaevar.provenance import fit_record
 from vaevar.runs.aside import keeping
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
@@ -50,13 +50,16 @@ class ExportForecaster(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not (trainer.is_global_zero and isinstance(pl_module, ForecasterModule)):
             return
-        scores = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        record = fit_record(trainer)
+        record["validation"] = record.pop("scores")
         if getattr(trainer, "fast_dev_run", False):
             print(f"{self.path}: not written, since `fast_dev_run` trains nothing")
             return
         beside = [self.path.with_name(f"{self.path.stem}{end}") for end in ("_mean.npy", "_std.npy", ".json")]
         with keeping(self.path, *beside):
-            export_forecaster(pl_module, self.path, {"command": " ".join(sys.argv), "validation": scores})
+            export_forecaster(pl_module, self.path, record)
+        if "unfinished" in record:
+            print(f"{self.path}: a fit that is not finished ({record['unfinished']}); give it more time")
 
 
 def export_forecaster(module: ForecasterModule, path: Path, provenance: dict[str, object]) -> None:

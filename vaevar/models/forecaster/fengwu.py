@@ -231,7 +231,7 @@ class OnnxForecaster(Forecaster):
         """The model's grid, from its metadata, the file's H and W, and the arguments."""
         try:
             exported = Grid(metadata["latitude"], metadata["longitude"]) if "latitude" in metadata else None
-        except (ValueError, KeyError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{self.model}: the grid in its metadata is damaged ({error})") from None
         sizes = [size if isinstance(size, int) else None for size in in_file]
         rows, columns = shape or (exported.shape if exported else sizes)

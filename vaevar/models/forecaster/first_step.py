@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ from vaevar.state import StateSpec
 # degrees Celsius has a mean of −13, an msl in hPa of −75. A small std is no fault: that of q50 is small.
 MEAN_LIMIT, STD_LIMIT = 6.0, 10.0
 ROWS_CHECKED, CHANNELS_NAMED = 90, 4
-LEAST_CORRELATION = 0.5
+LEAST_CORRELATION, LARGEST_GROWTH = 0.5, 5.0
 
 
 def check_normalised_range(states: Tensor, spec: StateSpec, grid: Grid, files: str) -> None:
@@ -67,18 +69,20 @@ def check_follows(output: Tensor, states: Tensor, grid: Grid, model: str) -> Non
         model: the name of its file, for the message.
 
     Raises:
-        UserError: when their correlation, over all channels and points, is below ``LEAST_CORRELATION``.
+        UserError: when their correlation, over all channels and points, is below ``LEAST_CORRELATION``,
+            or the output is more than ``LARGEST_GROWTH`` times as large.
     """
     stride = max(1, grid.shape[0] // ROWS_CHECKED)
     weight = grid.area_weights[::stride, None].to(output.device)
     after, before = (fields[..., ::stride, ::stride].double() for fields in (output, states))
-    product = (after * before * weight).sum()
-    scale = (after.square() * weight).sum().sqrt() * (before.square() * weight).sum().sqrt()
-    correlation = float(product / scale)
+    size_after, size_before = ((fields.square() * weight).sum().sqrt() for fields in (after, before))
+    correlation = float((after * before * weight).sum() / (size_after * size_before))
+    growth = float(size_after / size_before)
     # Of states without any departure, or of no numbers, there is nothing to compare.
-    if correlation < LEAST_CORRELATION:
+    if correlation < LEAST_CORRELATION or LARGEST_GROWTH < growth < math.inf:
         raise UserError(
-            f"{model}: its first output has a correlation of {correlation:.2g} with the state it started "
-            f"from, expected at least {LEAST_CORRELATION:g}: it seems to be a change, in physical units, or "
-            "of channels in another order; export a model whose output is the next state, normalised"
+            f"{model}: its first output has {growth:.2g} times the size of the state it started from and a "
+            f"correlation of {correlation:.2g} with it, expected at most {LARGEST_GROWTH:g} and at least "
+            f"{LEAST_CORRELATION:g}: it seems to be a change, in physical units, or of channels in another "
+            "order; export a model whose output is the next state, normalised"
         )

@@ -22,7 +22,7 @@ from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.resolved_scales import ResolvedScales
 from vaevar.models.forecaster.training_cycle import TrainingCycle
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
-from vaevar.sphere.grid import Grid
+from vaevar.sphere.grid import Grid, GridFamily
 from vaevar.state import StateSpec
 
 
@@ -33,7 +33,9 @@ class ForecasterModule(ClippedModule):
     6 h change, averaged over ``rollout_steps`` steps. The gradient flows through the roll-out.
 
     Args:
-        rows, columns, gaussian: the grid.
+        rows, columns: of the grid.
+        gaussian: true: Gaussian latitudes; false: equiangular with both poles; "cells": equiangular without
+            poles; "regular": from the north pole, without the south pole.
         surface, upper, levels: the channels.
         widths, depths, kernel_size, patch: as in :class:`ForecastNetwork`.
         learning_rate: peak; it rises over ``warmup_steps`` and falls to zero along a cosine.
@@ -60,7 +62,7 @@ class ForecasterModule(ClippedModule):
         self,
         rows: int = 48,
         columns: int = 96,
-        gaussian: bool = True,
+        gaussian: GridFamily = True,
         surface: Sequence[str] = ("u10", "v10", "t2m", "msl"),
         upper: Sequence[str] = ("z", "q", "u", "v", "t"),
         levels: Sequence[int] = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000),
@@ -80,8 +82,7 @@ class ForecasterModule(ClippedModule):
         super().__init__()
         self.save_hyperparameters(ignore=["start_from"])
         self.spec = StateSpec(surface, upper, levels)
-        family = Grid.gaussian if gaussian else Grid.equiangular
-        self.grid = family(rows, columns)
+        self.grid = Grid.of_family(gaussian, rows, columns)
         count = len(self.spec)
         try:
             resolved = (

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import lightning as L
+import numpy as np
 from torch import Tensor
 
 from vaevar.content.kinds import model_of, what_holds, what_is
 from vaevar.content.tensors import read_tensors
 from vaevar.errors import UserError
 from vaevar.files import save_tensors
+from vaevar.state import StateSpec
 
 
 class SavedModule(L.LightningModule):
@@ -22,11 +24,14 @@ class SavedModule(L.LightningModule):
         weights_format: the name of the file's format.
         kind: what the module is, for messages.
         training_config: the config that trains one.
+        judged: entries of the state that are statistics of channels, and what judges them.
     """
 
+    spec: StateSpec
     weights_format: ClassVar[str]
     kind: ClassVar[str]
     training_config: ClassVar[str]
+    judged: ClassVar[Mapping[str, Callable[[str, np.ndarray, StateSpec], None]]] = {}
 
     @staticmethod
     def stored(name: str, values: Tensor) -> Tensor:
@@ -60,7 +65,8 @@ class SavedModule(L.LightningModule):
         try:
             model = cls(**content["hyper_parameters"])
         except TypeError as error:
-            raise UserError(f"{path}: not a checkpoint of this {cls.kind} ({error})") from None
+            found = what_holds(content)
+            raise UserError(f"{path}: not a checkpoint of this {cls.kind} but {found} ({error})") from None
         model.take_weights(path, content)
         return model.eval()
 
@@ -83,13 +89,19 @@ class SavedModule(L.LightningModule):
         """Load the weights of a file into this module.
 
         Raises:
-            UserError: when they are of a module of another shape.
+            UserError: when they are of a module of another shape, or of other channels.
         """
         try:
             self.load_state_dict(content["state_dict"])
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{path}: not a checkpoint of this {self.kind} ({reason})") from None
+        for name, judge in self.judged.items():
+            values = getattr(self, name).double().cpu().numpy().reshape(len(self.spec), -1)
+            # Before a fit they are all 0 or 1.
+            if np.unique(values).size > 1:
+                for extreme in (values.min(1), values.max(1)):
+                    judge(f"{path}: {name}", extreme, self.spec)
 
 
 def write_weights(

@@ -57,3 +57,5 @@ class ExportWeights(L.Callback):
             record["data"] = data.record
         with keeping(self.path):
             trained.save_weights(self.path, record)
+        if "unfinished" in record:
+            print(f"{self.path}: weights of an unfinished fit ({record['unfinished']}); give it more time")

@@ -27,8 +27,9 @@ from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosine
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
 from vaevar.models.vae.prior import LatentPrior
-from vaevar.sphere.grid import Grid
-from vaevar.state import PRESSURE_LEVELS, StateSpec
+from vaevar.plausible.statistics import judge_error_stds
+from vaevar.sphere.grid import Grid, GridFamily
+from vaevar.state import PRESSURE_LEVELS, StateSpec, difference
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -42,7 +43,8 @@ class VAE(SavedModule):
 
     Args:
         nlat, nlon: H and W of the grid.
-        gaussian: Gaussian latitudes; otherwise equiangular with both poles.
+        gaussian: true: Gaussian latitudes; false: equiangular with both poles; "cells": equiangular without
+            poles; "regular": from the north pole, without the south pole.
         surface, upper, levels: the channels, as in :class:`vaevar.state.StateSpec`.
         patch: grid points of a patch, each way.
         stem_width, head_width: features of each group's stem, and head.
@@ -75,6 +77,7 @@ class VAE(SavedModule):
 
     weights_format, kind = "vaevar-vae-1", "VAE"
     training_config = "configs/vae.yaml"
+    judged: ClassVar = {"error_std": judge_error_stds}
 
     error_std: Tensor
     point_weights: Tensor
@@ -85,7 +88,7 @@ class VAE(SavedModule):
         self,
         nlat: int = 48,
         nlon: int = 96,
-        gaussian: bool = True,
+        gaussian: GridFamily = True,
         surface: Sequence[str] = ("u10", "v10", "t2m", "msl"),
         upper: Sequence[str] = ("z", "q", "u", "v", "t"),
         levels: Sequence[int] = PRESSURE_LEVELS,
@@ -119,7 +122,7 @@ class VAE(SavedModule):
             raise UserError(f"VAE: sigma must be positive, got {sigma}")
         try:
             self.spec = StateSpec(surface, upper, levels)
-            self.grid = Grid.gaussian(nlat, nlon) if gaussian else Grid.equiangular(nlat, nlon)
+            self.grid = Grid.of_family(gaussian, nlat, nlon)
             surface_group = (len(self.spec.surface),) if self.spec.surface else ()
             self.shape = VAEShape(
                 rows=nlat,
@@ -246,8 +249,9 @@ class VAE(SavedModule):
             )
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
-                f"VAE: the background errors are {data.spec} on {data.grid}, but the model is "
-                f"{self.spec} on {self.grid}; make model and data agree in the config"
+                "VAE: the model is for other states than the background errors, "
+                f"{difference(self.spec, self.grid, data.spec, data.grid)}; make model and data agree in the "
+                "config"
             )
         self.error_std.copy_(data.error_std)
 
