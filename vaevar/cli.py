@@ -24,6 +24,8 @@ from vaevar.commands.callbacks import complete_cycle, keep_needed, look_shortly,
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.mistakes.commands import require_command
+from vaevar.mistakes.fallbacks import tell_fallbacks
+from vaevar.mistakes.notices import warnings_kept
 from vaevar.models.training.checkpoint_io import (
     check_checkpoint,
     chosen,
@@ -32,7 +34,7 @@ from vaevar.models.training.checkpoint_io import (
     trained,
 )
 from vaevar.models.training.fit_log import lines_for_bars
-from vaevar.models.training.trainer import prepare
+from vaevar.models.training.trainer import prepare, require_trained
 from vaevar.provenance import unfinished_fit
 from vaevar.runs import stopping
 from vaevar.runs.checkpoints import RunNumber, is_own
@@ -94,6 +96,12 @@ class VaevarCLI(LightningCLI):
         require_command(
             self.config.subcommand, class_of(settings.model), None if data is None else class_of(data)
         )
+        unused = [name for name in ("optimizer", "lr_scheduler") if settings.get(name) is not None]
+        if unused and self.config.subcommand != "fit":
+            raise UserError(
+                f"{unused[0]} is a setting of fit, not of {self.config.subcommand}, which trains nothing; "
+                "leave it out"
+            )
         if self.config.subcommand == "predict" and issubclass(class_of(settings.model), AssimilationModule):
             bar = settings.trainer.enable_progress_bar is not False
             settings.trainer.callbacks = complete_cycle(as_list(settings.trainer.callbacks), bar)
@@ -105,7 +113,9 @@ class VaevarCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         if self.subcommand == "fit":
             callbacks = [*callbacks, *lines_for_bars(config, callbacks)]
-        return prepare(super()._instantiate_trainer(config, callbacks))
+        trainer = prepare(super()._instantiate_trainer(config, callbacks))
+        tell_fallbacks(trainer)
+        return trainer
 
     def instantiate_trainer(self, **kwargs: Any) -> L.Trainer:
         """A trainer whose run, checkpoints and whatever else Lightning writes have one directory."""
@@ -156,6 +166,8 @@ class VaevarCLI(LightningCLI):
             if subcommand == "fit":
                 self._go_on(run, start)
             super()._run_subcommand(subcommand)
+            if subcommand == "fit":
+                require_trained(self.trainer)
 
     def _run(self, command: str, restart: bool) -> Run:
         settings = self.config[command]
@@ -243,7 +255,7 @@ def main(args: list[str] | None = None) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     accept_short_names()
-    with one_line_errors():
+    with warnings_kept(), one_line_errors():
         VaevarCLI(
             save_config_callback=None,  # the run's record is kept with the run (vaevar.runs)
             seed_everything_default=0,

@@ -15,6 +15,7 @@ import yaml
 from jsonargparse import ArgumentParser, Namespace, auto_cli
 
 from vaevar.errors import UserError, fault_of
+from vaevar.mistakes.notices import warnings_kept
 from vaevar.mistakes.parsing import refusal_of_parser, yaml_fault
 from vaevar.mistakes.place import causes
 from vaevar.mistakes.trainer import refusal_of_machine, refusal_of_trainer
@@ -101,7 +102,7 @@ def run(function: Callable[..., Any], args: list[str] | None = None) -> None:
         tell_faults_of_threads()
         stopping.install()
     accept_short_names()
-    with one_line_errors():
+    with warnings_kept(), one_line_errors():
         auto_cli(function, as_positional=False, args=expand_arguments(args), exit_on_error=False)
 
 

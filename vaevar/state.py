@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vaevar.plausible.ranges import Range, at_points, of_means
+from vaevar.sphere.difference import grid_difference
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.interpolation import InterpolationWeights, bilinear_weights
 
@@ -108,6 +109,8 @@ class StateSpec:
     ) -> None:
         self.surface, self.upper = tuple(surface), tuple(upper)
         self.levels = tuple(int(level) for level in levels)
+        if any(level != whole for level, whole in zip(levels, self.levels, strict=True)):
+            raise ValueError(f"levels are whole numbers of hPa, not {list(levels)}")
         for names, allowed in ((self.surface, SURFACE_VARIABLES), (self.upper, UPPER_VARIABLES)):
             unknown = [name for name in names if name not in allowed]
             if unknown:
@@ -176,6 +179,31 @@ class StateSpec:
         if not positions:
             raise ValueError(f"no variable {variable!r} in {self}")
         return slice(positions[0], positions[-1] + 1)
+
+
+def difference(spec: StateSpec, grid: Grid, other_spec: StateSpec, other_grid: Grid) -> str:
+    """How channels and grid differ from others; empty if they do not.
+
+    Args:
+        spec, grid: those that are spoken of.
+        other_spec, other_grid: what was expected.
+    """
+    if spec == other_spec:
+        return grid_difference(grid, other_grid)
+    lacking = [name for name in other_spec.names if not spec.has(name)]
+    besides = [name for name in spec.names if not other_spec.has(name)]
+    parts = [f"without {_some(lacking)}"] if lacking else []
+    parts += [f"with {_some(besides)} besides"] if besides else []
+    if not parts:
+        pairs = zip(spec.names, other_spec.names, strict=True)
+        number, (mine, theirs) = next(pair for pair in enumerate(pairs) if pair[1][0] != pair[1][1])
+        parts = [f"with {mine} as channel {number}, not {theirs}"]
+    return " and ".join([*parts, *filter(None, [grid_difference(grid, other_grid)])])
+
+
+def _some(names: Sequence[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return f"{', '.join(names[:shown])}{more}"
 
 
 def _limits(ranges: Sequence[Range]) -> Tensor:

@@ -38,6 +38,21 @@ def test_every_part_is_named_by_a_config_and_no_class_by_its_module():
 
 
 @pytest.mark.parametrize("command", commands())
+def test_the_other_command_is_refused_in_one_line(command, tmp_path, monkeypatch, capsys):
+    """Before anything is made: nothing that the config names is there."""
+    words = [str(ROOT / word) if word.endswith(".yaml") else word for word in shlex.split(command)]
+    right = words[0]
+    words[0] = {"fit": "predict", "predict": "fit"}[right]
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert f"`{right}`" in line
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", commands())
 def test_configs_can_be_read(command, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     with pytest.raises(SystemExit) as ended:

@@ -197,7 +197,18 @@ def test_moving_aside_that_was_interrupted_is_finished_first(
     assert not (directory / "scores.csv").exists()
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "", "{", "[]", "\x00\x01", '{"settings": {"command": "predict"}, "ma',
+        '{"settings": []}', '{"settings": {"command": 3}}',
+        '{"settings": {"command": "predict", "data.path": {}}}',
+        '{"made": "oi"}', '{"made": [3]}', '{"run": 5}', '{"status": ["ended"]}', '{"earlier_commands": {}}',
+        '{"status": "moved aside"}', '{"made": ["../other"]}',
+        '{"status": "moved aside", "aside": "../..", "moving": ["oi"]}',
+        '{"status": "moved aside", "aside": "old", "moving": ["../../../other"]}',
+    ],
+)  # fmt: skip
 def test_a_damaged_record_is_no_obstacle_without_results_and_one_line_with_them(
     directory: Path, content: str
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -130,6 +131,24 @@ except BaseException:
     code, said = stopped(start(PREAMBLE + program, tmp_path), signal.SIGINT)
     assert (code, said) == (130, "stopped by SIGINT before it began anything\n")
     assert not (tmp_path / "taken").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux which signals are caught")
+def test_ctrl_c_while_a_program_of_the_package_is_imported() -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vaevar.data.weather.climatology", "--help"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    status = Path(f"/proc/{process.pid}/status")
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        caught = int(re.search(r"SigCgt:\s*(\w+)", status.read_text())[1], 16)
+        if caught >> (signal.SIGTERM - 1) & 1:  # long before torch is imported
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[0] == "stopped by SIGINT before it began anything\n"
+    assert process.returncode == 130
 
 
 def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from vaevar.assim.cost import Cost
 from vaevar.assim.minimiser import Minimum, minimise
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
-from vaevar.state import State, regrid
+from vaevar.state import State, difference, regrid
 
 
 class VariationalAssimilator(Assimilator):
@@ -84,8 +84,9 @@ class VariationalAssimilator(Assimilator):
         """
         if background.spec != self.control.spec:
             raise UserError(
-                f"the control transform was made for {self.control.spec}, the background is "
-                f"{background.spec}: use weights of the same channels, in the same order"
+                "the control transform was made for other channels than the background's, "
+                f"{difference(self.control.spec, background.grid, background.spec, background.grid)}: use "
+                "weights of the same channels, in the same order"
             )
         began = time.perf_counter()
         with torch.inference_mode(False), torch.no_grad():

@@ -13,12 +13,14 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from vaevar.data.observations.errors import ObservationErrors
 from vaevar.data.observations.networks import Network
+from vaevar.data.observations.operator import require_representable
 from vaevar.data.observations.points import Observations
 from vaevar.data.observations.simulate import simulate
 from vaevar.data.times import whole_hour
 from vaevar.data.weather.climatology import load_climatological_std
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
+from vaevar.mistakes.notices import notice
 from vaevar.state import State, StateSpec
 
 HOUR = np.timedelta64(1, "h")
@@ -135,7 +137,27 @@ class AnalysisTimes(L.LightningDataModule):
         self.source.prepare(earliest, self.times[-1])
 
     def setup(self, stage: str) -> None:
+        """Open the truth, and look at what the network observes of it at the first time.
+
+        Raises:
+            UserError: for a bad store, or observations that cannot be made of its states.
+        """
         self.store = self.source.open(self.spec)
+        self._look_at_network()
+
+    def _look_at_network(self) -> None:
+        points = self.network.points(self.spec, self.times[0])
+        require_representable(self.spec, points)
+        self.errors.error_std(points)
+        rows, columns = self.store.grid.shape
+        if len(points) <= rows * columns:  # nor are there as many places
+            return
+        places = len(np.unique(np.stack([points.latitude, points.longitude]), axis=1).T)
+        if places > rows * columns:
+            notice(
+                f"data.network observes {places} places, more than the {rows} × {columns} points of the "
+                "grid, and takes their errors as independent; is the number meant?"
+            )
 
     def initial_states(self, history: int, index: int = 0) -> torch.Tensor:
         """The true states from which a forecast of ``lead_hours`` reaches analysis number ``index``.

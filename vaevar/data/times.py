@@ -1,4 +1,4 @@
-"""Times that a config names, and evenly spaced ones; one off the hour or the step is refused, not cut."""
+"""Times that a config names, and evenly spaced ones. What is off the hour or the step is refused."""
 
 from __future__ import annotations
 

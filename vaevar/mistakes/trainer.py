@@ -13,7 +13,11 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 _LIGHTNING = Path(lightning.__file__).parent
 _REFUSALS = (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException)
 # The function that a setting is given to, by its file and its name.
-_SECTIONS = {("trainer.py", "__init__"): "trainer", ("seed.py", "seed_everything"): "seed_everything"}
+_SECTIONS = {
+    ("trainer.py", "__init__"): "trainer",
+    ("seed.py", "seed_everything"): "seed_everything",
+    ("cli.py", "instantiate_class"): "optimizer, lr_scheduler",
+}
 _HINTS = {
     "No supported gpu backend": "torch finds no GPU here; leave trainer.accelerator out, or give cpu",
     "transformer_engine": "or leave trainer.precision at 32-true, or give bf16-mixed",
@@ -46,14 +50,18 @@ def refusal_of_trainer(error: BaseException) -> str | None:
     raised_in = [path for path in paths if path.name not in ("<frozen os>", "os.py")]
     if isinstance(error, MisconfigurationException) and not raised_in:
         return _one_line(error)
-    if not raised_in or not raised_in[-1].is_relative_to(_LIGHTNING):
+    inside = [path.is_relative_to(_LIGHTNING) for path in paths]
+    names = [(path.name, frame.f_code.co_name) for path, frame in zip(paths, frames, strict=True)]
+    section = next(
+        (_SECTIONS[name] for name, lightnings in zip(names, inside, strict=True)
+         if lightnings and name in _SECTIONS), "",
+    )  # fmt: skip
+    if not section and not (raised_in and raised_in[-1].is_relative_to(_LIGHTNING)):
         return None
     if isinstance(error, KeyError):
         return f"Lightning found no {error} (an environment variable that a cluster's launcher sets?)"
     if not isinstance(error, _REFUSALS):
         return None
-    names = [(path.name, frame.f_code.co_name) for path, frame in zip(paths, frames, strict=True)]
-    section = next((_SECTIONS[name] for name in names if name in _SECTIONS), "")
     text = re.sub(r" object at 0x[0-9a-f]+", "", _one_line(error))
     hint = next((f"; {hint}" for sign, hint in _HINTS.items() if sign in text), "")
     return f"{section}: {text.rstrip('.!')}{hint}" if section else f"{text}{hint}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,11 +13,16 @@ from uuid import uuid4
 
 from vaevar.errors import UserError
 from vaevar.files import replacing
+from vaevar.mistakes.notices import told
 from vaevar.provenance import provenance
 from vaevar.runs.settings import Settings, files_of
 
 NAME = "provenance.json"
 BEGUN, ENDED, MOVING = "begun", "ended", "moved aside"
+_KINDS: dict[str, type] = {
+    "status": str, "run": str, "aside": str, "settings": dict, "packages": dict, "files": dict, "made": list,
+    "moving": list, "command": list, "earlier_commands": list, "warnings": list,
+}  # fmt: skip
 
 
 def read_record(directory: Path) -> dict[str, Any] | None:
@@ -32,12 +38,33 @@ def read_record(directory: Path) -> dict[str, Any] | None:
         return None
     except ValueError:
         content = None
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not _is_whole(content):
         raise UserError(
             f"{path}: damaged, so nobody can tell what made the files beside it; choose another `--name`, or "
             "add `--restart`, which moves them aside and begins again"
         )
     return content
+
+
+def _is_whole(content: dict[str, Any]) -> bool:
+    """Whether all that a later command relies on has the form in which it was written."""
+    if not all(isinstance(content[name], kind) for name, kind in _KINDS.items() if name in content):
+        return False
+    settings = content.get("settings", {"command": ""})
+    files = [value for value in settings.values() if isinstance(value, dict)]
+    if not isinstance(settings.get("command"), str) or not all(
+        {"file", "sha256"} <= file.keys() for file in files
+    ):
+        return False
+    if content.get("status") == MOVING and not {"aside", "moving"} <= content.keys():
+        return False
+    texts = [*content.get("made", ()), *content.get("moving", ()), *content.get("command", ())]
+    # Names in the directory, which must not lead out of it.
+    names = [*content.get("made", ()), *content.get("moving", ()), content.get("aside", "old")]
+    return all(isinstance(text, str) for text in texts) and all(
+        isinstance(name, str) and name not in ("", ".", "..") and "/" not in name and os.sep not in name
+        for name in names
+    )
 
 
 def write_record(directory: Path, content: Mapping[str, Any]) -> None:
@@ -64,6 +91,7 @@ def record_of(settings: Settings, before: Mapping[str, Any] | None) -> dict[str,
         "began": now(),
         "earlier_commands": commands,
         "made": before.get("made", []),
+        "warnings": list(dict.fromkeys([*before.get("warnings", []), *told()])),
         "files": files_of(values),
         "settings": values,
     }

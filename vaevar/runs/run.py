@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -13,16 +12,24 @@ from typing import Any
 
 from vaevar.errors import UserError
 from vaevar.files import replacing
+from vaevar.mistakes.notices import told
 from vaevar.runs.aside import OLD, move_aside, place_aside
 from vaevar.runs.checkpoints import checkpoints_in, made_by
-from vaevar.runs.lock import NAME as LOCK
+from vaevar.runs.leaving import (
+    CONFIG,
+    PREPARATIONS,
+    entries,
+    is_ours,
+    made_by_now,
+    matches,
+    put_back,
+    remove_empty,
+    withdraw,
+)
 from vaevar.runs.lock import locked
 from vaevar.runs.record import BEGUN, ENDED, MOVING, NAME, now, read_record, record_of, write_record
 from vaevar.runs.settings import ORIGIN, Settings, files_of
 
-CONFIG = "config.yaml"
-# Written before the first result, and worthless without one.
-PREPARATIONS = (CONFIG, NAME, "hparams.yaml", "events.out.tfevents.*")
 # What runs write beside the directories of arms, also when a kill kept them from listing it.
 WRITTEN = (
     *PREPARATIONS, "checkpoints", "hpc_ckpt_*.ckpt", "metrics*.csv", "scores.csv", "forecasts.csv",
@@ -122,7 +129,7 @@ class Run:
             return True
         record = self._readable_record()
         # A command that has left nothing but its record here keeps its results elsewhere, and asks there.
-        results = any(not _matches(name, PREPARATIONS) for name in record.get("made", ()))
+        results = any(not matches(name, PREPARATIONS) for name in record.get("made", ()))
         done = record.get("status") == ENDED and results and _does_work(record)
         return done or bool(self.checkpoints_elsewhere(of_this_run=True))
 
@@ -191,9 +198,9 @@ class Run:
         directories = self._directories()
         names = []
         for path in sorted(self.directory.iterdir()):
-            known = _matches(path.name, WRITTEN)
+            known = matches(path.name, WRITTEN)
             another_run = path.is_dir() and path not in directories
-            if (known or path.name in listed or _is_arm(path)) and not another_run and not _ours(path.name):
+            if (known or path.name in listed or _is_arm(path)) and not another_run and not is_ours(path.name):
                 names.append(path.name)
         return names
 
@@ -230,10 +237,7 @@ def running(
             else:
                 yield from _recorded(run, start, complete)
     finally:
-        for path in new:
-            if not path.is_dir() or any(path.iterdir()):
-                break
-            path.rmdir()
+        remove_empty(new)
 
 
 def _finish_moving(run: Run) -> None:
@@ -255,7 +259,7 @@ def _recorded(run: Run, start: Start, complete: Callable[[], bool]) -> Iterator[
     if run.lost_checkpoints():
         print(f"{run.directory}: no checkpoint is left of what was trained here; the fit begins again")
     _keep_metrics(run.directory)
-    there, progress = _entries(run.directory), run.progress()
+    there, progress = entries(run.directory), run.progress()
     earlier = (run.directory / CONFIG).read_bytes() if CONFIG in there else run.config.encode()
     with replacing(run.directory / CONFIG) as partial:
         partial.write_text(run.config, encoding="utf-8")
@@ -267,14 +271,25 @@ def _recorded(run: Run, start: Start, complete: Callable[[], bool]) -> Iterator[
         # Whatever ended the run is told, not what else goes wrong because of it, such as a full disk.
         with suppress(OSError):
             if start is Start.ANEW and not run.has_results():
-                _withdraw(run.directory, there)
+                withdraw(run.directory, there)
             elif before is not None and run.progress() == progress:
                 # Nothing was done with the new settings, which may have been the mistake.
-                _put_back(run.directory, before, earlier, there)
+                put_back(run.directory, before, earlier, there)
             else:
                 _close(run, record, there, BEGUN)
         raise
-    _close(run, record, there, ENDED if complete() else BEGUN)
+    if before is not None and _found_all_done(run, before, record, progress):
+        put_back(run.directory, before, earlier, there)
+    else:
+        _close(run, record, there, ENDED if complete() else BEGUN)
+
+
+def _found_all_done(
+    run: Run, before: dict[str, Any], record: dict[str, Any], progress: dict[Path, int]
+) -> bool:
+    """Whether a cycle that had ended was given again, and nothing was computed."""
+    same = before.get("settings") == record["settings"] and before.get("status") == ENDED
+    return same and bool(progress) and not run.checkpoints and run.progress() == progress
 
 
 def _keep_metrics(directory: Path) -> None:
@@ -286,42 +301,13 @@ def _keep_metrics(directory: Path) -> None:
 
 
 def _close(run: Run, record: dict[str, Any], there: set[str], status: str) -> None:
-    made = sorted({*_made_by_now(run.directory, record, there), *run._made(())})
-    values = run.settings.with_files(record["settings"])  # what the run itself has made has a content now
+    made = sorted({*made_by_now(run.directory, record, there), *run._made(())})
+    # Files that the run itself has made, such as its samples, have a content now.
+    values = run.settings.with_files(record["settings"])
+    said = list(dict.fromkeys([*record.get("warnings", ()), *told()]))
+    content = record | {"status": status, "until": now(), "made": made, "warnings": said}
     files = files_of(values) | run.settings.written()
-    content = record | {"status": status, "until": now(), "made": made}
     write_record(run.directory, content | {"files": files, "settings": values})
-
-
-def _made_by_now(directory: Path, record: dict[str, Any], there: set[str]) -> list[str]:
-    new = {name for name in _entries(directory) - there if not _ours(name)}
-    return sorted({*record.get("made", ()), *new})
-
-
-def _put_back(directory: Path, record: dict[str, Any], config: bytes, there: set[str]) -> None:
-    """The record and the config as they were, before a command with which nothing was done."""
-    with replacing(directory / CONFIG) as partial:
-        partial.write_bytes(config)
-    write_record(directory, record | {"made": _made_by_now(directory, record, there)})
-
-
-def _withdraw(directory: Path, there: set[str]) -> None:
-    """Remove what was prepared for results that never came."""
-    for name in _entries(directory) - there | {CONFIG, NAME}:
-        if _matches(name, PREPARATIONS):
-            (directory / name).unlink(missing_ok=True)
-
-
-def _matches(name: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
-
-def _entries(directory: Path) -> set[str]:
-    return {path.name for path in directory.iterdir()}
-
-
-def _ours(name: str) -> bool:
-    return name == OLD or name.startswith(LOCK)
 
 
 def _is_arm(path: Path) -> bool:

@@ -78,7 +78,7 @@ def test_all_observed_returns_the_observations(denoiser: Denoiser) -> None:
 
 
 def test_nothing_observed_samples_the_conditional(denoiser: Denoiser) -> None:
-    """A denoiser of r ~ N(1, 0.25) everywhere: mean and spread are those, but the analysis is no sample."""
+    """A denoiser of r ~ N(1, 0.25) in every place: mean and spread are those. No analysis is one."""
 
     def known(noised: torch.Tensor, condition: torch.Tensor, step: int) -> torch.Tensor:
         signal = float(denoiser.schedule.signal[step])

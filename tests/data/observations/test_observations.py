@@ -241,7 +241,7 @@ def test_other_quantities_have_the_error_they_are_given() -> None:
     assert ObservationErrors(others={"ws10": 1.5}).error_std(points).tolist() == [1.5]
     with pytest.raises(UserError, match=r"ws10.*others"):
         ObservationErrors().error_std(points)
-    with pytest.raises(UserError, match="others must be positive"):
+    with pytest.raises(UserError, match=r"others has .* for ws10, must be positive"):
         ObservationErrors(others={"ws10": 0.0})
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vaevar.assim.context import AnalysisContext
 from vaevar.assim.control.base import ControlTransform
 from vaevar.errors import UserError
-from vaevar.state import State
+from vaevar.state import State, difference
 
 
 class AugmentedControl(ControlTransform):
@@ -42,11 +42,12 @@ class AugmentedControl(ControlTransform):
             raise UserError(
                 f"AugmentedControl: {len(parts)} parts need as many positive weights, got {weights}"
             )
-        for part in parts[1:]:
+        for number, part in enumerate(parts):
             if part.spec != parts[0].spec or part.grid != parts[0].grid:
+                fault = difference(part.spec, part.grid, parts[0].spec, parts[0].grid)
                 raise UserError(
-                    f"AugmentedControl: parts differ: {parts[0].spec} on {parts[0].grid}, and "
-                    f"{part.spec} on {part.grid}"
+                    f"AugmentedControl: part {number} is for other increments than part 0, {fault}; give "
+                    "parts of one kind"
                 )
         self.parts, self.weights = nn.ModuleList(parts), weights
         self.spec, self.grid = parts[0].spec, parts[0].grid

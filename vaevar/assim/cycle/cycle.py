@@ -26,6 +26,7 @@ from vaevar.data.observations.points import Points
 from vaevar.data.weather.holes import holes
 from vaevar.errors import UserError
 from vaevar.forecast import rollout
+from vaevar.state import difference
 
 # Seconds between restarts that are forced to the disk, and the least ratio of that time to what it takes.
 _SETTLE_EVERY, _SETTLE_RATIO = 30.0, 100.0
@@ -46,7 +47,8 @@ class Cycle(CycleCallback):
         largest_increment: in climatological standard deviations. An analysis with a larger increment
             anywhere counts as failed, as does one whose minimisation fails: its arm keeps the background.
             None: no limit.
-        failures_in_a_row: an arm with this many failed analyses in succession stops.
+        failures_in_a_row: an arm with this many failed analyses in succession stops, and one of which no
+            analysis succeeds.
         on_missing_truth: what to do about a time of which the truth is missing or cannot be read. ``stop``:
             nothing is begun if the store lacks one, and a damaged one ends the run there. ``skip``: nothing
             is observed then, the backgrounds go on, and there are no scores for that time.
@@ -74,6 +76,7 @@ class Cycle(CycleCallback):
         self.on_missing_truth = on_missing_truth
         self._files: dict[str, RestartFiles] = {}
         self._failures: dict[str, int] = {}
+        self._failures_allowed = failures_in_a_row
         self._unsaved: set[str] = set()
         self._settle_at = 0.0
 
@@ -87,6 +90,9 @@ class Cycle(CycleCallback):
         _check_forecaster(module, data)
         data.skip_missing = self.on_missing_truth == "skip"
         self._check_truth(module, data)
+        # An arm none of whose analyses succeeds has stopped, however short the cycle is.
+        asked = min(data.times.size, *map(int, module.trainer.num_predict_batches))
+        self._failures_allowed = min(self.failures_in_a_row, asked)
         if self.largest_increment is not None:
             module.increment_limit = IncrementLimit(self.largest_increment, data.climatological_std)
         self._settle_at = clock.monotonic() + _SETTLE_EVERY
@@ -120,6 +126,11 @@ class Cycle(CycleCallback):
         missing = holes(data.store, np.unique(np.concatenate(needed)))
         if missing:
             raise UserError(f"{_first_of(missing)}; a first forecast starts from there")
+        if not np.isin(data.times, data.store.times).any():
+            raise UserError(
+                f"{data.source.description}: holds none of the {data.times.size} analysis times, from "
+                f"{data.times[0]} to {data.times[-1]}: no arm would analyse anything"
+            )
         if self.on_missing_truth == "stop" and (missing := holes(data.store, data.times)):
             raise UserError(
                 f"{_first_of(missing)}; the cycle needs it: repair the store, or set on_missing_truth of "
@@ -220,9 +231,9 @@ class Cycle(CycleCallback):
     def _too_many_failures(self, name: str, failure: str) -> str:
         """Why an arm has to stop; empty if it does not."""
         self._failures[name] = self._failures.get(name, 0) + 1 if failure else 0
-        if self._failures[name] < self.failures_in_a_row:
+        if self._failures[name] < self._failures_allowed:
             return ""
-        return f"{self.failures_in_a_row} analyses in a row failed, the last because {failure}"
+        return f"{self._failures_allowed} analyses in a row failed, the last because {failure}"
 
     # A restart is written only when every other callback has finished with that analysis. A kill at any
     # moment then loses no score and no state: the analysis is repeated.
@@ -248,14 +259,13 @@ class Cycle(CycleCallback):
 def _check_forecaster(module: AssimilationModule, data: AnalysisTimes) -> None:
     """Check that forecaster and truth belong together."""
     forecaster = module.forecaster
-    pairs = ((forecaster.grid, "on", data.store.grid), (forecaster.spec, "", data.spec))
-    for works_on, preposition, truth in pairs:
-        if works_on != truth:
-            is_what = f"{preposition} {truth}".strip()
-            raise UserError(
-                f"the forecaster works on {works_on}, the truth is {is_what}: bring a forecaster and a store "
-                "that belong together"
-            )
+    fault = difference(forecaster.spec, forecaster.grid, data.spec, data.store.grid)
+    if fault:
+        named = getattr(forecaster, "description", type(forecaster).__name__)
+        raise UserError(
+            f"the forecaster ({named}) works on other states than the truth ({data.source.description}), "
+            f"{fault}: bring a forecaster and a store that belong together"
+        )
     if forecaster.step_hours != data.step_hours:
         raise UserError(
             f"the forecaster's step is {forecaster.step_hours} h, the cycle's {data.step_hours} h: set "

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import lightning as L
-import torch
 from torch import Tensor, nn
 
 from vaevar.assim.assimilator import Analysis, Assimilator
@@ -18,6 +17,7 @@ from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTime, MissingTime
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, check_forecaster
+from vaevar.mistakes.notices import notice
 from vaevar.runs.directory import run_directory
 from vaevar.runs.naming import fault_of_name
 from vaevar.runs.threads import limit_threads
@@ -77,14 +77,17 @@ class AssimilationModule(L.LightningModule):
         """Ask for the run directory.
 
         Raises:
-            UserError: when the trainer has none, works in another precision than single, or is to run no
-                analysis.
+            UserError: when the trainer has none, works in another precision than single or in inference
+                mode, or is to run no analysis.
         """
         require_single_precision(self.trainer)
+        require_gradients(self.trainer)
         limit_threads(prod(self.forecaster.grid.shape))
-        if self.trainer.limit_predict_batches == 0:
-            raise UserError(
-                "trainer.limit_predict_batches is 0: the cycle has no analysis to run; give 1 or more"
+        require_analyses(self.trainer)
+        if self.trainer.world_size > len(self.arms):
+            notice(
+                f"{self.trainer.world_size} processes share {len(self.arms)} arms, and some have none: give "
+                f"--trainer.devices {len(self.arms)}"
             )
         self.directory = run_directory(self.trainer)
 
@@ -96,13 +99,12 @@ class AssimilationModule(L.LightningModule):
         """Check that the cycle can start; the callbacks' own hooks have run by now.
 
         Raises:
-            UserError: when no ``Cycle`` among them has made the first backgrounds, or in inference mode.
+            UserError: when no ``Cycle`` among them has made the first backgrounds.
         """
         if not all(name in self.trajectories for name in self.local_arms()):
             raise UserError(
                 "no arm has a background: add vaevar.assim.cycle.cycle.Cycle to the callbacks of the trainer"
             )
-        require_gradients()
 
     def predict_step(self, batch: AnalysisTime | MissingTime, batch_idx: int) -> dict[str, ArmResult]:
         """Analyse one time with every arm of this rank that has not stopped and is not past it already.
@@ -147,13 +149,13 @@ class AssimilationModule(L.LightningModule):
             )
 
 
-def require_gradients() -> None:
-    """Check that the trainer allows gradients.
+def require_gradients(trainer: L.Trainer) -> None:
+    """Check that a trainer's predict allows gradients, before anything is begun.
 
     Raises:
         UserError: in inference mode.
     """
-    if torch.is_inference_mode_enabled():
+    if trainer.predict_loop.inference_mode:
         raise UserError("variational analyses need gradients: set `trainer.inference_mode: false`")
 
 
@@ -167,6 +169,21 @@ def require_single_precision(trainer: L.Trainer) -> None:
         raise UserError(
             f"trainer.precision is {trainer.precision}: states are in single precision; leave it at 32-true, "
             "or give bf16-mixed or 16-mixed for the networks; a minimisation has a dtype of its own"
+        )
+
+
+def require_analyses(trainer: L.Trainer) -> None:
+    """Check that a cycle has an analysis to run; Lightning would call nothing, and end without an error.
+
+    Raises:
+        UserError: when ``limit_predict_batches`` leaves none.
+    """
+    limit, times = trainer.limit_predict_batches, getattr(trainer.datamodule, "times", None)  # type: ignore[attr-defined]
+    share = isinstance(limit, float) and times is not None and int(limit * len(times)) == 0
+    if limit == 0 or share:
+        raise UserError(
+            f"trainer.limit_predict_batches is {limit}: the cycle has no analysis to run; give 1 or more, a "
+            "whole number"
         )
 
 

@@ -33,7 +33,7 @@ from vaevar.assim.interpolation.places import group_by_places
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.models.diffusion.denoiser import Denoiser
-from vaevar.state import State
+from vaevar.state import State, difference
 
 
 class DiffDA(Assimilator):
@@ -151,9 +151,10 @@ class DiffDA(Assimilator):
     def _denoiser_of(self, background: State, context: AnalysisContext) -> Denoiser:
         denoiser = self.denoiser_48h if context.index < self.first_analyses else self.denoiser_6h
         if background.spec != denoiser.spec or background.grid != denoiser.grid:
+            fault = difference(denoiser.spec, denoiser.grid, background.spec, background.grid)
             raise UserError(
-                f"the denoiser was made for {denoiser.spec} on {denoiser.grid}, the background is "
-                f"{background.spec} on {background.grid}: use weights of the same channels and grid"
+                f"the denoiser was made for another state than the background, {fault}: use weights of the "
+                "same channels and grid"
             )
         return denoiser
 

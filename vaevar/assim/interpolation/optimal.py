@@ -31,7 +31,7 @@ from vaevar.constants import EARTH_RADIUS_KM
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.sphere.interpolation import grid_vectors, unit_vectors
-from vaevar.state import State, StateSpec
+from vaevar.state import VARIABLES, State, StateSpec
 
 Kind = Literal["soar", "gaussian"]
 _TOGETHER = 8  # factorisations in one batch: 1000 places take 8 MB each
@@ -129,7 +129,7 @@ class OptimalInterpolation(Assimilator):
         floor: the least σ_b, as a fraction of σ_o.
 
     Raises:
-        UserError: for a length or floor that is not positive.
+        UserError: for a length or floor that is not positive, or a length of no variable.
     """
 
     def __init__(
@@ -146,6 +146,12 @@ class OptimalInterpolation(Assimilator):
             raise UserError(f"OptimalInterpolation: correlation is {correlation!r}, not soar or gaussian")
         if not floor > 0:
             raise UserError(f"OptimalInterpolation: floor is {floor}, must be positive")
+        unknown = [name for name in length_km if name not in VARIABLES] if isinstance(length_km, dict) else []
+        if unknown:
+            raise UserError(
+                f"OptimalInterpolation: length_km names {', '.join(unknown)}; variables are "
+                f"{', '.join(VARIABLES)}"
+            )
         self.length_km, self.correlation, self.floor = length_km, correlation, floor
 
     def lengths(self, spec: StateSpec, places: Sequence[Places]) -> Mapping[str, float]:

@@ -35,6 +35,7 @@ from vaevar.errors import UserError
 from vaevar.files import file_lock, replacing, save_text, size_text
 from vaevar.progress import progress
 from vaevar.runs.aside import keeping
+from vaevar.runs.stopping import install
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -314,5 +315,6 @@ def make_restarts(directory: str = "weights/speedy") -> Iterator[Path]:
 
 
 if __name__ == "__main__":
+    install()
     for written in make_restarts():
         print(f"wrote {written} ({written.stat().st_size / 1e6:.1f} MB)")

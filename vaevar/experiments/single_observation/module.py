@@ -50,8 +50,8 @@ class SingleObservationModule(L.LightningModule):
         self.arms: dict[str, Assimilator] = arms
         self._modules_of_arms = nn.ModuleList(arms.values())
 
-    def on_predict_start(self) -> None:
-        require_gradients()
+    def setup(self, stage: str) -> None:
+        require_gradients(self.trainer)
 
     def predict_step(self, batch: SingleObservation, batch_idx: int) -> dict[str, Response]:
         """The response of every arm."""

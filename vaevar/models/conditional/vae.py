@@ -42,6 +42,7 @@ from vaevar.models.covariance.transform import CovarianceTransform
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
 from vaevar.sphere.harmonics import quadrature_weights
+from vaevar.state import difference
 
 
 class ConditionalVAE(ClippedModule, SavedModule):
@@ -191,8 +192,8 @@ class ConditionalVAE(ClippedModule, SavedModule):
             raise UserError("ConditionalVAE: fit on BackgroundErrorsWithCoverage of vaevar.data.samples")
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
-                f"ConditionalVAE: the errors are {data.spec} on {data.grid}, but the covariance is of "
-                f"{self.spec} on {self.grid}; calibrate it on the same samples"
+                "ConditionalVAE: the covariance is of other states than the errors, "
+                f"{difference(self.spec, self.grid, data.spec, data.grid)}; calibrate it on the same samples"
             )
         expected = self.hparams["coverage_maps"]
         coverage_maps = getattr(data, "coverage_maps", expected)

@@ -23,7 +23,7 @@ from vaevar.models.vae.vae import VAE
 from vaevar.runs.aside import keeping
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import quadrature_weights
-from vaevar.state import StateSpec
+from vaevar.state import StateSpec, difference
 
 
 class CovarianceCalibration(L.LightningModule):
@@ -99,9 +99,10 @@ class CovarianceCalibration(L.LightningModule):
                 f"calibration needs {PASSES} passes over the samples; set it to {PASSES}"
             )
         if self.vae is not None and (self.vae.spec != data.spec or self.vae.grid != data.grid):
+            fault = difference(self.vae.spec, self.vae.grid, data.spec, data.grid)
             raise UserError(
-                f"CovarianceCalibration: the VAE of residual_of is {self.vae.spec} on {self.vae.grid}, but "
-                f"the errors are {data.spec} on {data.grid}"
+                f"CovarianceCalibration: the VAE of residual_of is for other states than the errors, "
+                f"{fault}; fit it to the same samples"
             )
         if self.trainer.is_global_zero:
             require_writable(self.path)

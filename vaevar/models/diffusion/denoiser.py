@@ -26,7 +26,7 @@ from vaevar.models.diffusion.schedule import NoiseSchedule
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
 from vaevar.sphere.grid import Grid
-from vaevar.state import PRESSURE_LEVELS, StateSpec
+from vaevar.state import PRESSURE_LEVELS, StateSpec, difference
 
 
 class Denoiser(ClippedModule, SavedModule):
@@ -160,8 +160,9 @@ class Denoiser(ClippedModule, SavedModule):
             raise UserError("Denoiser: fit on BackgroundErrorPairs of vaevar.data.samples")
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
-                f"Denoiser: the forecasts are {data.spec} on {data.grid}, but the model is {self.spec} on "
-                f"{self.grid}; make model and data agree in the config"
+                "Denoiser: the model is for other states than the forecasts, "
+                f"{difference(self.spec, self.grid, data.spec, data.grid)}; make model and data agree in the "
+                "config"
             )
         for name in names[:3]:
             getattr(self, name).copy_(getattr(data, name)[:, None, None])

@@ -7,7 +7,6 @@ can use it as it is.
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,13 @@ from torch import Tensor
 
 from vaevar.content.onnx_file import weights_beside
 from vaevar.errors import UserError
+from vaevar.mistakes.notices import notice
 
 _CUDA = "CUDAExecutionProvider"
+_WITHOUT_CUDA = (
+    f"this ONNX Runtime ({ort.__version__}) is built without CUDA: pip uninstall onnxruntime, and "
+    "pip install onnxruntime-gpu"
+)
 
 
 @dataclass(frozen=True)
@@ -163,7 +167,7 @@ class OnnxSession:
             )
             if not self._automatic:
                 raise UserError(message)
-            warnings.warn(f"{message}; the forecaster runs on the CPU", stacklevel=4)
+            notice(f"{message}; the forecaster runs on the CPU")
             self.device, self._automatic = torch.device("cpu"), False
         return session
 
@@ -177,9 +181,11 @@ def _choose_device(device: str) -> torch.device:
 
     ONNX Runtime's GPU build lists CUDA even where there is no GPU, so torch is asked too.
     """
-    gpu = torch.cuda.is_available() and _CUDA in ort.get_available_providers()
+    gpu, able = torch.cuda.is_available(), _CUDA in ort.get_available_providers()
     if device == "auto":
-        if not gpu:
+        if gpu and not able:
+            notice(f"torch uses a GPU, but {_WITHOUT_CUDA}; the forecaster runs on the CPU")
+        if not (gpu and able):
             return torch.device("cpu")
         # Lightning and torchrun number the processes of a machine, one to a GPU.
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
@@ -187,8 +193,14 @@ def _choose_device(device: str) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError:
         raise UserError(f"device: {device!r} is no device; give auto, cpu, cuda or cuda:1") from None
+    if chosen.type == "cuda" and gpu and not able:
+        raise UserError(f"device: {device!r} cannot be used: {_WITHOUT_CUDA}; or give auto or cpu")
     if chosen.type not in ("cpu", "cuda") or (chosen.type == "cuda" and not gpu):
         raise UserError(f"device: {device!r} cannot be used on this machine; give auto or cpu")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise UserError(
+            f"device: {device!r} is not there: {torch.cuda.device_count()} GPUs are, from cuda:0 on"
+        )
     return torch.device("cuda", chosen.index or 0) if chosen.type == "cuda" else chosen
 
 

@@ -46,6 +46,23 @@ def prepare(trainer: L.Trainer) -> L.Trainer:
     return trainer
 
 
+def require_trained(trainer: L.Trainer) -> None:
+    """Check that a fit has seen a batch; Lightning says so in passing, if at all, and ends without an error.
+
+    Args:
+        trainer: whose fit has ended.
+
+    Raises:
+        UserError: when it has seen none, nor had the run that it went on with.
+    """
+    if trainer.fit_loop.epoch_loop.batch_progress.total.ready:
+        return
+    names = ("max_epochs", "max_steps", "limit_train_batches")
+    none = [f"trainer.{name} is 0" for name in names if getattr(trainer, name) == 0]
+    cause = none[0] if none else "there are fewer training samples than one batch over all processes takes"
+    raise UserError(f"this fit has trained nothing: {cause}; give more, or a smaller batch_size")
+
+
 class OwnCheckpoints(_CheckpointConnector):
     """Takes no checkpoint that was not asked for, and tells in one line which does not fit."""
 

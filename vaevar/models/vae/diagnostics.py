@@ -17,10 +17,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from vaevar.errors import UserError
 from vaevar.models.vae.vae import VAE
 from vaevar.moments import FieldMoments, largest_truncation
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
+from vaevar.state import SURFACE_VARIABLES, UPPER_VARIABLES
 
 BAND_EDGES = (1, 6, 16, 31, 61, 121, 241, 481)
 
@@ -54,6 +56,10 @@ def compare(samples: FieldMoments, errors: FieldMoments, grid: Grid) -> dict[str
     return scores
 
 
+def _is_channel(name: str) -> bool:
+    return name in SURFACE_VARIABLES or name.rstrip("0123456789") in UPPER_VARIABLES
+
+
 class SampleDiagnostics(L.Callback):
     """Compares samples of a :class:`vaevar.models.vae.vae.VAE` with the validation errors, on rank 0.
 
@@ -61,6 +67,9 @@ class SampleDiagnostics(L.Callback):
         every_n_epochs: number of epochs from one comparison to the next; the last epoch always has one.
         samples: number of samples, always from the same w.
         channels: the channels in the figures; those that the VAE lacks are skipped.
+
+    Raises:
+        UserError: for a count out of range, or a channel that no state has.
     """
 
     def __init__(
@@ -69,6 +78,17 @@ class SampleDiagnostics(L.Callback):
         samples: int = 64,
         channels: Sequence[str] = ("z500", "t850", "u500", "q700"),
     ) -> None:
+        if every_n_epochs < 1 or samples < 2:
+            raise UserError(
+                f"SampleDiagnostics: every_n_epochs {every_n_epochs} must be positive, and samples {samples} "
+                "two or more"
+            )
+        unknown = [name for name in channels if not _is_channel(name)]
+        if unknown:
+            raise UserError(
+                f"SampleDiagnostics: channels names {', '.join(unknown)}, which no state has; write z500 or "
+                "t2m"
+            )
         self.every_n_epochs, self.samples, self.channels = every_n_epochs, samples, tuple(channels)
         self._errors: FieldMoments | None = None
         self._example: Tensor | None = None

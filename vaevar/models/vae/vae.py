@@ -28,7 +28,7 @@ from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosin
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
 from vaevar.models.vae.prior import LatentPrior
 from vaevar.sphere.grid import Grid
-from vaevar.state import PRESSURE_LEVELS, StateSpec
+from vaevar.state import PRESSURE_LEVELS, StateSpec, difference
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -246,8 +246,9 @@ class VAE(SavedModule):
             )
         if data.spec != self.spec or data.grid != self.grid:
             raise UserError(
-                f"VAE: the background errors are {data.spec} on {data.grid}, but the model is "
-                f"{self.spec} on {self.grid}; make model and data agree in the config"
+                "VAE: the model is for other states than the background errors, "
+                f"{difference(self.spec, self.grid, data.spec, data.grid)}; make model and data agree in the "
+                "config"
             )
         self.error_std.copy_(data.error_std)
 
