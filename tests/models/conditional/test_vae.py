@@ -250,8 +250,12 @@ def test_the_control_believes_as_much_of_the_day_as_it_is_told(covariance: Path)
     torch.testing.assert_close(found[1.0], vae.decode(w[None], scales)[0].detach())
     torch.testing.assert_close(found[0.5], vae.decode(w[None], scales / 2)[0].detach())
     assert float(((found[1.0] - found[0.0]) / size).abs().max()) > 0.1
-    with pytest.raises(UserError, match="strength is -1"):
-        ConditionalControl(vae, -1.0)
+    for strength in (-1.0, -1e-9, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="strength is"):
+            ConditionalControl(vae, strength)
+    elsewhere = Grid.equiangular(*vae.grid.shape)
+    with pytest.raises(UserError, match=r"was trained on .* the background is on"):
+        ConditionalControl(vae).for_analysis(State(background, SPEC, elsewhere), AnalysisContext())
 
 
 def test_coverage_maps_are_those_of_the_samples(covariance: Path) -> None:
@@ -284,6 +288,9 @@ def test_checkpoints(covariance: Path, tmp_path: Path) -> None:
     vae.background_std.fill_(3.0)
     path = tmp_path / "vae.ckpt"
     vae.save_weights(path, {"command": "test"})
+    control = ConditionalControl(path)
+    assert control.strength == 1.0
+    assert not any(parameter.requires_grad for parameter in control.parameters())
     again = ConditionalVAE.load(path)
     w, context = torch.randn(2, *vae.latent_shape), day(vae)
     torch.testing.assert_close(again.decode(w, again.scales(*context)), vae.decode(w, vae.scales(*context)))
