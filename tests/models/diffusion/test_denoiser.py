@@ -117,6 +117,29 @@ def test_steps_and_noise_of_a_training_step(monkeypatch: pytest.MonkeyPatch) -> 
     assert torch.equal(taken["noise"], shared_randn(residual, step_generator(7, 1, host)))
 
 
+@pytest.mark.parametrize(("steps", "expected"), [(1000, [20, 100, 250, 500, 1000]), (10, [1, 1, 2, 5, 10])])
+def test_validation_is_at_fixed_steps_with_fixed_noise(
+    steps: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, taken = Denoiser(**SMALL, steps=steps), []
+    logged: dict[str, float] = {}
+
+    def losses(condition: Tensor, residual: Tensor, step: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        taken.append((step.tolist(), noise))
+        return step * 3.0, step * 2.0
+
+    monkeypatch.setattr(model, "losses", losses)
+    monkeypatch.setattr(model, "log", lambda name, value, *_, **__: logged.update({name: float(value)}))
+    residual = torch.zeros(2, 3, 16, 32)
+    model.validation_step((residual, residual), 5)
+    assert [step for step, _ in taken] == [[number] * 2 for number in expected]
+    noise = torch.randn(residual.shape, generator=torch.Generator().manual_seed(5))
+    assert all(torch.equal(given, noise) for _, given in taken)
+    assert logged["val/loss"] == pytest.approx(3 * sum(expected) / 5)
+    names = ["val/mse_0.02T", "val/mse_0.1T", "val/mse_0.25T", "val/mse_0.5T", "val/mse_T"]
+    assert [logged[name] for name in names] == [2 * number for number in expected]
+
+
 def test_weights_of_the_loss() -> None:
     torch.manual_seed(0)
     model = Denoiser(**SMALL).eval()
