@@ -67,7 +67,7 @@ def main(
                 tried += [known] if known else []
                 continue
             if known is None or (survivors_again and not known["noticed"]):
-                trial = workshop.try_out(mutant, tests.of(mutant, seconds), 10 * seconds)
+                trial = workshop.try_out(mutant, tests.of(mutant, seconds), 5 * seconds)
                 entry |= {"noticed": trial.noticed, "by": trial.by, "tests": trial.tests}
                 if known and not trial.noticed:
                     entry["reason"] = known["reason"]
