@@ -19,6 +19,11 @@ def plain(zarr_format: Literal[2, 3]) -> dict[str, Any]:
     return {"compressors": (compressor,)}
 
 
+def states() -> dict[str, Any]:
+    """The encoding of states in zarr v2: what zarr takes by default, and a checksum."""
+    return {"filters": (Blosc("lz4", clevel=5, shuffle=Blosc.SHUFFLE),), "compressors": (CRC32C(),)}
+
+
 def fast(zarr_format: Literal[2, 3]) -> dict[str, Any]:
     """The encoding of fields that are read again and again: lz4 after a shuffle of bits."""
     if zarr_format == 2:

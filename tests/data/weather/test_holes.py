@@ -79,6 +79,7 @@ def test_a_field_of_zeros_that_nobody_had_to_write_is_none(tmp_path: Path) -> No
     dataset = xr.open_zarr(path, chunks=None).load()
     dataset["specific_humidity"] = (0.0 * dataset["temperature"]).assign_attrs(units="kg kg**-1")
     dataset["temperature"][2] = 0.0
+    dataset = dataset.assign_coords(level=[50, 850])
     for array in dataset.variables.values():
         array.encoding = {}
     encoding = {
@@ -87,6 +88,7 @@ def test_a_field_of_zeros_that_nobody_had_to_write_is_none(tmp_path: Path) -> No
     dataset.to_zarr(tmp_path / "zeros.zarr", encoding=encoding, zarr_format=2)
     for name in encoding:
         (tmp_path / "zeros.zarr" / name / "2.0.0.0").unlink(missing_ok=True)
-    dry = WeatherStore(tmp_path / "zeros.zarr", StateSpec((), ("q",), (500,)))
+    dry = WeatherStore(tmp_path / "zeros.zarr", StateSpec((), ("q",), (50,)))
     assert holes(dry, TIMES) == {}
-    assert "temperature at 500 hPa" in holes(WeatherStore(tmp_path / "zeros.zarr", SPEC), TIMES)[TIMES[2]]
+    cold = WeatherStore(tmp_path / "zeros.zarr", StateSpec((), ("t",), (850,)))
+    assert "temperature at 850 hPa" in holes(cold, TIMES)[TIMES[2]]

@@ -16,7 +16,7 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from vaevar.data.checksums import plain
+from vaevar.data.checksums import plain, states
 from vaevar.data.weather.leads import TIME_UNITS
 from vaevar.errors import UserError
 from vaevar.files import place_of_store
@@ -71,7 +71,9 @@ def create_store(
         data[variable.long_name] = xr.DataArray(
             lazy, dims=dims, attrs={"units": variable.units, "short_name": name}
         )
-        encoding[variable.long_name] = {"chunks": (1, *shape[1:]), "_FillValue": np.float32(np.nan)}
+        encoding[variable.long_name] = {
+            **states(), "chunks": (1, *shape[1:]), "_FillValue": np.float32(np.nan),
+        }  # fmt: skip
     dataset = xr.Dataset(data, coords=coords, attrs=dict(attrs))
     encoding = {str(name): plain(2) | encoding.get(str(name), {}) for name in dataset.variables}
     dataset.to_zarr(partial, compute=False, encoding=encoding, consolidated=True, zarr_format=2)
