@@ -30,7 +30,12 @@ def test_the_last_state_is_written_where_there_is_no_best_one(tmp_path):
     path = tmp_path / "weights.ckpt"
     callback = ExportWeights(str(path))
     trainer = SimpleNamespace(
-        is_global_zero=True, checkpoint_callback=None, datamodule=None, callback_metrics={}, current_epoch=3
+        callbacks=[],
+        is_global_zero=True,
+        checkpoint_callback=None,
+        datamodule=None,
+        callback_metrics={},
+        current_epoch=3,
     )
     callback.setup(trainer, vae, "fit")
     callback.on_fit_end(trainer, vae)
@@ -50,7 +55,12 @@ def test_a_vae_is_finished_with_the_data_module_and_keeps_its_record(tmp_path):
     errors = torch.randn(6, 1, 8, 16)
     data = SimpleNamespace(training_in_order=lambda: errors.split(3), record={"samples": 6})
     trainer = SimpleNamespace(
-        is_global_zero=True, checkpoint_callback=None, datamodule=data, callback_metrics={}, current_epoch=1
+        callbacks=[],
+        is_global_zero=True,
+        checkpoint_callback=None,
+        datamodule=data,
+        callback_metrics={},
+        current_epoch=1,
     )
     path = tmp_path / "weights.ckpt"
     ExportWeights(str(path)).on_fit_end(trainer, vae)
