@@ -4,8 +4,8 @@
 
 Cosmic Ray makes the changes: other operators, signs, comparisons, numbers and constants, calls left out. Each
 is tried with the tests that run the changed line, until the first fails. A change that none notices is listed
-with a reason: no test can know it ("equivalent"), or why none should. Give the reasons in the results file;
-they are kept as long as the line and its change are the same.
+with a reason: no test can know it ("Equivalent: ..."), or why none should. Give the reasons in the results
+file; they are kept as long as the line and its change are the same. Another seed adds other mutants.
 """
 
 from __future__ import annotations
@@ -59,27 +59,26 @@ def main(
     place = Path(tempfile.mkdtemp(prefix="mutants-"))
     try:
         workshop = Workshop(ROOT, place)
-        tried = []
         for number, mutant in enumerate(draw(ROOT, count, seed)):
-            entry = described(mutant)
+            entry = described(mutant, seed)
             known = entries.get(key(entry))
             if areas is not None and mutant.area not in areas:
-                tried += [known] if known else []
                 continue
             if known is None or (survivors_again and not known["noticed"]):
-                trial = workshop.try_out(mutant, tests.of(mutant, seconds), 10 * seconds)
+                trial = workshop.try_out(mutant, tests.of(mutant, seconds), 5 * seconds)
                 entry |= {"noticed": trial.noticed, "by": trial.by, "tests": trial.tests}
+                entry["at_first"] = known["at_first"] if known else trial.noticed
                 if known and not trial.noticed:
                     entry["reason"] = known["reason"]
                 entries[key(entry)] = entry
                 told = "noticed" if trial.noticed else f"SURVIVED {mutant.path}:{mutant.line}: {mutant.after}"
                 print(f"{number + 1}/{count} {trial.seconds:.1f} s {told}", flush=True)
-            tried.append(entries[key(entry)])
             save_text(results, json.dumps([*entries.values()], indent=1, ensure_ascii=False) + "\n")
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    save_text(results, json.dumps(tried, indent=1, ensure_ascii=False) + "\n")
-    text = report(tried, seed)
+    still_there = [entry for entry in entries.values() if _is_there(entry)]
+    save_text(results, json.dumps(still_there, indent=1, ensure_ascii=False) + "\n")
+    text = report(still_there)
     save_text(results.with_suffix(".md"), text)
     print(text)
 
@@ -93,16 +92,22 @@ def _read(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path}: not results of this program ({error}); remove it") from None
 
 
-def described(mutant: Mutant) -> dict[str, Any]:
+def described(mutant: Mutant, seed: int) -> dict[str, Any]:
     names = ("area", "path", "line", "before", "after")
-    return {name: getattr(mutant, name) for name in names} | {"reason": ""}
+    return {"seed": seed} | {name: getattr(mutant, name) for name in names} | {"reason": ""}
+
+
+def _is_there(entry: dict[str, Any]) -> bool:
+    """Whether the line that was changed is still there."""
+    path = ROOT / entry["path"]
+    return path.is_file() and entry["before"] in " ".join(path.read_text(encoding="utf-8").split())
 
 
 def key(entry: dict[str, Any]) -> tuple[str, str, str]:
     return entry["path"], entry["before"], entry["after"]
 
 
-def report(entries: list[dict[str, Any]], seed: int) -> str:
+def report(entries: list[dict[str, Any]]) -> str:
     """The table by area, and the survivors with their reasons, in Markdown."""
     rows, total = [], Counter[str]()
     for area in AREAS:
@@ -121,8 +126,8 @@ def report(entries: list[dict[str, Any]], seed: int) -> str:
     lines = [
         "# Would the tests notice?",
         "",
-        f"Made by `make mutants`, seed {seed}: each mutant is one small change of the code, tried with the "
-        "tests that run its line. Equivalent mutants compute the same, or differ by rounding.",
+        "Made by `make mutants`: each mutant is one small change of the code, tried with the tests that run "
+        f"its line. Equivalent mutants compute the same, or differ by rounding. {_at_first(entries)}",
         "",
         markdown_table(head, rows),
         "",
@@ -136,6 +141,16 @@ def report(entries: list[dict[str, Any]], seed: int) -> str:
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _at_first(entries: list[dict[str, Any]]) -> str:
+    """How many of each seed were noticed before tests were added for those that were not."""
+    told = []
+    for seed in sorted({entry["seed"] for entry in entries}):
+        matter = [entry for entry in entries if entry["seed"] == seed and not _equivalent(entry)]
+        noticed = sum(entry["at_first"] for entry in matter)
+        told.append(f"{noticed} of {len(matter)} of seed {seed}")
+    return f"Noticed when they were first tried: {', '.join(told)}."
 
 
 def _equivalent(entry: dict[str, Any]) -> bool:

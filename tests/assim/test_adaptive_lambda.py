@@ -80,6 +80,11 @@ def test_the_first_round_asks_for_unit_draws_and_a_linear_transform_needs_one() 
     found = lambda_from_innovations(watched, operator, innovation, error_std, d.shape)
     expected = [1.0] * 4 + [found**-0.5] * 4  # the second round finds the same
     assert sizes == pytest.approx(expected, rel=0.1)
+    # Recorded runs depend on the draws.
+    draws = torch.randn(4, SIZE, generator=torch.Generator().manual_seed(0)).double()
+    trace = sum(float((operator(d(w)) / error_std).square().sum()) for w in draws) / 4
+    excess = float((innovation / error_std).square().sum()) - 2000
+    assert found == pytest.approx(trace / excess, rel=1e-9)
 
 
 def test_the_least_lambda_holds() -> None:

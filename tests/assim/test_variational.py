@@ -186,6 +186,34 @@ def test_diagnostics_and_callback() -> None:
     assert diagnostics["evaluations"] < 1.5 * diagnostics["iterations"] + 5
 
 
+@pytest.mark.parametrize(
+    ("innovation", "lambda_", "expected"),
+    [
+        ([100.0, 10.0], 0.5, [1.0, 0.1]),  # no further than a prior standard deviation
+        ([100.0, 10.0], 4.0, [1.0, 0.1]),
+        ([0.3, -0.1], 4.0, [0.075, -0.025]),  # no further than 1/λ along the slope
+        ([3.0, -1.0], 0.5, [1.0, -1 / 3]),
+        ([0.5, -0.1], 0.8, [0.625, -0.125]),
+    ],
+)
+def test_the_first_trial_is_neither_timid_nor_bold(
+    innovation: list[float], lambda_: float, expected: list[float]
+) -> None:
+    tried: list[Tensor] = []
+
+    def control(w: Tensor) -> Tensor:
+        tried.append(w.detach().clone())
+        return w
+
+    d = torch.tensor(innovation, dtype=torch.float64)
+    cost = Cost(control, lambda x: x, d, torch.ones(2, dtype=torch.float64), lambda_)
+    found = minimise(cost, torch.zeros(2, dtype=torch.float64), 30, 10, 1e-9)
+    torch.testing.assert_close(tried[1], torch.tensor(expected, dtype=torch.float64))
+    torch.testing.assert_close(found.final.w, d / (1 + lambda_))
+    assert found.evaluations == len(tried)
+    assert found.initial.grad_norm == pytest.approx(float(d.norm()))
+
+
 def test_iterations_are_a_limit() -> None:
     here = background()
     variational = VariationalAssimilator(
@@ -258,6 +286,17 @@ def test_bfloat16_autocast_keeps_the_sums_in_float32() -> None:
     assert found.state.values.dtype == torch.float32
     torch.testing.assert_close(found.state.values, expected.state.values, rtol=0, atol=0.1)
     assert found.diagnostics["j_o"] < 1.05 * expected.diagnostics["j_o"]
+
+
+def test_an_operator_with_products_is_not_asked_in_reduced_precision() -> None:
+    random = torch.Generator().manual_seed(0)
+    matrix, w = torch.randn(6, 4, generator=random), torch.randn(4, generator=random)
+    cost = Cost(lambda w: w, lambda x: matrix @ x, torch.ones(6), torch.ones(6), 1.0)
+    expected = 0.5 * (1 - matrix @ w).square().sum()
+    torch.testing.assert_close(cost.terms(w)[1], expected)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (matrix @ w).dtype == torch.bfloat16
+        torch.testing.assert_close(cost.terms(w)[1], expected)
 
 
 def test_increment_on_a_coarser_grid() -> None:

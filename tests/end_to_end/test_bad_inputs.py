@@ -59,7 +59,7 @@ PREDICT: list[tuple[str, Any, str]] = [
     ("seed_everything", "abc", "seed_everything: 'abc' is given"),
     (f"{T}/fast_dev_run", "x", "fast_dev_run: 'x' is given, a whole number or true or false"),
     (f"{T}/precision", "33", "precision: '33' is given, .*32-true.* is expected"),
-    (f"{FC}/grid", "gausian", "grid: 'gausian' is given, auto or equiangular or gaussian is expected"),
+    (f"{FC}/grid", "gausian", "grid: 'gausian' is given, auto or equiangular or gaussian"),
     (ARMS, [FREE], "arms: .* is given, a mapping"),
     (f"{ARMS}/free", None, "arms.free: null is given, the name of an Assimilator"),
     # classes

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vaevar.constants import EARTH_RADIUS_KM
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics, normalized_legendre, quadrature_weights
-from vaevar.sphere.interpolation import bilinear_weights, great_circle_km
+from vaevar.sphere.interpolation import bilinear_weights, great_circle_km, nearest_km, unit_vectors
 
 GRIDS = {"gaussian": Grid.gaussian(16), "equiangular": Grid.equiangular(19), "cells": Grid.cells(20)}
 TRUNCATION = {"gaussian": 15, "equiangular": 9, "cells": 9}
@@ -264,6 +264,17 @@ def test_positions_off_the_sphere_are_refused(latitude, longitude):
 
 
 # --- distances ------------------------------------------------------------------------------------
+
+
+def test_the_nearest_of_points_is_found_also_half_a_circle_away():
+    """Rounding may leave a chord longer than 2."""
+    random = np.random.default_rng(0)
+    latitude, longitude = np.degrees(np.arcsin(random.uniform(-1, 1, 500))), random.uniform(0, 360, 500)
+    points = unit_vectors(latitude, longitude)
+    far = [nearest_km(point[None], -point[None] * (1 + 1e-15)).item() for point in points]
+    np.testing.assert_allclose(far, np.pi * EARTH_RADIUS_KM, rtol=1e-6)
+    near = nearest_km(points[:3], unit_vectors(latitude[:3] + 0.5, longitude[:3]))
+    np.testing.assert_allclose(near, np.radians(0.5) * EARTH_RADIUS_KM, rtol=1e-6)
 
 
 def test_great_circle_distances():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,13 +14,15 @@ import torch
 
 from vaevar.assim.assimilator import Analysis
 from vaevar.assim.cycle.module import ArmResult
+from vaevar.assim.cycle.stopped import Stop
 from vaevar.data.analysis_times import AnalysisTime
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
+from vaevar.verification import closing
 from vaevar.verification.metrics import RootMeanSquare, bias, rmse
-from vaevar.verification.scores import SCORE_COLUMNS, score_rows, summarise
+from vaevar.verification.scores import SCORE_COLUMNS, Scores, score_rows, summarise
 from vaevar.verification.tables import append_rows, to_markdown
 
 SPEC = StateSpec(surface=("t2m", "msl"), upper=(), levels=())
@@ -87,8 +91,6 @@ def test_summary_by_hand() -> None:
 
 
 def test_negative_skip_is_refused() -> None:
-    from vaevar.verification.scores import Scores
-
     with pytest.raises(UserError, match="skip"):
         Scores(skip=-1)
 
@@ -152,3 +154,87 @@ def test_summary_counts_what_is_missing() -> None:
     known[["rmse", "bias"]] = np.nan
     row = summarise(known, diagnostics, SPEC, std, skip=0).iloc[0]
     assert np.isnan([row["analysis rmse / std"], row["improved"], row["drift %/day"]]).all()
+
+
+def run_of(directory: Path, counts: dict[str, int]) -> None:
+    """The files of arms with so many analyses; those of the second arm are worse."""
+    for number, (arm, count) in enumerate(counts.items()):
+        for index in range(count):
+            result = ArmResult(shifted(4.0 + number), Analysis(shifted(2.0 + number), {"chi2": 1.0 + index}))
+            time = analysis_time(index).time
+            (directory / arm).mkdir(parents=True, exist_ok=True)
+            append_rows(directory / arm / "scores.csv", score_rows(analysis_time(index), arm, result), time)
+            row = pd.DataFrame([{"time": str(time.astype("datetime64[s]")), "chi2": 1.0 + index}])
+            append_rows(directory / arm / "diagnostics.csv", row, time)
+
+
+def cycle_of(count: int) -> Any:
+    return SimpleNamespace(times=times(count), spec=SPEC, climatological_std=np.array([2.0, 4.0]),
+                           source=SimpleNamespace(description="toys"))  # fmt: skip
+
+
+@pytest.mark.parametrize(("skip", "used"), [(0, [1, 2, 3, 4]), (2, [3, 4]), (4, [1, 2, 3, 4])])
+def test_the_table_of_a_run_is_over_what_all_arms_have(tmp_path: Path, skip: int, used: list[int]) -> None:
+    """A run that is too short to settle is summarised as a whole."""
+    run_of(tmp_path, {"a": 4, "b": 6})
+    scores = Scores(skip)
+    table = scores.table(tmp_path, ["a", "b"], cycle_of(6)).set_index("arm")
+    assert table.loc["a", "2J/p"] == table.loc["b", "2J/p"] == np.mean(used)
+    assert table.loc["b", "analysis rmse / std"] == pytest.approx(3 * (1 / 2 + 1 / 4) / 2, rel=1e-3)
+    assert "stopped at" not in table
+    note = scores._note(4, cycle_of(6))
+    assert note.startswith(
+        f"Analyses {times(6)[4 - len(used)]} to {times(6)[3]}, {len(used)} of 6 (the cycle has"
+    )
+    assert "goes on from there" not in scores._note(6, cycle_of(6))
+
+
+def test_an_arm_that_stopped_or_is_too_short_has_no_averages(tmp_path: Path) -> None:
+    run_of(tmp_path, {"a": 4, "b": 2, "earlier": 3})
+    Stop(1, "2022-01-01T06:00:00", "it ran away").write(tmp_path / "b")
+    earlier = {"earlier": times(3)}
+    table = Scores(1).table(tmp_path, ["a", "b"], cycle_of(4), earlier).set_index("arm")
+    assert table["stopped at"].tolist() == ["", "2022-01-01T06:00:00, analysis 2", ""]
+    assert np.isfinite(table.loc["a", "analysis rmse / std"])
+    assert table.loc["a", "2J/p"] == 3.0
+    assert np.isnan(table.loc[["b", "earlier"], "analysis rmse / std"]).all()
+
+
+def test_rows_of_a_killed_analysis_are_cut_off_and_counted(tmp_path: Path) -> None:
+    run_of(tmp_path, {"a": 4})
+    scores, module = Scores(), SimpleNamespace(directory=tmp_path)
+    assert scores.kept(module, cycle_of(4), "a") == 4  # type: ignore[arg-type]
+    scores.go_on(module, cycle_of(4), "a", 3)  # type: ignore[arg-type]
+    assert len(pd.read_csv(tmp_path / "a" / "scores.csv")) == 3 * 4
+    assert len(pd.read_csv(tmp_path / "a" / "diagnostics.csv")) == 3
+    cut = (tmp_path / "a" / "scores.csv").read_text().splitlines()[:-1]
+    (tmp_path / "a" / "scores.csv").write_text("\n".join(cut) + "\n")
+    assert scores.kept(module, cycle_of(4), "a") == 2  # type: ignore[arg-type]
+    (tmp_path / "a" / "diagnostics.csv").unlink()
+    with pytest.raises(UserError, match=r"diagnostics\.csv: not there"):
+        scores.kept(module, cycle_of(4), "a")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("computed", [True, False])
+def test_the_end_says_whether_anything_was_computed(
+    tmp_path: Path, computed: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closing, "how_to_repeat", lambda directory: "Made by `now`.")
+    run_of(tmp_path, {"a": 4, "elsewhere": 2})
+    # Of two processes, the other one computed nothing.
+    strategy = SimpleNamespace(
+        barrier=lambda: None, reduce_boolean_decision=lambda decision, all: decision and all
+    )
+    trainer = SimpleNamespace(strategy=strategy, is_global_zero=True)
+    module: Any = SimpleNamespace(trainer=trainer, directory=tmp_path, arms={"a": None})
+    scores = Scores(1)
+    scores._computed = computed
+    scores.after_cycle(module, cycle_of(4))
+    said = capsys.readouterr().out
+    assert ("had ended already, nothing was computed" in said) != computed
+    whole = pd.read_csv(tmp_path / "scores.csv")
+    assert whole.groupby("arm").size().to_dict() == {"a": 16, "elsewhere": 8}
+    summary = (tmp_path / "summary.md").read_text()
+    assert "Not part of the last command: elsewhere." in summary
+    assert "Analyses 2022-01-01T06 to 2022-01-01T18, 3 of 4; truth: toys." in summary
+    assert "Made by `now`." in summary

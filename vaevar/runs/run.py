@@ -302,10 +302,11 @@ def _keep_metrics(directory: Path) -> None:
 
 def _close(run: Run, record: dict[str, Any], there: set[str], status: str) -> None:
     made = sorted({*made_by_now(run.directory, record, there), *run._made(())})
-    values = run.settings.with_files(record["settings"])  # what the run itself has made has a content now
-    files = files_of(values) | run.settings.written()
+    # Files that the run itself has made, such as its samples, have a content now.
+    values = run.settings.with_files(record["settings"])
     said = list(dict.fromkeys([*record.get("warnings", ()), *told()]))
     content = record | {"status": status, "until": now(), "made": made, "warnings": said}
+    files = files_of(values) | run.settings.written()
     write_record(run.directory, content | {"files": files, "settings": values})
 
 

@@ -40,10 +40,23 @@ def test_the_schedule_is_the_published_one() -> None:
     expected = math.exp(sum(math.log1p(-(1e-4 + (0.02 - 1e-4) * t / 999)) for t in range(1000)))
     assert float(schedule.signal[1000]) == pytest.approx(expected)
     assert schedule.inference_steps(4) == [1000, 750, 500, 250, 0]
-    noised = schedule.noised(torch.ones(2, 1, 1, 1), torch.tensor([0, 1000]), torch.full((2, 1, 1, 1), 3.0))
-    assert noised[0].item() == 1.0
-    assert noised[1].item() == pytest.approx(expected**0.5 + 3 * (1 - expected) ** 0.5)
-    for bad in (lambda: schedule.inference_steps(0), lambda: NoiseSchedule(10, 0.5, 0.1)):
+    clean, noise = torch.full((2, 1, 1, 1), -7.0), torch.full((2, 1, 1, 1), 3.0)
+    noised = schedule.noised(clean, torch.tensor([0, 1000]), noise)
+    assert noised[0].item() == -7.0
+    assert noised[1].item() == pytest.approx(-7 * expected**0.5 + 3 * (1 - expected) ** 0.5)
+    halfway = schedule.noised(clean[:1], torch.tensor([250]), noise[:1]).item()
+    share = float(schedule.signal[250])
+    assert 0.3 < share < 0.7
+    assert halfway == pytest.approx(-7 * share**0.5 + 3 * (1 - share) ** 0.5, rel=1e-5)
+    assert NoiseSchedule(10, 0.1, 0.1).inference_steps(10) == list(range(10, -1, -1))
+    for bad in (
+        lambda: schedule.inference_steps(0),
+        lambda: schedule.inference_steps(1001),
+        lambda: NoiseSchedule(10, 0.5, 0.1),
+        lambda: NoiseSchedule(0),
+        lambda: NoiseSchedule(10, 0.0, 0.1),
+        lambda: NoiseSchedule(10, 0.1, 1.0),
+    ):
         with pytest.raises(ValueError, match=r"steps"):
             bad()
 

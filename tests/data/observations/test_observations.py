@@ -84,6 +84,15 @@ def test_wrong_observations_are_refused(changes: dict[str, object], message: str
         observations(**changes)
 
 
+def test_points_are_given_by_name_and_are_themselves_alone() -> None:
+    made, same = observations(), observations()
+    assert made == made
+    assert made != same
+    assert len({made, same, made}) == 2
+    with pytest.raises(TypeError):
+        Observations(*(getattr(made, name) for name in ("variable", "latitude", "longitude", "pressure")))
+
+
 def test_select_and_concatenate() -> None:
     first, second = observations(), observations(value=np.array([281.0, 6.0]))
     both = Observations.concatenate([first, second])

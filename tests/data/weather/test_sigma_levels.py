@@ -203,6 +203,30 @@ def test_on_the_sea_it_is_the_surface_pressure(temperature, ground):
     assert mean_sea_level_pressure(column(temperature, 1.013e5)).item() == 1.013e5
 
 
+@pytest.mark.parametrize("temperature", [275.0, 289.0, 295.0])
+@pytest.mark.parametrize(("ground", "counts"), [(0.9, False), (-0.9, False), (1.1, True), (-1.1, True)])
+def test_only_ground_of_less_than_a_handbreadth_is_taken_for_the_sea(temperature, ground, counts):
+    """1 m² s⁻² is 10 cm. A few Pa tell the two apart, so the tolerance has to be smaller."""
+    sigma = np.array([0.05, 0.5, 1 - 1e-12])
+    state = column(temperature, 1.013e5, ground, lapse_rate=LAPSE_RATE, sigma=sigma)
+    start = 0.5 * (290.5 + temperature) if temperature > 290.5 else temperature
+    alpha = 0.0 if temperature > 290.5 else ALPHA
+    expected = reduced(temperature, start, alpha, ground, 1.013e5) if counts else 1.013e5
+    assert mean_sea_level_pressure(state).item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_lapse_rate_of_a_plateau_begins_at_2000_metres():
+    """T_s = 297 K at 2000.5 m: a thousandth of the way from the standard rate to the one of 298 K."""
+    sigma = np.array([0.05, 0.5, 1 - 1e-12])
+    for height, share in ((1999.5, 0.0), (2000.5, 0.001), (2499.5, 0.999), (2500.5, 1.0)):
+        state = column(297.0, 0.78e5, height * SPEEDY_GRAVITY, lapse_rate=LAPSE_RATE, sigma=sigma)
+        sea_level = (1 - share) * (297.0 + LAPSE_RATE * height) + share * 298.0
+        gamma = (sea_level - 297.0) / height
+        ay = SPEEDY_GAS_CONSTANT * gamma / SPEEDY_GRAVITY * np.log(1000 / 780)
+        made = to_pressure_levels(state, np.array([1000]))["t"].item()
+        assert made == pytest.approx(297 * (1 + ay + ay**2 / 2 + ay**3 / 6), abs=2e-4)
+
+
 def test_the_standard_atmosphere_on_a_hill_has_1013_hpa():
     # 1500 m of the ICAO standard atmosphere: 278.4 K, 845.56 hPa (R and g of the tables differ a little).
     sigma = np.array([0.05, 0.5, 1 - 1e-12])
@@ -237,6 +261,10 @@ def test_cold_and_warm_corrections(temperature, start, kind):
     # Geopotential below the ground follows the same corrections: sea level lies where msl says.
     below = to_pressure_levels(state, np.array([mean_sea_level_pressure(state).item() / 100]))["z"].item()
     assert below == pytest.approx(0.0, abs=30.0)
+    y = np.log(1000.0 / 850.0)
+    ay = alphas[kind] * y
+    expected = phi - SPEEDY_GAS_CONSTANT * start * y * (1 + ay / 2 + ay**2 / 6)
+    assert to_pressure_levels(state, np.array([1000]))["z"].item() == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_corrections_join_smoothly():

@@ -338,6 +338,11 @@ def test_a_damaged_chunk_is_named(store):
     assert "geopotential cannot be read (" in message_of(lambda: opened.read(TIMES), store)
 
 
+def test_the_cause_is_told_as_the_library_says_it():
+    with pytest.raises(UserError, match="Protocol not known: nosuch"):
+        StoreSource("nosuch://bucket/x.zarr").open(SPEC)
+
+
 def test_fields_of_another_variable_are_found(tmp_path):
     ds = dataset()
     ds["2m_temperature"] = ds["2m_temperature"] - 273.15

@@ -250,15 +250,19 @@ def test_the_control_believes_as_much_of_the_day_as_it_is_told(covariance: Path)
     torch.testing.assert_close(found[1.0], vae.decode(w[None], scales)[0].detach())
     torch.testing.assert_close(found[0.5], vae.decode(w[None], scales / 2)[0].detach())
     assert float(((found[1.0] - found[0.0]) / size).abs().max()) > 0.1
-    with pytest.raises(UserError, match="strength is -1"):
-        ConditionalControl(vae, -1.0)
+    for strength in (-1.0, -1e-9, float("nan"), float("inf")):
+        with pytest.raises(UserError, match="strength is"):
+            ConditionalControl(vae, strength)
+    elsewhere = Grid.equiangular(*vae.grid.shape)
+    with pytest.raises(UserError, match=r"was trained on .* the background is on"):
+        ConditionalControl(vae).for_analysis(State(background, SPEC, elsewhere), AnalysisContext())
 
 
 def test_coverage_maps_are_those_of_the_samples(covariance: Path) -> None:
     vae = model(covariance, coverage_maps=3)
     data = SimpleNamespace(
-        spec=vae.spec, grid=vae.grid, background_mean=torch.zeros(len(SPEC)),
-        background_std=torch.ones(len(SPEC)), coverage_maps=MAPS,
+        spec=vae.spec, grid=vae.grid, background_mean=torch.arange(len(SPEC)) * 1.0,
+        background_std=torch.arange(len(SPEC)) + 0.5, coverage_maps=MAPS,
     )  # fmt: skip
     vae._trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
     with pytest.raises(UserError, match=f"samples have {MAPS} coverage maps, but the model expects 3"):
@@ -268,6 +272,16 @@ def test_coverage_maps_are_those_of_the_samples(covariance: Path) -> None:
     vae = model(covariance)
     vae._trainer = SimpleNamespace(datamodule=data)  # type: ignore[assignment]
     vae.setup("fit")
+    assert vae.background_mean.flatten().tolist() == data.background_mean.tolist()
+    assert vae.background_std.flatten().tolist() == data.background_std.tolist()
+    # What the scales depend on are backgrounds in these units.
+    units = model(covariance, awake=True)
+    scales = units.scales(background, coverage)
+    vae.load_state_dict(
+        units.state_dict() | {name: getattr(vae, name) for name in ("background_mean", "background_std")}
+    )
+    again = vae.scales(background * vae.background_std + vae.background_mean, coverage)
+    torch.testing.assert_close(again, scales, rtol=1e-3, atol=1e-4)
 
 
 def test_checkpoints_from_before_coverage_maps_was_an_argument(covariance: Path, tmp_path: Path) -> None:
@@ -284,6 +298,9 @@ def test_checkpoints(covariance: Path, tmp_path: Path) -> None:
     vae.background_std.fill_(3.0)
     path = tmp_path / "vae.ckpt"
     vae.save_weights(path, {"command": "test"})
+    control = ConditionalControl(path)
+    assert control.strength == 1.0
+    assert not any(parameter.requires_grad for parameter in control.parameters())
     again = ConditionalVAE.load(path)
     w, context = torch.randn(2, *vae.latent_shape), day(vae)
     torch.testing.assert_close(again.decode(w, again.scales(*context)), vae.decode(w, vae.scales(*context)))

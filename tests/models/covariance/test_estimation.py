@@ -244,6 +244,18 @@ def test_the_predictors_are_as_many_eofs_as_the_fraction_asks_for() -> None:
     assert np.ptp(all_[:, 0] / all_[:, 1]) > 0.1
 
 
+def test_predictors_are_added_until_the_fraction_is_reached() -> None:
+    """The regression at a latitude has the rank of its predictors."""
+    spec = StateSpec([], ["z", "u", "v"], [300, 500, 850])
+    errors = samples(spec)
+    ranks = []
+    for fraction in np.linspace(0.05, 1, 20):
+        found = estimate(errors, spec, eof_fraction=float(fraction)).regression[6:, :, 3]
+        ranks.append(int(np.linalg.matrix_rank(found / found.std(1, keepdims=True), tol=1e-6)))
+    assert ranks == sorted(ranks)
+    assert set(ranks) == {1, 2, 3}
+
+
 def test_an_epoch_may_come_in_any_batches_and_two_passes_are_needed() -> None:
     errors, estimates = samples(NO_WIND, 8), []
     for sizes in ([8], [1, 3, 4]):

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vaevar.batch_random import shared_randn, shared_spread, step_generator
 from vaevar.errors import UserError
 from vaevar.models.diffusion.denoiser import Denoiser
 from vaevar.sphere.grid import Grid
@@ -95,6 +96,50 @@ def test_gradients_are_clipped_in_mixed_bfloat16(tmp_path: Path) -> None:
     assert moved[0] < 0.01 * moved[1]
 
 
+def test_steps_and_noise_of_a_training_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn from two streams of the step's number, so that they are independent and a fit can resume."""
+    model, taken = Denoiser(**SMALL), {}
+
+    def losses(condition: Tensor, residual: Tensor, step: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        taken.update(step=step, noise=noise)
+        return torch.full((4,), 3.0), torch.full((4,), 2.0)
+
+    monkeypatch.setattr(model, "losses", losses)
+    monkeypatch.setattr(model, "log_dict", lambda scores, **_: taken.update(scores))
+    monkeypatch.setattr(Denoiser, "global_step", 7)
+    residual = torch.zeros(4, 3, 16, 32)
+    assert float(model.training_step((residual, residual), 0)) == 3.0
+    assert float(taken["train/mse"]) == 2.0
+    host = torch.device("cpu")
+    spread = shared_spread(residual, step_generator(7, 0, host))
+    assert torch.equal(taken["step"], 1 + (1000 * spread).long())
+    assert torch.equal((taken["step"] - 1) // 250, torch.arange(4))
+    assert torch.equal(taken["noise"], shared_randn(residual, step_generator(7, 1, host)))
+
+
+@pytest.mark.parametrize(("steps", "expected"), [(1000, [20, 100, 250, 500, 1000]), (10, [1, 1, 2, 5, 10])])
+def test_validation_is_at_fixed_steps_with_fixed_noise(
+    steps: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, taken = Denoiser(**SMALL, steps=steps), []
+    logged: dict[str, float] = {}
+
+    def losses(condition: Tensor, residual: Tensor, step: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        taken.append((step.tolist(), noise))
+        return step * 3.0, step * 2.0
+
+    monkeypatch.setattr(model, "losses", losses)
+    monkeypatch.setattr(model, "log", lambda name, value, *_, **__: logged.update({name: float(value)}))
+    residual = torch.zeros(2, 3, 16, 32)
+    model.validation_step((residual, residual), 5)
+    assert [step for step, _ in taken] == [[number] * 2 for number in expected]
+    noise = torch.randn(residual.shape, generator=torch.Generator().manual_seed(5))
+    assert all(torch.equal(given, noise) for _, given in taken)
+    assert logged["val/loss"] == pytest.approx(3 * sum(expected) / 5)
+    names = ["val/mse_0.02T", "val/mse_0.1T", "val/mse_0.25T", "val/mse_0.5T", "val/mse_T"]
+    assert [logged[name] for name in names] == [2 * number for number in expected]
+
+
 def test_weights_of_the_loss() -> None:
     torch.manual_seed(0)
     model = Denoiser(**SMALL).eval()
@@ -131,7 +176,11 @@ def test_shapes_and_cyclic_in_longitude(sizes: dict) -> None:
 
 
 def test_mistakes(tmp_path: Path) -> None:
-    for settings in ({"depths": [1]}, {"nlon": 36}, {"window": 5}, {"max_weight": 0.5}, {"first_beta": 0.5}):
+    for settings in (
+        {"depths": [1]}, {"heads": [0]}, {"widths": [], "depths": [], "heads": []}, {"nlon": 36},
+        {"window": 5}, {"window": 3}, {"window": 8}, {"heads": [0, 5]}, {"max_weight": 0.5},
+        {"learning_rate": 0.0}, {"first_beta": 0.5}, {"first_beta": 0.0}, {"last_beta": 1.0}, {"steps": 0},
+    ):  # fmt: skip
         with pytest.raises(UserError):
             Denoiser(**{**SMALL, **settings})
     with pytest.raises(UserError, match="no such checkpoint"):

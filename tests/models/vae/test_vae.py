@@ -97,6 +97,46 @@ def test_loss_is_the_published_sum(area_weighted: bool) -> None:
     assert losses["loss"].item() == pytest.approx(reconstruction + 0.5 * kl, rel=1e-5)
 
 
+def test_validation_by_hand(vae: VAE, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Explained variance of each variable, and latent units whose posterior mean varies by more than 0.01."""
+    logged: dict[str, Tensor] = {}
+    monkeypatch.setattr(vae, "log_dict", lambda scores, **_: logged.update(scores))
+    monkeypatch.setattr(vae, "log", lambda name, value, **_: logged.update({name: value}))
+    monkeypatch.setattr(vae, "all_gather", lambda moments: torch.stack([moments] * 2))
+    random = torch.Generator().manual_seed(0)
+    parts = [torch.randn(n, len(vae.spec), *vae.grid.shape, generator=random) for n in (2, 5)]
+    with torch.no_grad():
+        vae.on_validation_epoch_start()
+        for number, part in enumerate(parts):
+            vae.validation_step(part, number)
+        vae.on_validation_epoch_end()
+        residual = (vae(parts[1]) - parts[1]).square().mean((0, 2, 3))
+        explained = 1 - residual / parts[1].square().mean((0, 2, 3))
+        codes = vae.encode(torch.cat(parts))[0]
+    assert float(logged["val/explained_variance"]) == pytest.approx(float(explained.mean()), rel=1e-5)
+    assert float(logged["val_explained/t"]) == pytest.approx(float(explained[-2:].mean()), rel=1e-5)
+    assert float(logged["val_explained/u10"]) == pytest.approx(float(explained[0]), rel=1e-5)
+    active = codes.var(0, unbiased=False) > 0.01
+    assert float(logged["val/active_units"]) == float(active.sum())
+    assert float(logged["val/active_fraction"]) == pytest.approx(float(active.float().mean()))
+    # Units on both sides of the limit, so that it matters.
+    for std, expected in ((0.09, 0.0), (0.11, 1.0)):
+        means = std * torch.tensor([1.0, -1.0])[:, None, None, None].expand(2, *vae.latent_shape)
+        vae._latent_moments = [
+            torch.cat([torch.full_like(means[:1], 2.0), means.sum(0)[None], means.square().sum(0)[None]])
+        ]
+        vae.on_validation_epoch_end()
+        assert float(logged["val/active_fraction"]) == expected
+
+
+@pytest.mark.parametrize(("bias", "bound"), [(50.0, 10.0), (-50.0, -20.0), (3.0, 3.0)])
+def test_an_outlying_log_variance_is_bounded(vae: VAE, bias: float, bound: float) -> None:
+    torch.nn.init.zeros_(vae.encoder.log_variance.weight)
+    torch.nn.init.constant_(vae.encoder.log_variance.bias, bias)
+    _, log_variance = vae.encode(torch.randn(1, len(vae.spec), *vae.grid.shape))
+    assert log_variance.unique().tolist() == [bound]
+
+
 def test_every_parameter_takes_part(vae: VAE) -> None:
     # DDP refuses a model whose loss leaves parameters without a gradient.
     vae.losses(torch.randn(2, len(vae.spec), *vae.grid.shape))["loss"].backward()

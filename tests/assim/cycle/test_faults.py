@@ -1,0 +1,134 @@
+"""Analyses that fail and forecasts that run away: where the bounds lie, and what is said."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from vaevar.assim.assimilator import Analysis
+from vaevar.assim.context import STANDALONE
+from vaevar.assim.cycle import faults
+from vaevar.assim.cycle.faults import FAILED, IncrementLimit, analyse
+from vaevar.assim.cycle.stopped import runaway
+from vaevar.errors import UserError
+from vaevar.sphere.grid import Grid
+from vaevar.state import State, StateSpec
+
+SPEC, GRID = StateSpec(["t2m", "msl"], ["z"], [500, 850]), Grid.gaussian(4)
+LEVEL = torch.tensor([280.0, 101_000.0, 55_000.0, 15_000.0])[:, None, None]
+LIMIT = IncrementLimit(5.0, np.array([2.0, 300.0, 400.0, 200.0]))
+TIME: Any = SimpleNamespace(time=np.datetime64("2021-01-01T06", "h"), observations=None)
+
+
+def state(**added: float) -> State:
+    """The level everywhere, and one value of a channel moved by so much."""
+    values = LEVEL + torch.zeros(4, *GRID.shape)
+    for name, amount in added.items():
+        values[SPEC.index(name), 1, 3] += amount
+    return State(values, SPEC, GRID)
+
+
+def analysed(result: Any, limit: IncrementLimit | None = LIMIT) -> tuple[Analysis, str]:
+    def assimilator(background: State, observations: object, context: object) -> Any:
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    return analyse("arm", assimilator, state(), TIME, STANDALONE, limit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at_once", [1, 32, 100, 2**20])
+def test_an_increment_beyond_the_limit_keeps_the_background(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many channels are looked at together."""
+    monkeypatch.setattr(faults, "_VALUES_AT_ONCE", at_once)
+    kept, cause = analysed(Analysis(state(msl=-1600.0, t2m=9.0), {"j_b": 1.0}))
+    assert torch.equal(kept.state.values, state().values)
+    assert kept.diagnostics == {FAILED: 1.0}
+    assert "msl reaches 1600, 5.33 climatological stds; at most 5 are credible" in cause
+    for fine in (state(t2m=10.0), state(t2m=-10.0, z850=999.0), state()):
+        taken, cause = analysed(Analysis(fine, {"j_b": 1.0}))
+        assert (taken.state is fine, cause) == (True, "")
+        assert taken.diagnostics == {"j_b": 1.0, FAILED: 0.0}
+    assert analysed(Analysis(state(msl=-1600.0), {}), limit=None)[1] == ""
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("no weather"), FloatingPointError("J is nan"), torch.linalg.LinAlgError("singular"),
+              np.linalg.LinAlgError("singular"), ZeroDivisionError("nothing")],
+)  # fmt: skip
+def test_arithmetic_that_fails_keeps_the_background(error: Exception, capsys: Any) -> None:
+    kept, cause = analysed(error)
+    assert torch.equal(kept.state.values, state().values)
+    assert kept.diagnostics == {FAILED: 1.0}
+    assert cause == str(error)
+    assert (
+        f"arm arm at 2021-01-01T06: the analysis failed, the background is kept: {error}"
+        in capsys.readouterr().out
+    )
+
+
+def test_other_errors_stop_the_run_and_say_where() -> None:
+    with pytest.raises(UserError, match="arm arm at 2021-01-01T06: no weights"):
+        analysed(UserError("no weights"))
+    with pytest.raises(
+        UserError, match=r"failed with KeyError: 'colour' \(test_faults\.py, line \d+\)"
+    ) as caught:
+        analysed(KeyError("colour"))
+    raised = caught.value.__cause__
+    assert raised is not None
+    innermost = raised.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    assert innermost is not None
+    assert f"line {innermost.tb_lineno})" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("result", "says"),
+    [
+        (None, "returned NoneType"),
+        (state(), "returned State"),
+        (Analysis(None, {}), "returned NoneType"),  # type: ignore[arg-type]
+        (
+            Analysis(State(torch.full((1, 4, 8), 280.0), StateSpec(["t2m"], [], []), GRID), {}),
+            "the background's",
+        ),
+        (Analysis(State(LEVEL + torch.zeros(4, 6, 12), SPEC, Grid.gaussian(6)), {}), "the background's"),
+        (Analysis(State(state().values[None], SPEC, GRID), {}), r"returned \(1, 4, 4, 8\)"),
+        (Analysis(state(), {"j_b": "small"}), "expected numbers by name"),  # type: ignore[dict-item]
+        (Analysis(state(), 3.0), "expected numbers by name"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_analysis_is_refused(result: Any, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        analysed(result)
+
+
+def test_a_forecast_runs_away_beyond_its_range_by_the_width_of_it() -> None:
+    """t2m is plausible from 150 to 350 K: in the mean, and at a point from −50 to 550 K."""
+
+    def said(**added: float) -> str:
+        values = LEVEL + torch.zeros(4, *GRID.shape)
+        for name, amount in added.items():
+            values[SPEC.index(name), 2, 5] += amount
+        return runaway(values, SPEC, GRID)
+
+    assert said(t2m=269.0, msl=-40_000.0) == ""
+    assert said(t2m=-329.0) == ""
+    for wrong in (271.0, -331.0):
+        assert said(t2m=wrong).startswith("t2m runs away: from")
+    assert "plausible are 150 to 350" in said(t2m=271.0)
+    assert said(t2m=float("nan")) == "t2m is not finite"
+    assert said(msl=float("inf")) == "msl is not finite"
+    warm = LEVEL + torch.zeros(4, *GRID.shape)
+    for mean, fine in ((349.0, True), (351.0, False), (151.0, True), (149.0, False)):
+        warm[0] = mean
+        assert (runaway(warm, SPEC, GRID) == "") == fine
+    upside_down = LEVEL[[0, 1, 3, 2]] + torch.zeros(4, *GRID.shape)
+    assert runaway(upside_down, SPEC, GRID) != ""
