@@ -265,7 +265,7 @@ def test_swapped_files_and_another_channel_order_are_found(files):
 
 def test_a_mean_file_in_place_of_the_std_is_found_without_a_negative_value(files):
     np.save(files[1], np.abs(np.load(files[0])))
-    with pytest.raises(UserError, match=r"data_std.npy: the std of u10 .* is it another file"):
+    with pytest.raises(UserError, match=r"data_std.npy: the std of t2m .* is it another file"):
         Normalizer.load(*files, SMALL)
 
 
