@@ -22,8 +22,9 @@ def coordinate(name: str, change: Callable[[np.ndarray], object], **attrs: str) 
 
 def packed(ds: xr.Dataset) -> xr.Dataset:
     for array in ds.data_vars.values():
-        middle, scale = float(array.max() + array.min()) // 2, float(array.max() - array.min()) / 4e9
-        array.encoding = {"dtype": "int32", "scale_factor": scale, "add_offset": middle, "_FillValue": -(2**31)}
+        low, high = float(array.min()), float(array.max())
+        packing = {"scale_factor": (high - low) / 4e9, "add_offset": (high + low) / 2}
+        array.encoding = packing | {"dtype": "int32", "_FillValue": -(2**31)}
     return ds
 
 

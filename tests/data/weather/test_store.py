@@ -19,6 +19,7 @@ from tests.data.weather.worlds import GRID, SPEC, TIMES, dataset, message_of, tr
 from vaevar.data.weather.opening import open_zarr
 from vaevar.data.weather.store import StoreSource, WeatherStore
 from vaevar.data.weather.writer import create_store, write_states
+from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
 from vaevar.standins.climate import typical_climate
 from vaevar.state import VARIABLES, StateSpec
