@@ -18,7 +18,7 @@ from changes.kinds import Case
 RUN, ARM = "runs/begun", "interpolation"
 NAMES = r"runs/begun|restart"
 SCORED = "a table of results is nobody's input; it is the reader's who changed it"
-WRITTEN_ANEW = weights.WRITTEN_ANEW
+WRITTEN_ANEW = "whoever writes a restart file anew gives it new checksums; the states are possible"
 Apply = Callable[[Path], Any]
 
 
@@ -100,7 +100,7 @@ def _restarts() -> Iterator[tuple[str, Apply, str]]:
         "",
     )
     yield "states with channels from last to first", states(lambda x: x.flip(1)), ""
-    yield "states upside down", states(lambda x: x.flip(2)), ""
+    yield "states upside down", states(lambda x: x.flip(2)), WRITTEN_ANEW
     yield "states in another order", states(lambda x: x.flip(0)), WRITTEN_ANEW
     yield "states a hundred times as large", states(lambda x: x * 100), ""
     yield "states NaN", states(lambda x: x * torch.nan), ""

@@ -15,7 +15,7 @@ from changes import chunks, stores
 from changes.kinds import Case
 
 ERRORS, PAIRS = "errors.zarr", "pairs.zarr"
-AS_MADE = "a store of samples holds what its maker wrote, and these numbers are possible"
+AS_MADE = "whoever writes a store anew through zarr gives it new checksums, and the numbers are possible"
 Apply = Callable[[Path], Any]
 
 
@@ -28,7 +28,7 @@ def cases() -> Iterator[Case]:
             yield Case(target, change, _damaged(target, damage), probe, target)
     for change, apply, unknowable in _arrays(ERRORS):
         if "scale" not in change:
-            yield Case(ERRORS, f"B: {change}", apply, "calibrate", ERRORS, unknowable)
+            yield Case(ERRORS, f"B: {change}", apply, "calibrate", f"{ERRORS}|samples", unknowable)
     for change, apply in _sources():
         yield Case(
             "truth.zarr", f"{change}, after errors were made from it", apply, "fit", "errors.zarr|truth.zarr"
@@ -90,7 +90,7 @@ def _arrays(target: str) -> Iterator[tuple[str, Apply, str]]:
     yield "latitudes equally spaced", _array(target, "latitude", lambda x: np.linspace(80, -80, x.size)), ""
     yield "longitudes half a step further", _array(target, "longitude", lambda x: x + 5.6), ""
     yield "longitudes from −180", _array(target, "longitude", lambda x: x - 180), ""
-    yield "error_scale twice as large", _array(target, "error_scale", lambda x: x * 2), ""
+    yield "error_scale twice as large", _array(target, "error_scale", lambda x: x * 2), AS_MADE
     yield "error_scale a thousand times as large", _array(target, "error_scale", lambda x: x * 1000), ""
     yield (
         "error_scale from the last channel to the first",
@@ -99,30 +99,34 @@ def _arrays(target: str) -> Iterator[tuple[str, Apply, str]]:
     )
     yield "error_scale zero", _array(target, "error_scale", np.zeros_like), ""
     yield "error_scale NaN", _array(target, "error_scale", lambda x: x * np.nan), ""
-    yield "error_std twice as large", _array(target, "error_std", lambda x: x * 2), ""
+    yield "error_std twice as large", _array(target, "error_std", lambda x: x * 2), AS_MADE
     yield (
         "error_std from the last channel to the first",
         _array(target, "error_std", lambda x: x[:, ::-1]),
         "",
     )
     yield "error_std zero", _array(target, "error_std", np.zeros_like), ""
-    yield "zonal_error_std from south to north", _array(target, "zonal_error_std", lambda x: x[..., ::-1]), ""
-    yield "errors twice as large", _array(target, "error", lambda x: x * np.float16(2)), ""
-    yield "errors zero", _array(target, "error", np.zeros_like), ""
+    yield (
+        "zonal_error_std from south to north",
+        _array(target, "zonal_error_std", lambda x: x[..., ::-1]),
+        AS_MADE,
+    )
+    yield "errors twice as large", _array(target, "error", lambda x: x * np.float16(2)), AS_MADE
+    yield "errors zero", _array(target, "error", np.zeros_like), AS_MADE
     yield (
         "errors with their channels from last to first",
         _array(target, "error", lambda x: x[:, :, ::-1]),
-        "",
+        AS_MADE,
     )
     yield "an error NaN", _array(target, "error", _one(np.nan)), ""
     yield "an error infinite", _array(target, "error", _one(np.inf)), ""
-    yield "an error of 60 000", _array(target, "error", _one(6e4)), ""
+    yield "an error of 60 000", _array(target, "error", _one(6e4)), AS_MADE
     if target == PAIRS:
         yield "background_mean of other channels", _array(target, "background_mean", lambda x: x[:, ::-1]), ""
         yield "background_std a thousandth", _array(target, "background_std", lambda x: x / 1000), ""
-        yield "background_offset zero", _array(target, "background_offset", np.zeros_like), ""
-        yield "backgrounds zero", _array(target, "background", np.zeros_like), ""
-        yield "errors instead of backgrounds", _copied("error", "background", target), ""
+        yield "background_offset zero", _array(target, "background_offset", np.zeros_like), AS_MADE
+        yield "backgrounds zero", _array(target, "background", np.zeros_like), AS_MADE
+        yield "errors instead of backgrounds", _copied("error", "background", target), AS_MADE
     yield "another format", _attributes(target, format="vaevar-samples-0"), ""
     yield "another scheme", _attributes(target, scheme="truth minus a 48 h forecast"), ""
     yield "another period", _attributes(target, start="2020-01-01T00"), ""
@@ -131,7 +135,7 @@ def _arrays(target: str) -> Iterator[tuple[str, Apply, str]]:
     yield "without its errors", lambda d: shutil.rmtree(d / target / "error"), ""
     yield "without error_std", lambda d: shutil.rmtree(d / target / "error_std"), ""
     yield "a sample missing", lambda d: (d / target / "error" / "3.0.0.0.0").unlink(), ""
-    yield "two samples exchanged", _exchanged(target), ""
+    yield "two samples exchanged", _exchanged(target), AS_MADE
     yield "cut metadata", lambda d: (d / target / ".zmetadata").write_text("{"), ""
 
 

@@ -22,8 +22,9 @@ def coordinate(name: str, change: Callable[[np.ndarray], object], **attrs: str) 
 
 def packed(ds: xr.Dataset) -> xr.Dataset:
     for array in ds.data_vars.values():
-        middle, scale = float(array.max() + array.min()) // 2, float(array.max() - array.min()) / 60_000
-        array.encoding = {"dtype": "int16", "scale_factor": scale, "add_offset": middle, "_FillValue": -32768}
+        low, high = float(array.min()), float(array.max())
+        packing = {"scale_factor": (high - low) / 4e9, "add_offset": (high + low) / 2}
+        array.encoding = packing | {"dtype": "int32", "_FillValue": -(2**31)}
     return ds
 
 
@@ -68,7 +69,7 @@ SAME: dict[str, Change] = {
     "one member": lambda ds: ds.expand_dims(number=1, axis=1),
     "a member that was picked": lambda ds: ds.assign_coords(number=3, surface=0.0),
     "one height": lambda ds: ds.assign({"2m_temperature": ds["2m_temperature"].expand_dims(height=[2.0])}),
-    "packed as int16": packed,
+    "packed as integers": packed,
     "kelvin": lambda ds: ds.assign(temperature=ds.temperature.assign_attrs(units="Kelvin")),
 }  # fmt: skip
 

@@ -19,6 +19,7 @@ from tests.data.weather.worlds import GRID, SPEC, TIMES, dataset, message_of, tr
 from vaevar.data.weather.opening import open_zarr
 from vaevar.data.weather.store import StoreSource, WeatherStore
 from vaevar.data.weather.writer import create_store, write_states
+from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
 from vaevar.standins.climate import typical_climate
 from vaevar.state import VARIABLES, StateSpec
@@ -184,7 +185,7 @@ def test_forecasts_are_read_at_the_times_they_are_valid(tmp_path, layout, zarr_f
 def test_one_lead_that_was_picked_before_writing(tmp_path):
     path = write(forecasts(dataset()).isel(prediction_timedelta=1), tmp_path / "picked.zarr")
     opened = WeatherStore(path, SPEC, lead_hours=6)
-    np.testing.assert_allclose(opened.read(TIMES + np.timedelta64(6, "h")), truth() + 6 / 16, rtol=1e-7)
+    np.testing.assert_allclose(opened.read(TIMES + np.timedelta64(6, "h")), truth() + 6 / 64, rtol=1e-7)
     message_of(lambda: WeatherStore(path, SPEC), path)
 
 

@@ -17,15 +17,15 @@ SPEC = StateSpec(surface=("msl", "t2m"), upper=("z", "t"), levels=(200, 500, 850
 GRID = Grid.gaussian(4)
 TIMES = np.datetime64("2020-02-28T18", "h") + np.arange(5) * np.timedelta64(6, "h")
 CENTRES = {
-    "msl": 101_000.0, "t2m": 280.0, "z200": 115_000.0, "z500": 54_000.0, "z850": 14_000.0,
-    "t200": 218.0, "t500": 250.0, "t850": 275.0,
+    "msl": 101_000.0, "t2m": 280.0, "z200": 115_000.0, "z500": 54_000.0, "z850": 14_200.0,
+    "t200": 218.0, "t500": 250.0, "t850": 260.0,
 }  # fmt: skip
 
 
 def truth() -> np.ndarray:
     """[T, C, H, W]: all numbers different, and in range."""
     count = TIMES.size * len(SPEC) * GRID.shape[0] * GRID.shape[1]
-    pattern = np.arange(count, dtype=np.float32).reshape(TIMES.size, len(SPEC), *GRID.shape) / 64
+    pattern = np.arange(count, dtype=np.float32).reshape(TIMES.size, len(SPEC), *GRID.shape) / 128
     centres = np.array([CENTRES[name] for name in SPEC.names])
     return pattern + centres.astype(np.float32)[:, None, None]
 

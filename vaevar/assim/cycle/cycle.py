@@ -25,7 +25,7 @@ from vaevar.data.observations.coverage import no_coverage, update_coverage
 from vaevar.data.observations.points import Points
 from vaevar.data.weather.holes import holes
 from vaevar.errors import UserError
-from vaevar.forecast import rollout
+from vaevar.forecast import Forecaster, rollout
 from vaevar.state import difference
 
 # Seconds between restarts that are forced to the disk, and the least ratio of that time to what it takes.
@@ -170,7 +170,8 @@ class Cycle(CycleCallback):
         if cause:
             raise UserError(
                 f"the {data.lead_hours} h forecast from the truth that is the background of "
-                f"{data.times[index]}: {cause}; check the forecaster and its mean and std files"
+                f"{data.times[index]}: {cause}; check the forecaster ({_named(module.forecaster)}) and its "
+                "mean and std files"
             )
         return torch.stack(states[-history:])
 
@@ -261,10 +262,9 @@ def _check_forecaster(module: AssimilationModule, data: AnalysisTimes) -> None:
     forecaster = module.forecaster
     fault = difference(forecaster.spec, forecaster.grid, data.spec, data.store.grid)
     if fault:
-        named = getattr(forecaster, "description", type(forecaster).__name__)
         raise UserError(
-            f"the forecaster ({named}) works on other states than the truth ({data.source.description}), "
-            f"{fault}: bring a forecaster and a store that belong together"
+            f"the forecaster ({_named(forecaster)}) works on other states than the truth "
+            f"({data.source.description}), {fault}: bring a forecaster and a store that belong together"
         )
     if forecaster.step_hours != data.step_hours:
         raise UserError(
@@ -284,7 +284,13 @@ def _forecast(
     except Exception as error:
         raise told(error, where, module.forecaster) from error
     cause = runaway(following, data.spec, data.store.grid)
-    return (f"its next forecast: {cause}", None) if cause else ("", following)
+    if cause:
+        return f"its next forecast, of {_named(module.forecaster)}: {cause}", None
+    return "", following
+
+
+def _named(forecaster: Forecaster) -> str:
+    return str(getattr(forecaster, "description", type(forecaster).__name__))
 
 
 def _callbacks(module: AssimilationModule) -> list[CycleCallback]:

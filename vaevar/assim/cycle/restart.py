@@ -16,7 +16,7 @@ from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.data.observations.coverage import MAPS
 from vaevar.errors import UserError
 from vaevar.files import save_tensors
-from vaevar.state import State
+from vaevar.state import State, StateSpec
 
 LATEST, EARLIER = "restart.pt", "restart.before.pt"
 _LABELS = ("channels", "time", "latitude", "longitude")
@@ -159,7 +159,22 @@ class RestartFiles:
             State(restart.trajectory, self._data.spec, self._data.store.grid)
         except ValueError as error:
             return str(error)
+        return _out_of_range(restart.trajectory, self._data.spec)
+
+
+def _out_of_range(states: Tensor, spec: StateSpec) -> str:
+    """A value that no forecast of an arm that goes on has, beyond its range by half of that; or nothing."""
+    low, high = states.amin((0, -2, -1)).double(), states.amax((0, -2, -1)).double()
+    lowest, highest = spec.points
+    margin = (highest - lowest) / 2
+    fine = (low >= lowest - margin) & (high <= highest + margin)
+    if bool(fine.all()):
         return ""
+    number = int(fine.int().argmin())
+    return (
+        f"its {spec.names[number]} is {low[number]:.4g} to {high[number]:.4g}, expected "
+        f"{lowest[number]:g} to {highest[number]:g}"
+    )
 
 
 def analyses_made(directory: Path) -> int:

@@ -20,6 +20,8 @@ from vaevar.plausible.statistics import judge_error_means, judge_error_stds, jud
 from vaevar.sphere.grid import Grid
 from vaevar.state import SURFACE_VARIABLES, StateSpec
 
+# Between the sizes of one sample and of all of them there is less.
+_UNLIKE = 64.0
 _COORDINATES = ("time", "lead", "channel", "latitude", "longitude")
 
 
@@ -76,7 +78,10 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         except Exception as error:  # codecs raise many kinds; each means "damaged"
             raise UserError(f"{path}: damaged ({error}); delete it and make it again") from None
         self.spec = _spec(path, loaded)
-        self.grid = Grid(loaded["latitude"].values, loaded["longitude"].values)
+        try:
+            self.grid = Grid(loaded["latitude"].values, loaded["longitude"].values)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}; delete it and make it again") from None
         leads = loaded["lead"].values.tolist()
         if lead_hours is None and len(leads) > 1:
             raise UserError(f"{path}: holds leads of {leads} h; choose one with lead_hours")
@@ -113,6 +118,9 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         for name in ("error_scale", "error_rms", "background_scale", "background_std"):
             if name in values:
                 self._require_positive(name, values[name])
+        for scale, size in (("error_scale", "error_rms"), ("background_scale", "background_std")):
+            if scale in values:
+                self._require_alike(scale, values[scale], size, values[size])
         self._judge(values)
         return values
 
@@ -133,6 +141,17 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         if wrong:
             raise UserError(
                 f"{self.path}: {name} is not positive for {', '.join(wrong)}; delete it and make it again"
+            )
+
+    def _require_alike(self, scale: str, scales: Tensor, size: str, sizes: Tensor) -> None:
+        """Scales were taken from the first sample; one of 1 stands for a field without a size there."""
+        ratio = sizes / scales
+        wrong = (scales != 1) & ((ratio > _UNLIKE) | (ratio < 1 / _UNLIKE))
+        if bool(wrong.any()):
+            number = int(wrong.int().argmax())
+            raise UserError(
+                f"{self.path}: {scale} of {self.spec.names[number]} is {scales[number]:.3g}, far from its "
+                f"{size} of {sizes[number]:.3g}: one of them is of another channel or damaged; make the store again"
             )
 
     def _open(self, name: str, lead: int, in_memory: bool) -> ItemReader:

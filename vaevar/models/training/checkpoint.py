@@ -67,6 +67,8 @@ class SavedModule(L.LightningModule):
         except TypeError as error:
             found = what_holds(content)
             raise UserError(f"{path}: not a checkpoint of this {cls.kind} but {found} ({error})") from None
+        except (UserError, ValueError, ArithmeticError) as error:
+            raise UserError(f"{path}: its hyperparameters make no {cls.kind}: {error}") from None
         model.take_weights(path, content)
         return model.eval()
 
@@ -96,12 +98,29 @@ class SavedModule(L.LightningModule):
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             raise UserError(f"{path}: not a checkpoint of this {self.kind} ({reason})") from None
+        self.require_finite(path)
         for name, judge in self.judged.items():
             values = getattr(self, name).double().cpu().numpy().reshape(len(self.spec), -1)
-            # Before a fit they are all 0 or 1.
-            if np.unique(values).size > 1:
+            # Before a fit, means are 0 and stds 1.
+            if (values != (0.0 if name.endswith("mean") else 1.0)).any():
                 for extreme in (values.min(1), values.max(1)):
                     judge(f"{path}: {name}", extreme, self.spec)
+
+    def require_finite(self, path: str | Path) -> None:
+        """Refuse weights that are not numbers.
+
+        Args:
+            path: of their file, for the message.
+
+        Raises:
+            UserError: when one is not finite.
+        """
+        for name, weights in self.state_dict().items():
+            if weights.is_floating_point() and not bool(weights.isfinite().all()):
+                raise UserError(
+                    f"{path}: {name} is not finite: the fit diverged (give a smaller learning rate), or a "
+                    "sample or the file is damaged"
+                )
 
 
 def write_weights(

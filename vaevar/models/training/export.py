@@ -52,6 +52,7 @@ class ExportWeights(L.Callback):
         trained = type(pl_module).load(best).to(pl_module.device) if best else pl_module
         record = fit_record(trainer)
         data = trainer.datamodule  # type: ignore[attr-defined]
+        trained.require_finite(self.path)
         trained.finish(data)
         if hasattr(data, "record"):
             record["data"] = data.record
