@@ -31,13 +31,15 @@ NO_WIND = SPECS["no wind"]
 
 
 def plain(spectral: np.ndarray) -> CovarianceStatistics:
-    """Statistics whose U is C_l^½ alone: no balance, σ, recolouring or rescaling."""
+    """Statistics whose U is C_l^½ alone, scaled so that Σ (2l + 1) C_l has a unit diagonal."""
+    size = np.sqrt(np.einsum("l,lii->i", 2 * np.arange(len(spectral)) + 1, spectral))
+    spectral = spectral / size[:, None] / size
     n, rows = len(NO_WIND), GAUSSIAN.shape[0]
     return CovarianceStatistics(
         spec=NO_WIND, grid=GAUSSIAN, std=np.ones((n, rows)), regression=np.zeros((n, 0, rows)),
         spectral=spectral, windows=np.ones((1, len(spectral))),
         local=np.broadcast_to(np.eye(n), (1, rows, n, n)).copy(), rescaling=np.ones((n, rows)),
-        channel_std=np.ones((n, rows)), balanced=np.zeros(n),
+        channel_std=statistics(NO_WIND).channel_std, balanced=np.zeros(n),
     )  # fmt: skip
 
 
@@ -46,10 +48,12 @@ def plain(spectral: np.ndarray) -> CovarianceStatistics:
 
 def test_the_inverse_root_is_regularised_and_zero_where_there_is_no_variance() -> None:
     """project(U w) is λ/(λ + ε λ_max) of w along each eigenvector of C_l."""
-    vectors = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 3, 3)))[0]
-    values = np.array([1.0, 1e-3, 0.0]) * np.arange(1, 6)[:, None]
-    values[4] = 0
-    found = plain(np.einsum("lik,lk,ljk->lij", vectors, values, vectors))
+    random = np.random.default_rng(0)
+    roots = random.normal(size=(5, 3, 2)) * np.array([1.0, 0.03])  # of rank two
+    roots[4] = 0
+    found = plain(roots @ roots.swapaxes(1, 2))
+    values, vectors = found.eigen()
+    values = np.where(values > 1e-12 * values.max(), values, 0.0)
     for damping in (1e-3, 1e-2):
         transform = CovarianceTransform(found, dtype=DOUBLE, regularisation=damping)
         w = normal(transform.shape)
@@ -65,7 +69,9 @@ def test_the_inverse_root_is_regularised_and_zero_where_there_is_no_variance() -
     transform = CovarianceTransform(found, dtype=DOUBLE)
     v = torch.from_numpy(vectors[2][:, 1])[:, None] * normal((1, transform.shape[1]))
     v[:, : 2**2] = v[:, 3**2 :] = 0
-    torch.testing.assert_close(transform.project(transform(v)), v / (1 + 1e-3), rtol=1e-6, atol=1e-12)
+    kept = 1 / (1 + 1e-6 * values[2, 2] / values[2, 1])
+    assert kept < 1 - 1e-5
+    torch.testing.assert_close(transform.project(transform(v)), kept * v, rtol=1e-7, atol=1e-12)
 
 
 def test_statistics_are_interpolated_linearly_between_latitudes_and_constant_beyond() -> None:
