@@ -20,6 +20,9 @@ from vaevar.plausible.ranges import at_points, of_stds
 from vaevar.sphere.grid import Grid
 from vaevar.state import VARIABLES, StateSpec
 
+_WIDEST_LONGITUDE = 540.0
+# Of the std of weather; no instrument is as good.
+_LEAST_ERROR = 1e-7
 # The highest pressure at sea level is 1085 hPa, and some stations lie below it.
 _HIGHEST_PRESSURE = 1200.0  # hPa
 # An observation may leave the range of its variable by noise.
@@ -66,8 +69,8 @@ class Points:
         object.__setattr__(self, "longitude", np.mod(self.longitude, 360.0))
 
     def _validate(self) -> None:
-        outside = ~((np.abs(self.latitude) <= 90.0) & np.isfinite(self.longitude))
-        self._refuse(outside, "latitudes must lie in [-90, 90] and longitudes must be finite")
+        outside = ~((np.abs(self.latitude) <= 90.0) & (np.abs(self.longitude) <= _WIDEST_LONGITUDE))
+        self._refuse(outside, "latitudes must lie in [-90, 90] and longitudes must be finite, up to 540")
         names = np.unique(self.variable).tolist()
         upper = np.isin(self.variable, [name for name in names if quantity(name).upper])
         with np.errstate(invalid="ignore"):
@@ -154,6 +157,10 @@ class Observations(Points):
                 level = None if np.isnan(pressure) else pressure
                 chosen = of_variable & ((self.pressure == pressure) | (level is None))
                 limits, largest = at_points(name, level), of_stds(name, level).high
+                least = _LEAST_ERROR * of_stds(name, level).low
+                self._refuse(
+                    chosen & (self.error_std < least), f"error_std of {name} is at least {least:.4g}"
+                )
                 self._refuse(
                     chosen & (self.error_std > largest), f"error_std of {name} is at most {largest:.4g}"
                 )
