@@ -20,7 +20,7 @@ from vaevar.plausible.ranges import at_points, of_stds
 from vaevar.sphere.grid import Grid
 from vaevar.state import VARIABLES, StateSpec
 
-_WIDEST_LONGITUDE = 540.0
+_WIDEST_LONGITUDE = 720.0
 # Of the std of weather; no instrument is as good.
 _LEAST_ERROR = 1e-7
 # The highest pressure at sea level is 1085 hPa, and some stations lie below it.
@@ -70,7 +70,7 @@ class Points:
 
     def _validate(self) -> None:
         outside = ~((np.abs(self.latitude) <= 90.0) & (np.abs(self.longitude) <= _WIDEST_LONGITUDE))
-        self._refuse(outside, "latitudes must lie in [-90, 90] and longitudes must be finite, up to 540")
+        self._refuse(outside, "latitudes must lie in [-90, 90] and longitudes must be finite, up to 720")
         names = np.unique(self.variable).tolist()
         upper = np.isin(self.variable, [name for name in names if quantity(name).upper])
         with np.errstate(invalid="ignore"):
