@@ -232,7 +232,7 @@ def test_mistakes_are_named() -> None:
     points = ColumnNetwork(2, quantities=["ws10"]).points(SPEC, NOON)
     with pytest.raises(UserError, match=r"no error is known for ws10.*others"):
         ObservationErrors().error_std(points)
-    with pytest.raises(UserError, match="others must be positive"):
+    with pytest.raises(UserError, match=r"others has .* for ws10, must be positive"):
         ObservationErrors(others={"ws10": 0.0})
     with pytest.raises(UserError, match=r"unknown variable 'rain'.*ws10"):
         ColumnNetwork(2, quantities=["rain"]).points(SPEC, NOON)

@@ -13,7 +13,8 @@ from vaevar.state import State, StateSpec
 from vaevar.verification.consistency import departures, desroziers, memory
 
 
-def observations(variable: list[str], value: np.ndarray, error_std: np.ndarray) -> Observations:
+def observations(variable: list[str], error_std: np.ndarray) -> Observations:
+    value = np.array([{"t2m": 283.0, "msl": 100_500.0}[name] for name in variable])
     return Observations(
         variable=np.array(variable),
         latitude=np.zeros(len(variable)),
@@ -25,7 +26,7 @@ def observations(variable: list[str], value: np.ndarray, error_std: np.ndarray) 
 
 
 def test_ratios_by_hand() -> None:
-    seen = observations(["t2m", "t2m", "msl"], np.zeros(3), np.array([2.0, 1.0, 100.0]))
+    seen = observations(["t2m", "t2m", "msl"], np.array([2.0, 1.0, 100.0]))
     found = desroziers(np.array([4.0, -2.0, 300.0]), np.array([1.0, -1.0, 200.0]), seen)
     assert set(found) == {"t2m", "msl"}
     # (1·4/4 + 1·2/1)/2 and (3·4/4 + 1·2/1)/2; 200·300/100² and 100·300/100².
@@ -37,7 +38,7 @@ def test_ratios_by_hand() -> None:
 
 def test_departures_are_observed_minus_state() -> None:
     spec, grid = StateSpec(["t2m", "msl"], [], []), Grid.equiangular(3, 4)
-    seen = observations(["t2m", "msl"], np.array([283.0, 100_500.0]), np.ones(2))
+    seen = observations(["t2m", "msl"], np.ones(2))
     values = torch.tensor([280.0, 101_000.0])[:, None, None].expand(2, 3, 4)
     found = departures(PointInterpolation(spec, grid, seen), State(values, spec, grid), seen)
     assert found.dtype == np.float64
@@ -57,7 +58,7 @@ def test_expectations_of_a_linear_gaussian_analysis(inflation: float) -> None:
     errors = random.normal(size=(draws, states)) @ (operator @ root).T
     before = random.normal(size=(draws, observed)) * error_std - errors
     after = before - before @ gain.T
-    seen = observations(["t2m"] * (observed * draws), np.zeros(observed * draws), np.tile(error_std, draws))
+    seen = observations(["t2m"] * (observed * draws), np.tile(error_std, draws))
     found = desroziers(before.ravel(), after.ravel(), seen)["t2m"]
     expected = (np.diag((np.eye(observed) - gain) @ (hbh + r)) / error_std**2).mean()
     background = (np.diag(gain @ (hbh + r)) / error_std**2).mean()
@@ -71,7 +72,7 @@ def test_expectations_of_a_linear_gaussian_analysis(inflation: float) -> None:
 
 
 def test_memory_by_hand() -> None:
-    seen = observations(["t2m", "t2m", "msl"], np.zeros(3), np.array([2.0, 1.0, 100.0]))
+    seen = observations(["t2m", "t2m", "msl"], np.array([2.0, 1.0, 100.0]))
     found = memory(np.array([1.0, -1.0, 200.0]), np.array([4.0, -2.0, 100.0]), seen)
     # (1·4/4 + 1·2/1) / (4·4/4 + 2·2/1); 200·100/100².
     assert found == {"t2m": pytest.approx(3 / 8), "msl": pytest.approx(2.0)}
@@ -92,6 +93,6 @@ def test_innovations_of_a_kalman_filter_have_no_memory(factor: float, sign: int)
         background_error = growth * (background_error + gain * innovations[-1])
         background_error += random.normal(0, model, places)
     d = np.stack(innovations[100:])
-    seen = observations(["t2m"] * d[1:].size, np.zeros(d[1:].size), np.full(d[1:].size, error))
+    seen = observations(["t2m"] * d[1:].size, np.full(d[1:].size, error))
     found = memory(d[:-1].ravel(), d[1:].ravel(), seen)["t2m"]
     assert abs(found) < 0.012 if sign == 0 else sign * found > 0.05

@@ -152,7 +152,7 @@ def test_a_missing_checkpoint_is_one_clear_line(tmp_path: Path) -> None:
 def test_a_background_of_other_channels_is_refused(checkpoint: Path) -> None:
     values = torch.tensor([4.0, 280.0])[:, None, None].expand(2, 8, 16).clone()
     background = State(values, SPEC, Grid.gaussian(8))
-    with pytest.raises(UserError, match=r"made for .* the background is"):
+    with pytest.raises(UserError, match=r"made for other channels than the background's, with t500"):
         VariationalAssimilator(LatentControl(checkpoint))(background, one_wind(5.0))
 
 

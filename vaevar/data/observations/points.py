@@ -151,18 +151,30 @@ class Observations(Points):
         self._refuse(~np.isfinite(self.value), "observed values must be finite")
         positive = np.isfinite(self.error_std) & (self.error_std > 0)
         self._refuse(~positive, "error_std must be positive and finite")
-        for name in np.intersect1d(self.variable, list(VARIABLES)).tolist():
-            of_variable = self.variable == name
-            for pressure in np.unique(self.pressure[of_variable]).tolist():
+        if len(self):
+            self._judge()
+
+    def _judge(self) -> None:
+        low, high, largest, least = self._limits()
+        wrong = self.error_std < least
+        at = int(wrong.argmax())
+        self._refuse(wrong, f"error_std of {self.variable[at]} is at least {least[at]:.4g}")
+        wrong = self.error_std > largest
+        at = int(wrong.argmax())
+        self._refuse(wrong, f"error_std of {self.variable[at]} is at most {largest[at]:.4g}")
+        wrong = np.maximum(low - self.value, self.value - high) > _STDS_BEYOND * self.error_std
+        at = int(wrong.argmax())
+        self._refuse(wrong, f"{self.variable[at]} is from {low[at]:.4g} to {high[at]:.4g}")
+
+    def _limits(self) -> np.ndarray:
+        """The least and the greatest value, and the largest and the least error of each point, [4, P]."""
+        limits = np.repeat([[-np.inf], [np.inf], [np.inf], [0.0]], len(self), axis=1)
+        for name in VARIABLES:
+            chosen = np.flatnonzero(self.variable == name)
+            pressures, number = np.unique(self.pressure[chosen], return_inverse=True)
+            for position, pressure in enumerate(pressures.tolist()):
                 level = None if np.isnan(pressure) else pressure
-                chosen = of_variable & ((self.pressure == pressure) | (level is None))
-                limits, largest = at_points(name, level), of_stds(name, level).high
-                least = _LEAST_ERROR * of_stds(name, level).low
-                self._refuse(
-                    chosen & (self.error_std < least), f"error_std of {name} is at least {least:.4g}"
-                )
-                self._refuse(
-                    chosen & (self.error_std > largest), f"error_std of {name} is at most {largest:.4g}"
-                )
-                beyond = np.maximum(limits.low - self.value, self.value - limits.high)
-                self._refuse(chosen & (beyond > _STDS_BEYOND * self.error_std), f"{name} is between {limits}")
+                values, stds = at_points(name, level), of_stds(name, level)
+                allowed = [values.low, values.high, stds.high, _LEAST_ERROR * stds.low]
+                limits[:, chosen[number == position]] = np.array(allowed)[:, None]
+        return limits

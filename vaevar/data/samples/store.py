@@ -151,7 +151,8 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
             number = int(wrong.int().argmax())
             raise UserError(
                 f"{self.path}: {scale} of {self.spec.names[number]} is {scales[number]:.3g}, far from its "
-                f"{size} of {sizes[number]:.3g}: one of them is damaged or of another channel; make it again"
+                f"{size} of {sizes[number]:.3g}: one of them is of another channel or damaged; make the "
+                "store again"
             )
 
     def _open(self, name: str, lead: int, in_memory: bool) -> ItemReader:
