@@ -22,6 +22,7 @@ from vaevar.sphere.difference import grid_difference
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.interpolation import InterpolationWeights, bilinear_weights
 
+HIGHEST_PRESSURE = 1100.0  # hPa, more than there is at the bottom of any valley
 PRESSURE_LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 
 
@@ -119,6 +120,8 @@ class StateSpec:
                 raise ValueError(f"variables repeat in {list(names)}")
         if any(low >= high for low, high in zip(self.levels, self.levels[1:], strict=False)):
             raise ValueError(f"levels must ascend from the top (50, 100, ...), not {self.levels}")
+        if self.levels and self.levels[-1] > HIGHEST_PRESSURE:
+            raise ValueError(f"levels are in hPa (50, 100, ...), not {self.levels}: are they in Pa?")
         if self.upper and (not self.levels or self.levels[0] <= 0):
             raise ValueError(f"upper-air variables need positive pressure levels, got {levels}")
         self.channels = tuple(

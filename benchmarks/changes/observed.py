@@ -140,8 +140,8 @@ def _errors() -> Iterator[tuple[str, Edit, str, str]]:
     yield "errors of t of 1e-9 K", _set("error_std", lambda x: x * 0 + 1e-9, "t"), "error_std", ""
     yield "errors of t of 1000 K", _set("error_std", lambda x: x * 1000, "t"), "error_std", ""
     yield "variances for errors of z", _set("error_std", np.square, "z"), "error_std", ""
-    yield "variances for errors of q", _set("error_std", np.square, "q"), "error_std", ""
-    yield "errors of msl in hPa", _set("error_std", lambda x: x / 100, "msl"), "error_std", ""
+    yield "variances for errors of q", _set("error_std", np.square, "q"), "error_std", NO_FILE
+    yield "errors of msl in hPa", _set("error_std", lambda x: x / 100, "msl"), "error_std", NO_FILE
     yield "errors of u doubled", _set("error_std", lambda x: x * 2, "u"), "error_std", NO_FILE
 
 

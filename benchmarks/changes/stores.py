@@ -25,6 +25,8 @@ LONG = {
     "t": "temperature",
 }
 ROLL = 16
+NAMES = f"{TRUTH}|a store in WeatherBench"
+SAME_RANGE = "winds of two levels have the same range, and follow each other"
 ANOTHER_TRUTH = "data and metadata agree: it is another truth"
 FAST_WIND = "a wind in knots lies within what wind can be; a store without units is taken as WeatherBench 2's"
 
@@ -134,7 +136,7 @@ def rolled(dim: str, number: int, *names: str) -> Edit:
 def cases() -> Iterator[Case]:
     """All of them."""
     for change, edit, unknowable in [*_values(), *_units()]:
-        yield Case(TRUTH, change, rewritten(edit), "cycle", TRUTH, unknowable)
+        yield Case(TRUTH, change, rewritten(edit), "cycle", NAMES, unknowable)
 
 
 def _values() -> Iterator[tuple[str, Edit, str]]:
@@ -182,7 +184,11 @@ def _values() -> Iterator[tuple[str, Edit, str]]:
     yield "t of a single point is 60 K too warm", values("t", lambda x: _point(x, 60.0, add=True)), ""
     yield "msl of a single point is in hPa", values("msl", lambda x: _point(x, 1013.0)), ""
     for name in ("z", "t", "u", "q", "v"):
-        yield f"{name}: levels turned around", flipped("level", name), ""
+        yield (
+            f"{name}: levels turned around",
+            flipped("level", name),
+            SAME_RANGE if name in ("u", "v") else "",
+        )
     yield "z: the level above instead", rolled("level", 1, "z"), ""
     yield "t: the level above instead", rolled("level", 1, "t"), ""
     yield "all: levels turned around", flipped("level"), ""

@@ -17,7 +17,7 @@ from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
 # hPa; friction near the ground, and little wind far above, say less.
-_HIGHEST, _LOWEST = 200, 850
+_HIGHEST, _LOWEST, _NEAR_GROUND = 200, 850, 700
 _LEVELS = 3
 _LATITUDES = (25.0, 75.0)  # degrees, north and south
 # Fewer rows tell too little of the derivatives; more tell nothing new.
@@ -47,6 +47,23 @@ def contradiction(values: np.ndarray, spec: StateSpec, grid: Grid, stride: int =
         z, u, v = (values[spec.index(f"{name}{level}"), ::every, ::every] for name in ("z", "u", "v"))
         if found := _compared(z, u, v, latitude, rows):
             return f"at {level} hPa {found}"
+    if {"u10", "v10"} <= set(spec.surface) and levels[-1] >= _NEAR_GROUND:
+        return _near_ground(values[..., ::every, ::every], spec, levels[-1], latitude)
+    return ""
+
+
+def _near_ground(values: np.ndarray, spec: StateSpec, level: int, latitude: np.ndarray) -> str:
+    """How the wind at 10 m contradicts that at a level above."""
+    names = ("u10", "v10", f"u{level}", f"v{level}")
+    u10, v10, u, v = (values[spec.index(name)] for name in names)
+    weight = np.broadcast_to(np.cos(np.radians(latitude))[:, None], u.shape)
+    own = {"u10": _correlation(u10, u, weight), "v10": _correlation(v10, v, weight)}
+    for name, correlation in own.items():
+        if correlation < _AGAINST:
+            return f"{name} blows against the wind at {level} hPa (correlation {correlation:.2f})"
+    crossed = min(_correlation(u10, v, weight), _correlation(v10, u, weight))
+    if crossed > max(_OTHER, *own.values()):
+        return f"u10 and v10 follow each other's wind at {level} hPa: they were exchanged"
     return ""
 
 

@@ -36,6 +36,8 @@ from vaevar.state import VARIABLES, State, StateSpec
 Kind = Literal["soar", "gaussian"]
 _TOGETHER = 8  # factorisations in one batch: 1000 places take 8 MB each
 
+_FARTHEST = math.pi * EARTH_RADIUS_KM
+
 
 def correlation(distance_km: Tensor, length_km: float, kind: Kind) -> Tensor:
     """C(r), of any shape; 1 at r = 0."""
@@ -142,6 +144,11 @@ class OptimalInterpolation(Assimilator):
         lengths = length_km.values() if isinstance(length_km, dict) else [length_km]
         if not all(length is None or (length > 0 and math.isfinite(length)) for length in lengths):
             raise UserError(f"OptimalInterpolation: length_km is {length_km}, must be positive")
+        if any(length is not None and length > _FARTHEST for length in lengths):
+            raise UserError(
+                f"OptimalInterpolation: length_km is {length_km}, and no two places are farther apart than "
+                f"{_FARTHEST:.0f} km: is it in metres?"
+            )
         if correlation not in ("soar", "gaussian"):
             raise UserError(f"OptimalInterpolation: correlation is {correlation!r}, not soar or gaussian")
         if not floor > 0:

@@ -14,6 +14,8 @@ from vaevar.data.observations.points import Points
 from vaevar.errors import UserError
 from vaevar.state import StateSpec
 
+_LARGEST_FRACTION = 3.0
+
 
 @dataclass(frozen=True)
 class ObservationErrors:
@@ -55,6 +57,11 @@ class ObservationErrors:
         for name in ("wind", "temperature", "pressure", "humidity", "layer_depth"):
             if not 0 < getattr(self, name) < np.inf:
                 raise UserError(f"ObservationErrors: {name} is {getattr(self, name)}, must be positive")
+        if self.humidity > _LARGEST_FRACTION:
+            raise UserError(
+                f"ObservationErrors: humidity is {self.humidity}, a fraction of the climatological std: at "
+                f"most {_LARGEST_FRACTION:g}; 15 % is 0.15"
+            )
         for name in ("humidity_std", "others"):
             for key, std in getattr(self, name).items():
                 if not 0 < std < np.inf:

@@ -20,6 +20,9 @@ from vaevar.plausible.ranges import at_points, of_stds
 from vaevar.sphere.grid import Grid
 from vaevar.state import VARIABLES, StateSpec
 
+_WIDEST_LONGITUDE = 720.0
+# Of the std of weather; no instrument is as good.
+_LEAST_ERROR = 1e-7
 # The highest pressure at sea level is 1085 hPa, and some stations lie below it.
 _HIGHEST_PRESSURE = 1200.0  # hPa
 # An observation may leave the range of its variable by noise.
@@ -66,8 +69,8 @@ class Points:
         object.__setattr__(self, "longitude", np.mod(self.longitude, 360.0))
 
     def _validate(self) -> None:
-        outside = ~((np.abs(self.latitude) <= 90.0) & np.isfinite(self.longitude))
-        self._refuse(outside, "latitudes must lie in [-90, 90] and longitudes must be finite")
+        outside = ~((np.abs(self.latitude) <= 90.0) & (np.abs(self.longitude) <= _WIDEST_LONGITUDE))
+        self._refuse(outside, "latitudes must lie in [-90, 90] and longitudes must be finite, up to 720")
         names = np.unique(self.variable).tolist()
         upper = np.isin(self.variable, [name for name in names if quantity(name).upper])
         with np.errstate(invalid="ignore"):
@@ -152,7 +155,10 @@ class Observations(Points):
             self._judge()
 
     def _judge(self) -> None:
-        low, high, largest = self._limits()
+        low, high, largest, least = self._limits()
+        wrong = self.error_std < least
+        at = int(wrong.argmax())
+        self._refuse(wrong, f"error_std of {self.variable[at]} is at least {least[at]:.4g}")
         wrong = self.error_std > largest
         at = int(wrong.argmax())
         self._refuse(wrong, f"error_std of {self.variable[at]} is at most {largest[at]:.4g}")
@@ -161,13 +167,14 @@ class Observations(Points):
         self._refuse(wrong, f"{self.variable[at]} is from {low[at]:.4g} to {high[at]:.4g}")
 
     def _limits(self) -> np.ndarray:
-        """The least and the greatest value, and the largest standard deviation of each point, [3, P]."""
-        limits = np.repeat([[-np.inf], [np.inf], [np.inf]], len(self), axis=1)
+        """The least and the greatest value, and the largest and the least error of each point, [4, P]."""
+        limits = np.repeat([[-np.inf], [np.inf], [np.inf], [0.0]], len(self), axis=1)
         for name in VARIABLES:
             chosen = np.flatnonzero(self.variable == name)
             pressures, number = np.unique(self.pressure[chosen], return_inverse=True)
             for position, pressure in enumerate(pressures.tolist()):
                 level = None if np.isnan(pressure) else pressure
-                values, largest = at_points(name, level), of_stds(name, level).high
-                limits[:, chosen[number == position]] = [[values.low], [values.high], [largest]]
+                values, stds = at_points(name, level), of_stds(name, level)
+                allowed = [values.low, values.high, stds.high, _LEAST_ERROR * stds.low]
+                limits[:, chosen[number == position]] = np.array(allowed)[:, None]
         return limits
