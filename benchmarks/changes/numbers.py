@@ -26,7 +26,8 @@ def cases() -> Iterator[Case]:
     """All of them."""
     for target in (MEAN, STD, CLIMATOLOGY):
         for change, edit, unknowable in [*_edits(target)]:
-            yield Case(target, change, _edited(target, edit), "cycle", target, unknowable)
+            names = target if target != CLIMATOLOGY else f"{target}|climatological"
+            yield Case(target, change, _edited(target, edit), "cycle", names, unknowable)
         for change, content in _contents():
             yield Case(target, change, _replaced(target, content), "cycle", target)
     for target, other in (

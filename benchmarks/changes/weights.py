@@ -23,7 +23,7 @@ Edit = Callable[[dict[str, Any]], Any]
 def cases() -> Iterator[Case]:
     """All of them."""
     for target, arm in ((VAE, "vaevar"), (DENOISER, "diffda")):
-        names = f"{target}|arm {arm}"
+        names = f"{target}|arm {arm}|{arm} at"
         for change, edit, unknowable in [*_settings(), *_numbers(target)]:
             yield Case(target, change, _edited(target, edit), "cycle", names, unknowable)
         for change, damage in _bytes(target):

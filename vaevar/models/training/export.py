@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import lightning as L
+import torch
 
 from vaevar.errors import UserError
 from vaevar.files import require_writable
@@ -53,7 +54,13 @@ class ExportWeights(L.Callback):
         record = fit_record(trainer)
         data = trainer.datamodule  # type: ignore[attr-defined]
         trained.require_finite(self.path)
-        trained.finish(data)
+        try:
+            trained.finish(data)
+        except torch.linalg.LinAlgError as error:
+            raise UserError(
+                f"{self.path}: cannot be finished with the samples of the fit ({error}): one of them is not "
+                f"finite; look at {getattr(data, 'path', 'them')}, or make them again"
+            ) from None
         if hasattr(data, "record"):
             record["data"] = data.record
         with keeping(self.path):

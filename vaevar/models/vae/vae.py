@@ -120,6 +120,8 @@ class VAE(SavedModule):
         self.save_hyperparameters(ignore=["start_from"])
         if sigma <= 0:
             raise UserError(f"VAE: sigma must be positive, got {sigma}")
+        if not learning_rate > 0:
+            raise UserError(f"VAE: learning_rate is {learning_rate}, must be positive")
         try:
             self.spec = StateSpec(surface, upper, levels)
             self.grid = Grid.of_family(gaussian, nlat, nlon)
