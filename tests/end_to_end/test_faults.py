@@ -208,6 +208,7 @@ def test_a_damaged_time_ends_a_run_that_goes_on_once_it_is_repaired(
     shutil.copy(path.with_name("whole"), path / "geopotential" / "63.0.0.0")
     predict(config)
     assert scores("warm")["time"].nunique() == 5
+    predict(config)  # what it was repaired to is now the run's
 
 
 def test_times_without_truth_are_skipped_and_counted(

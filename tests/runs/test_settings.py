@@ -143,6 +143,21 @@ def test_a_file_with_other_content_is_named(config: dict[str, Any], weights: Pat
     assert f"checkpoint: {weights} has other content" in line
 
 
+@pytest.mark.parametrize(
+    ("fault", "goes_on"),
+    [("{}: cannot be read; repair it", True), ("", False), ("other.npy: is damaged, as is {}", False)],
+)
+def test_a_file_that_stopped_a_run_may_be_repaired(
+    config: dict[str, Any], weights: Path, fault: str, goes_on: bool
+) -> None:
+    before = settings_of(config, "fit")
+    weights.write_bytes(b"repaired")
+    record = {"settings": before.values, "fault": fault.format(weights)}
+    now = settings_of(config, "fit")
+    assert bool(now.repaired(record)) == goes_on
+    assert (now.refusal(before.values | now.repaired(record)) == "") == goes_on
+
+
 def test_what_a_run_makes_for_itself_does_not_stop_it(config: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "samples.zarr"
     arguments(config, "data")["path"] = str(path)

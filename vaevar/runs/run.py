@@ -117,7 +117,7 @@ class Run:
                 f"{self.directory}: an earlier version of vaevar made this run, and kept no settings to go "
                 f"on with; {ADVICE}"
             )
-        values: dict[str, Any] = before["settings"]
+        values: dict[str, Any] = before["settings"] | self.settings.repaired(before)
         if refusal := self.settings.refusal(values):
             raise UserError(f"{self.directory} {refusal}; {ADVICE}")
         return values
@@ -267,7 +267,9 @@ def _recorded(run: Run, start: Start, complete: Callable[[], bool]) -> Iterator[
     write_record(run.directory, record)
     try:
         yield start
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, UserError):
+            record = record | {"fault": str(error)}
         # Whatever ended the run is told, not what else goes wrong because of it, such as a full disk.
         with suppress(OSError):
             if start is Start.ANEW and not run.has_results():

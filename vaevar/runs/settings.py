@@ -144,6 +144,28 @@ class Settings:
         differences = self.differences(before)
         return f"holds another experiment: {explained(differences)}" if differences else ""
 
+    def repaired(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Files and stores that a run stopped because of, and that have changed since: it goes on with them.
+
+        Args:
+            record: of the run that is there; ``fault`` is why it stopped, and begins with the file's name.
+
+        Returns:
+            Their settings, as they are now; each is told.
+        """
+        found = {}
+        for name, there in record["settings"].items():
+            now = self.values.get(name)
+            if not (isinstance(there, dict) and isinstance(now, dict)) or there["file"] != now["file"]:
+                continue
+            blamed = str(record.get("fault", "")).startswith(f"{there['file']}:")
+            if blamed and not same_content(there, now):
+                print(
+                    f"{now['file']}: has changed since the run stopped because of it; the run goes on with it"
+                )
+                found[name] = now
+        return found
+
     def grown(self, before: Mapping[str, Any]) -> bool:
         """Whether a setting is larger than in ``before``."""
         return any(name in before and _less(before[name], self.values[name]) for name in self.growing)

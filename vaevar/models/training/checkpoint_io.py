@@ -80,10 +80,14 @@ def chosen(asked: str | None, directories: Sequence[Path], without: Collection[P
         without: those in them that are not the run's.
 
     Raises:
-        UserError: when ``last`` is asked for and there is none: Lightning would begin without one.
+        UserError: when ``last`` is asked for and there is none, where Lightning would begin without one; and
+            when ``last.ckpt`` is damaged, as an earlier one is not what was asked for.
     """
     if asked != "last":
         return asked
+    for place in directories:
+        if (place / "last.ckpt").is_file():
+            check_checkpoint(place / "last.ckpt")
     found = [path for place in directories if (path := latest(place, without))]
     if not found:
         places = " or ".join(map(str, directories)) or "the run's directory"
