@@ -42,8 +42,10 @@ def test_it_is_said_at_once_and_after_a_resumption(
     table = tmp_path / "diagnostics.csv"
     pd.DataFrame({"time": range(20), "chi2": USUAL[:20]}).to_csv(table, index=False)
     past = PastAnalyses()
-    past.go_on("threedvar", table)
-    past.go_on("free", tmp_path / "none.csv")
+    past.go_on("threedvar", table, 20)
+    empty = tmp_path / "of_a_full_disk.csv"
+    empty.touch()
+    past.go_on("free", empty, 0)
     time = np.datetime64("2022-01-06T00")
     past.add("threedvar", time, {"chi2": 2.0})
     past.add("free", time, {})

@@ -55,9 +55,15 @@ class PastAnalyses:
     def __init__(self) -> None:
         self._values: dict[str, list[float]] = {}
 
-    def go_on(self, arm: str, table: Path | None) -> None:
-        """Take an arm's past from its ``diagnostics.csv``; None: it has none."""
-        rows = pd.read_csv(table) if table is not None and table.is_file() else pd.DataFrame()
+    def go_on(self, arm: str, table: Path, analyses: int) -> None:
+        """Take an arm's past from its ``diagnostics.csv``.
+
+        Args:
+            arm: its name.
+            table: its diagnostics; what a full disk has left is no table.
+            analyses: how many it holds.
+        """
+        rows = pd.read_csv(table) if analyses else pd.DataFrame()
         self._values[arm] = list(rows.get("chi2", ()))
 
     def add(self, arm: str, time: np.datetime64, diagnostics: Mapping[str, float]) -> None:

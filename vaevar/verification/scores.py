@@ -84,7 +84,7 @@ class Scores(CycleCallback):
     def go_on(self, module: AssimilationModule, data: AnalysisTimes, arm: str, index: int) -> None:
         cut_rows(module.directory / arm / "scores.csv", index * len(score_keys(data.spec)))
         cut_rows(module.directory / arm / "diagnostics.csv", index)
-        self._past.go_on(arm, module.directory / arm / "diagnostics.csv")
+        self._past.go_on(arm, module.directory / arm / "diagnostics.csv", index)
 
     def after_analysis(
         self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
