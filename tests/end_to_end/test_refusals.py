@@ -111,6 +111,8 @@ def damaged(name: str, change: Callable[[bytes], bytes]) -> Change:
 
 
 PREDICT, FIT = ["predict", "--config", "cycle.yaml"], ["fit", "--config", "vae.yaml"]
+# What shows when a run has done some work, which is whole and stays.
+MIDWAY = {"a metric that is not logged", "a chunk that is cut"}
 T2M, MSL, Z = "2m_temperature", "mean_sea_level_pressure", "geopotential"
 
 SETTINGS: list[Bad] = [
@@ -779,7 +781,15 @@ def test_a_bad_input_is_named(
         assert re.search(pattern, line), f"{pattern} is not in: {line}"
     assert len(line) < 500, line
     after = contents(directory)
+    if any(change is row[2] for row in BAD if row[0] in MIDWAY):
+        assert before.items() <= after.items()
+        assert not any(".partial" in path for path in after)
+        return
     assert after == before, sorted(set(after.items()) ^ set(before.items()))
+
+
+def test_all_that_show_midway_are_tried() -> None:
+    assert MIDWAY <= {row[0] for row in BAD}
 
 
 def test_there_are_many() -> None:

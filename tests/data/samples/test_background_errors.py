@@ -135,7 +135,7 @@ def test_stores_that_do_not_fit_the_making_are_refused(errors: Path) -> None:
         data.setup("fit")
     with pytest.raises(UserError, match="0 for validation"):
         _module(errors, validation_fraction=0.01).setup("fit")
-    with pytest.raises(UserError, match="times such as"):
+    with pytest.raises(UserError, match="is not a time"):
         _making(start="tomorrow")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import zarr
 
-from tests.data.samples.toys import END, GRID, SPEC, START, ToyForecaster, ToyStore
+from tests.data.samples.toys import END, GRID, LEVEL, SPEC, START, ToyForecaster, ToyStore
 from vaevar.data.samples.forecast_errors import ForecastErrors
 from vaevar.data.samples.layout import check_format
 from vaevar.data.samples.making import StoreBuilder
@@ -21,7 +21,7 @@ from vaevar.data.weather.writer import create_store, extend_store, write_states
 from vaevar.errors import UserError
 
 TIMES = np.arange(START, END + np.timedelta64(1, "h"), np.timedelta64(6, "h"))
-CENTRE = np.array([1.0, 1e-3, 5e4])[:, None, None]
+CENTRE = LEVEL.numpy()
 
 
 class Normalised(ToyForecaster):
@@ -32,7 +32,7 @@ def truth(path: Path, factor: float = 1.0, times: np.ndarray = TIMES) -> None:
     shutil.rmtree(path, ignore_errors=True)
     create_store(path, times, SPEC, GRID, {})
     values = ToyStore(times[-1]).read(times)
-    write_states(path, 0, CENTRE + factor * values, SPEC)
+    write_states(path, 0, CENTRE + factor * (values - CENTRE), SPEC)
 
 
 def build(directory: Path, kind: Any = NMCDifferences, forecaster: Any = None, **changes: Any) -> None:
@@ -73,9 +73,9 @@ def test_another_part_of_the_source_may_change(tmp_path: Path) -> None:
     early = {"end": "2020-01-04T00"}
     build(tmp_path, **early)
     values = ToyStore(END).read(TIMES[-2:])
-    write_states(tmp_path / "truth.zarr", len(TIMES) - 2, 2 * values, SPEC)
+    write_states(tmp_path / "truth.zarr", len(TIMES) - 2, CENTRE + 2 * (values - CENTRE), SPEC)
     build(tmp_path, **early)
-    write_states(tmp_path / "truth.zarr", 4, 2 * values, SPEC)
+    write_states(tmp_path / "truth.zarr", 4, CENTRE + 2 * (values - CENTRE), SPEC)
     with pytest.raises(UserError, match="was made from other states"):
         build(tmp_path, **early)
 

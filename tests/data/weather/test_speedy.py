@@ -393,10 +393,10 @@ def test_a_damaged_restart(real_run, tmp_path):
 def test_damaged_bits_are_a_user_error_whatever_zlib_says(tmp_path, monkeypatch):
     pytest.importorskip("jcm", reason="the embedded world needs jcm (extra `world`), not installed here")
 
-    def fail(_: bytes) -> bytes:
+    def fail(*_: object) -> bytes:
         raise zlib.error("Error -3 while decompressing data: invalid distance")
 
-    monkeypatch.setattr(gzip, "decompress", fail)
+    monkeypatch.setattr(gzip.GzipFile, "read", fail)
     (tmp_path / "x.msgpack.gz").write_bytes(b"")
     run = object.__new__(NatureRun)
     run._model = None

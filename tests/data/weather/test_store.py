@@ -466,7 +466,7 @@ def test_any_spec_and_any_pieces_round_trip(tmp_path, surface, upper, levels, cu
     spec, path = StateSpec(surface, upper, levels), tmp_path / "any.zarr"
     values = np.random.default_rng(0).normal(size=(3, len(spec), *GRID.shape))
     mean, std = (of_channel[:, None, None] for of_channel in typical_climate(spec))
-    values = (mean + 0.3 * std * values).astype(np.float32)
+    values = (mean + 0.03 * std * values).astype(np.float32)  # air as warm as it is thick
     create_store(path, TIMES[:3], spec, GRID, {})
     for start, end in zip([0, *cuts], [*cuts, 3], strict=True):
         write_states(path, start, values[start:end], spec)

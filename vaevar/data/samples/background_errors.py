@@ -65,6 +65,20 @@ class BackgroundErrors(Samples):
             raise UserError(f"zonal_floor must be positive, got {zonal_floor}")
         self.flip_sign, self.roll_longitude, self.zonal_floor = flip_sign, roll_longitude, zonal_floor
 
+    def setup(self, stage: str | None = None) -> None:
+        """Open the samples.
+
+        Raises:
+            UserError: as the base class, and when ``roll_longitude`` is more than a circle of latitude.
+        """
+        super().setup(stage)
+        columns = self.grid.shape[1]
+        if self.roll_longitude > columns:
+            raise UserError(
+                f"roll_longitude is {self.roll_longitude} columns, and the grid of {self.path} has {columns}; "
+                "give a part of them"
+            )
+
     @property
     def error_std(self) -> Tensor:
         return self.store.error_std_by_latitude(self.zonal_floor)
