@@ -75,7 +75,7 @@ class BackgroundErrors(Samples):
         columns = self.grid.shape[1]
         if self.roll_longitude > columns:
             raise UserError(
-                f"roll_longitude is {self.roll_longitude} columns, and the grid of {self.path} has {columns}; "
+                f"roll_longitude: {self.roll_longitude} columns, but the grid of {self.path} has {columns}; "
                 "give a part of them"
             )
 
