@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from vaevar.plausible.atmosphere import standard_geopotential
+from vaevar.plausible.atmosphere import standard_geopotential, standard_temperature
 from vaevar.state import Channel, StateSpec
 
 CENTRES = {
@@ -31,6 +31,8 @@ def centre(channel: Channel) -> tuple[float, float]:
     """Mean and std of a channel."""
     if channel.variable == "z":
         return standard_geopotential(float(channel.level or 1000)), 1500.0
+    if channel.variable == "t" and channel.level is not None and channel.level < 300:
+        return standard_temperature(float(channel.level)), 16.0
     return CENTRES[channel.variable]
 
 

@@ -266,8 +266,8 @@ def test_the_need_is_told_first_and_a_full_disk_refused(tmp_path, monkeypatch, c
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"end": "2020-02-01"}, "the period ends (2020-02-01) before it starts (2020-02-28T18)"),
-        ({"start": "yesterday"}, "expected dates such as 2020-01-01T06"),
+        ({"end": "2020-02-01"}, "the period ends (end 2020-02-01) before it starts (start 2020-02-28T18)"),
+        ({"start": "yesterday"}, "'yesterday' is not a time; write it in UTC, such as 2020-01-01T06"),
         ({"columns": 15}, "15 columns are impossible: give an even number"),
         ({"columns": 4}, "9 × 4 points are impossible: Grid(9 × 4, equiangular) is too coarse for waves"),
         ({"rows": 1}, "1 × 16 points are impossible"),

@@ -29,7 +29,8 @@ SPEC, GRID = StateSpec(["t2m"], ["z"], [500, 850]), Grid.gaussian(16)
 class Pairs(L.LightningDataModule):
     """Smooth forecasts, and residuals that are half known from them."""
 
-    residual_std, forecast_mean, forecast_std = (torch.full((3,), x) for x in (2.0, 5.0, 3.0))
+    residual_std = torch.full((3,), 2.0)
+    forecast_mean, forecast_std = torch.tensor([[280.0, 55_000.0, 14_000.0], [20.0, 3000.0, 1500.0]])
     lead_hours, spec, grid = 48, SPEC, GRID
 
     def setup(self, stage: str) -> None:

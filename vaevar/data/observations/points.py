@@ -146,6 +146,11 @@ class Observations(Points):
     value: np.ndarray
     error_std: np.ndarray
 
+    def operator(self, spec: StateSpec, grid: Grid) -> ObservationOperator:
+        """H, which depends on the places alone; as of :class:`Points`."""
+        places = Points(**{entry.name: getattr(self, entry.name) for entry in fields(Points)})
+        return places.operator(spec, grid)
+
     def _validate(self) -> None:
         super()._validate()
         self._refuse(~np.isfinite(self.value), "observed values must be finite")
