@@ -40,6 +40,16 @@ _ADVICE = {
 }
 
 
+def one_line(error: BaseException) -> str:
+    """What an error says, in one line; its kind when it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what a library's error says; its kind when it says nothing."""
+    return next(iter(str(error).splitlines()), "").strip() or type(error).__name__
+
+
 def fault_of(error: OSError) -> UserError | None:
     """The fault of the environment that an error reports; None if it may be one of the program."""
     advice = _ADVICE.get(error.errno or 0)

@@ -12,13 +12,13 @@ import numpy as np
 import xarray as xr
 from numcodecs import Blosc, Zstd
 
+from changes.damage import Damage
 from changes.kinds import Case
 from changes.stores import LONG, TRUTH
 
 # The chunk of the first analysis, and that of a state of the first forecast.
 ANALYSED, INITIAL = "9", "7"
 NO_CHECKSUM = "a store of another program without checksums: a change of this size looks like weather"
-Damage = Callable[[bytes], bytes]
 
 
 def cases() -> Iterator[Case]:

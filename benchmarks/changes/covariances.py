@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from changes.damage import bit_flipped, damaged
 from changes.kinds import Case
 
 B = "covariance.nc"
@@ -100,25 +101,11 @@ def _numbers() -> Iterator[tuple[str, Edit]]:
 
 
 def _bytes() -> Iterator[tuple[str, Callable[[Path], Any]]]:
-    def content(change: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
-        def apply(directory: Path) -> None:
-            path = directory / B
-            path.write_bytes(change(path.read_bytes()))
-
-        return apply
-
-    def flip(at: float) -> Callable[[bytes], bytes]:
-        def change(data: bytes) -> bytes:
-            place = int(at * len(data))
-            return data[:place] + bytes([data[place] ^ 64]) + data[place + 1 :]
-
-        return change
-
     for at in (0.2, 0.4, 0.6, 0.8, 0.95):
-        yield f"a bit flipped at {at:.0%} of the file", content(flip(at))
-    yield "half of the file", content(lambda b: b[: len(b) // 2])
-    yield "without its last bytes", content(lambda b: b[:-16])
-    yield "an empty file", content(lambda b: b"")
-    yield "a web page", content(lambda b: b"<!DOCTYPE html><html>404</html>")
+        yield f"a bit flipped at {at:.0%} of the file", damaged(B, bit_flipped(at))
+    yield "half of the file", damaged(B, lambda b: b[: len(b) // 2])
+    yield "without its last bytes", damaged(B, lambda b: b[:-16])
+    yield "an empty file", damaged(B, lambda b: b"")
+    yield "a web page", damaged(B, lambda b: b"<!DOCTYPE html><html>404</html>")
     yield "a checkpoint of a VAE", lambda d: shutil.copy(d / "vae.ckpt", d / B)
     yield "missing", lambda d: (d / B).unlink()

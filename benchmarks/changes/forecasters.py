@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from changes.damage import damaged
 from changes.kinds import Case
 from vaevar.models.forecaster.fengwu import METADATA_KEY
 
@@ -216,30 +217,26 @@ def _metadata() -> Iterator[tuple[str, Callable[[dict[str, Any]], Any]]]:
 
 
 def _bytes() -> Iterator[tuple[str, Callable[[Path], Any]]]:
-    def content(change: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
-        def apply(directory: Path) -> None:
-            path = directory / MODEL
-            path.write_bytes(change(path.read_bytes()))
-
-        return apply
-
     def directory_instead(directory: Path) -> None:
         (directory / MODEL).unlink()
         (directory / MODEL).mkdir()
 
-    yield "half of the file", content(lambda b: b[: len(b) // 2])
-    yield "without its last bytes", content(lambda b: b[:-10])
-    yield "an empty file", content(lambda b: b"")
-    yield "a web page", content(lambda b: b"<!DOCTYPE html><html>404</html>")
+    yield "half of the file", damaged(MODEL, lambda b: b[: len(b) // 2])
+    yield "without its last bytes", damaged(MODEL, lambda b: b[:-10])
+    yield "an empty file", damaged(MODEL, lambda b: b"")
+    yield "a web page", damaged(MODEL, lambda b: b"<!DOCTYPE html><html>404</html>")
     yield (
         "a pointer of Git LFS",
-        content(lambda b: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        damaged(MODEL, lambda b: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
     )
     yield "a checkpoint of a VAE", lambda d: shutil.copy(d / "vae.ckpt", d / MODEL)
     yield "numbers of numpy", lambda d: shutil.copy(d / "drift_mean.npy", d / MODEL)
     yield "a directory", directory_instead
     yield "missing", lambda d: (d / MODEL).unlink()
-    yield "zeros in the middle", content(lambda b: b[: len(b) // 2] + bytes(200) + b[len(b) // 2 + 200 :])
+    yield (
+        "zeros in the middle",
+        damaged(MODEL, lambda b: b[: len(b) // 2] + bytes(200) + b[len(b) // 2 + 200 :]),
+    )
     yield "metadata that are no JSON", _edited(_not_json)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from changes.damage import damaged
 from changes.kinds import Case
 from changes.world import SPEC
 from vaevar.state import StateSpec
@@ -29,7 +30,7 @@ def cases() -> Iterator[Case]:
             names = target if target != CLIMATOLOGY else f"{target}|climatological"
             yield Case(target, change, _edited(target, edit), "cycle", names, unknowable)
         for change, content in _contents():
-            yield Case(target, change, _replaced(target, content), "cycle", target)
+            yield Case(target, change, damaged(target, content), "cycle", target)
     for target, other in (
         (MEAN, STD), (STD, MEAN), (CLIMATOLOGY, MEAN), (CLIMATOLOGY, STD), (MEAN, CLIMATOLOGY),
         (STD, CLIMATOLOGY),
@@ -44,14 +45,6 @@ def cases() -> Iterator[Case]:
 
 def _edited(target: str, edit: Edit) -> Callable[[Path], Any]:
     return lambda directory: np.save(directory / target, edit(np.load(directory / target)))
-
-
-def _replaced(target: str, content: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
-    def apply(directory: Path) -> None:
-        path = directory / target
-        path.write_bytes(content(path.read_bytes()))
-
-    return apply
 
 
 def _replaced_by(target: str, other: str) -> Callable[[Path], Any]:

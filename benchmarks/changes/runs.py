@@ -13,6 +13,7 @@ import torch
 import zarr
 
 from changes import forecasters, numbers, stores, weights
+from changes.damage import Damage, bit_flipped, damaged
 from changes.kinds import Case
 
 RUN, ARM = "runs/begun", "interpolation"
@@ -73,19 +74,8 @@ def _restarts() -> Iterator[tuple[str, Apply, str]]:
     def states(change: Callable[[torch.Tensor], torch.Tensor]) -> Apply:
         return _restart(lambda c: c.update(trajectory=change(c["trajectory"])))
 
-    def bytes_of(change: Callable[[bytes], bytes]) -> Apply:
-        def apply(directory: Path) -> None:
-            path = directory / RUN / ARM / "restart.pt"
-            path.write_bytes(change(path.read_bytes()))
-
-        return apply
-
-    def flip(at: float) -> Callable[[bytes], bytes]:
-        def change(data: bytes) -> bytes:
-            place = int(at * len(data))
-            return data[:place] + bytes([data[place] ^ 64]) + data[place + 1 :]
-
-        return change
+    def bytes_of(damage: Damage) -> Apply:
+        return damaged(f"{RUN}/{ARM}/restart.pt", damage)
 
     yield "the next analysis is number 0", _restart(lambda c: c.update(next_index=0)), ""
     yield "the next analysis is number 2", _restart(lambda c: c.update(next_index=2)), ""
@@ -118,7 +108,7 @@ def _restarts() -> Iterator[tuple[str, Apply, str]]:
     )
     yield "missing", lambda d: (d / RUN / ARM / "restart.pt").unlink(), ""
     for at in (0.2, 0.5, 0.8):
-        yield f"a bit flipped at {at:.0%}", bytes_of(flip(at)), ""
+        yield f"a bit flipped at {at:.0%}", bytes_of(bit_flipped(at)), ""
     yield "half of the file", bytes_of(lambda b: b[: len(b) // 2]), ""
     yield "an empty file", bytes_of(lambda b: b""), ""
     yield "a web page", bytes_of(lambda b: b"<html></html>"), ""

@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 
 from changes import chunks, stores
+from changes.damage import damaged
 from changes.kinds import Case
 
 ERRORS, PAIRS = "errors.zarr", "pairs.zarr"
@@ -25,7 +26,7 @@ def cases() -> Iterator[Case]:
         for change, apply, unknowable in _arrays(target):
             yield Case(target, change, apply, probe, target, unknowable)
         for change, damage in chunks.DAMAGES.items():
-            yield Case(target, change, _damaged(target, damage), probe, target)
+            yield Case(target, change, damaged(f"{target}/error/3.0.0.0.0", damage), probe, target)
     for change, apply, unknowable in _arrays(ERRORS):
         if "scale" not in change:
             yield Case(ERRORS, f"B: {change}", apply, "calibrate", f"{ERRORS}|samples", unknowable)
@@ -64,14 +65,6 @@ def _attributes(target: str, **values: Any) -> Apply:
         consolidated = json.loads(whole.read_text(encoding="utf-8"))
         consolidated["metadata"][".zattrs"] |= values
         whole.write_text(json.dumps(consolidated), encoding="utf-8")
-
-    return apply
-
-
-def _damaged(target: str, damage: chunks.Damage) -> Apply:
-    def apply(directory: Path) -> None:
-        path = directory / target / "error" / "3.0.0.0.0"
-        path.write_bytes(damage(path.read_bytes()))
 
     return apply
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from changes.damage import bit_flipped, damaged
 from changes.kinds import Case
 
 VAE, DENOISER = "vae.ckpt", "denoiser.ckpt"
@@ -127,20 +128,6 @@ class _Malicious:
 
 
 def _bytes(target: str) -> Iterator[tuple[str, Callable[[Path], Any]]]:
-    def content(change: Callable[[bytes], bytes]) -> Callable[[Path], Any]:
-        def apply(directory: Path) -> None:
-            path = directory / target
-            path.write_bytes(change(path.read_bytes()))
-
-        return apply
-
-    def flip(at: float) -> Callable[[bytes], bytes]:
-        def change(data: bytes) -> bytes:
-            place = int(at * len(data))
-            return data[:place] + bytes([data[place] ^ 64]) + data[place + 1 :]
-
-        return change
-
     def flipped_in_values(directory: Path) -> None:
         """In the values of the largest entry, wherever it lies in the archive."""
         path = directory / target
@@ -152,18 +139,18 @@ def _bytes(target: str) -> Iterator[tuple[str, Callable[[Path], Any]]]:
         path.write_bytes(bytes(data))
 
     for at in (0.1, 0.3, 0.5, 0.7):
-        yield f"a bit flipped at {at:.0%} of the file", content(flip(at))
+        yield f"a bit flipped at {at:.0%} of the file", damaged(target, bit_flipped(at))
     yield "a bit flipped in the largest weight", flipped_in_values
-    yield "half of the file", content(lambda b: b[: len(b) // 2])
-    yield "without its last bytes", content(lambda b: b[:-30])
-    yield "bytes more at the end", content(lambda b: b + b"more")
-    yield "an empty file", content(lambda b: b"")
-    yield "a web page", content(lambda b: b"<!DOCTYPE html><html>404</html>")
+    yield "half of the file", damaged(target, lambda b: b[: len(b) // 2])
+    yield "without its last bytes", damaged(target, lambda b: b[:-30])
+    yield "bytes more at the end", damaged(target, lambda b: b + b"more")
+    yield "an empty file", damaged(target, lambda b: b"")
+    yield "a web page", damaged(target, lambda b: b"<!DOCTYPE html><html>404</html>")
     yield (
         "a pointer of Git LFS",
-        content(lambda b: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
+        damaged(target, lambda b: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n"),
     )
-    yield "a pickle", content(lambda b: pickle.dumps({"state_dict": {}, "hyper_parameters": {}}))
+    yield "a pickle", damaged(target, lambda b: pickle.dumps({"state_dict": {}, "hyper_parameters": {}}))
     yield (
         "a pickle inside that runs something",
         lambda d: torch.save({"state_dict": _Malicious()}, d / target),

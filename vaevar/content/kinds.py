@@ -12,16 +12,20 @@ from torch import Tensor
 from vaevar.content.tensors import read_tensors
 
 _BEGINNINGS = {
-    b"\x93NUMPY": "an array of numpy (.npy)",
+    b"\x93NUMPY": "an array of numpy, a .npy file",
     b"\x89HDF": "a netCDF or HDF5 file",
     b"CDF": "a netCDF file",
     b"GRIB": "a GRIB file",
-    b"BUFR": "a BUFR file",
-    b"\x1f\x8b": "a file compressed by gzip: unpack it",
-    b"BZh": "a file compressed by bzip2: unpack it",
-    b"\x28\xb5\x2f\xfd": "a file compressed by zstd: unpack it",
+    b"BUFR": "a BUFR file of observations",
+    b"\x0e\x03\x13\x01": "an HDF4 file",
+    b"PAR1": "a Parquet file",
+    b"\x1f\x8b": "a gzip archive: unpack it with tar -xzf or gunzip",
+    b"BZh": "a bzip2 archive: unpack it with tar -xjf or bunzip2",
+    b"\xfd7zXZ": "an xz archive: unpack it with tar -xJf or unxz",
+    b"\x28\xb5\x2f\xfd": "a zstd archive: unpack it with unzstd",
+    b"7z\xbc\xaf": "a 7z archive: unpack it",
     b"%PDF": "a PDF",
-    b"version https://git-lfs": "a pointer of Git LFS instead of the file: fetch it with `git lfs pull`",
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself: fetch it with git lfs pull",
 }
 _WEB_PAGE = re.compile(rb"\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
 # By the beginning of a format of weights: what they are, and the assimilator or control that takes them.
@@ -41,9 +45,8 @@ def what_is(path: str | Path) -> str:
         beginning = file.read(4096)
     if not beginning:
         return "an empty file"
-    for start, name in _BEGINNINGS.items():
-        if beginning.startswith(start):
-            return name
+    if (name := of_beginning(beginning)) is not None:
+        return name
     if _WEB_PAGE.match(beginning):
         return "a web page, such as a failed download leaves"
     if zipfile.is_zipfile(path):
@@ -55,6 +58,11 @@ def what_is(path: str | Path) -> str:
     if path.suffix == ".onnx" or (beginning.startswith(b"\x08") and b"onnx" in beginning.lower()):
         return "an ONNX model, which belongs to `model` of OnnxForecaster"
     return "a text" if _is_text(beginning) else "bytes of an unknown kind, or damaged"
+
+
+def of_beginning(beginning: bytes) -> str | None:
+    """What a file is that begins so; None where its first bytes are no sign of a format."""
+    return next((name for start, name in _BEGINNINGS.items() if beginning.startswith(start)), None)
 
 
 def what_holds(content: Any) -> str:

@@ -14,6 +14,7 @@ import yaml
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from vaevar.errors import one_line
 from vaevar.mistakes.place import Place, causes, place_of
 from vaevar.mistakes.wording import class_in, object_text, type_text, value_text
 from vaevar.short_names import nearest_classes
@@ -88,7 +89,7 @@ def _of_constructor(place: Place, error: BaseException) -> str | None:
     name = cls.__name__ if cls is not None else "an object"
     where = f"{'.'.join(keys)}: " if keys else ""
     kind = "" if isinstance(error, _PLAIN) else f" ({type(error).__name__}; VAEVAR_TRACEBACK=1 shows where)"
-    return f"{where}{name} cannot be made: {' '.join(str(error).split()) or type(error).__name__}{kind}"
+    return f"{where}{name} cannot be made: {one_line(error)}{kind}"
 
 
 def _line(place: Place, error: BaseException) -> str:

@@ -10,6 +10,8 @@ import lightning
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from vaevar.errors import one_line
+
 _LIGHTNING = Path(lightning.__file__).parent
 _REFUSALS = (ValueError, TypeError, RuntimeError, ImportError, MisconfigurationException)
 # The function that a setting is given to, by its file and its name.
@@ -31,7 +33,7 @@ _MEMORY = "give a smaller data.init_args.batch_size, fewer arms, or a machine wi
 
 def refusal_of_machine(error: BaseException) -> str | None:
     """One line for what the machine or its compilers cannot do; None for any other error."""
-    module, text = type(error).__module__, _one_line(error)
+    module, text = type(error).__module__, one_line(error)
     if module == "torch.distributed":
         return f"the processes of this run cannot reach each other: {text}"
     if module.startswith(("torch._inductor", "torch._dynamo")):
@@ -49,7 +51,7 @@ def refusal_of_trainer(error: BaseException) -> str | None:
     paths = [Path(frame.f_code.co_filename) for frame in frames]
     raised_in = [path for path in paths if path.name not in ("<frozen os>", "os.py")]
     if isinstance(error, MisconfigurationException) and not raised_in:
-        return _one_line(error)
+        return one_line(error)
     inside = [path.is_relative_to(_LIGHTNING) for path in paths]
     names = [(path.name, frame.f_code.co_name) for path, frame in zip(paths, frames, strict=True)]
     section = next(
@@ -62,10 +64,6 @@ def refusal_of_trainer(error: BaseException) -> str | None:
         return f"Lightning found no {error} (an environment variable that a cluster's launcher sets?)"
     if not isinstance(error, _REFUSALS):
         return None
-    text = re.sub(r" object at 0x[0-9a-f]+", "", _one_line(error))
+    text = re.sub(r" object at 0x[0-9a-f]+", "", one_line(error))
     hint = next((f"; {hint}" for sign, hint in _HINTS.items() if sign in text), "")
     return f"{section}: {text.rstrip('.!')}{hint}" if section else f"{text}{hint}"
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

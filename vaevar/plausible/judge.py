@@ -50,6 +50,7 @@ class StateJudge:
     def __init__(self, path: str, spec: StateSpec, grid: Grid, in_sequence: bool = True) -> None:
         self.path, self.spec, self.grid, self.in_sequence = path, spec, grid, in_sequence
         self._stride = max(1, grid.shape[0] // _ROWS_LOOKED_AT)
+        self._area = grid.area_weights.numpy()[:: self._stride]
         self._last: dict[str, _Last] = {}
 
     def __call__(self, variable: str, fields: np.ndarray, times: np.ndarray) -> None:
@@ -79,7 +80,7 @@ class StateJudge:
             UserError: when they do not.
         """
         for values, time in zip(states[..., :: self._stride, :: self._stride], times, strict=True):
-            found = imbalance(values, self.spec, self.grid.area_weights.numpy()[:: self._stride])
+            found = imbalance(values, self.spec, self._area)
             found = found or contradiction(values, self.spec, self.grid, self._stride)
             if found:
                 raise self._refused(f"at {_hour(time)} {found}")

@@ -13,7 +13,7 @@ import torch
 from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.context import AnalysisContext
 from vaevar.data.analysis_times import AnalysisTime
-from vaevar.errors import UserError
+from vaevar.errors import UserError, one_line
 from vaevar.state import State
 
 # In the diagnostics of every analysis: 1 where it failed and kept its background, else 0.
@@ -84,7 +84,7 @@ def analyse(
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except _FAILURES as error:
-        return _kept(where, background, _one_line(error))
+        return _kept(where, background, one_line(error))
     except Exception as error:  # of somebody's own method: any kind
         raise told(error, where, assimilator) from error
     diagnostics = _checked(where, type(assimilator).__name__, analysis, background)
@@ -104,7 +104,7 @@ def told(error: Exception, where: str, failing: object) -> UserError:
     """
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return UserError(
-        f"{where}: {type(failing).__name__} failed with {type(error).__name__}: {_one_line(error)} "
+        f"{where}: {type(failing).__name__} failed with {type(error).__name__}: {one_line(error)} "
         f"({Path(frame.filename).name}, line {frame.lineno}); once that is mended, the same command goes on "
         "from here"
     )
@@ -142,7 +142,3 @@ def _checked(where: str, kind: str, analysis: object, background: State) -> dict
     if not numbers:
         raise UserError(f"{where}: {kind} returned diagnostics {diagnostics!r}, expected numbers by name")
     return dict(diagnostics)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

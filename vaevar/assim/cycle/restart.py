@@ -14,7 +14,7 @@ from vaevar.content.kinds import what_is
 from vaevar.content.tensors import read_tensors
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.data.observations.coverage import MAPS
-from vaevar.errors import UserError
+from vaevar.errors import UserError, one_line
 from vaevar.files import save_tensors
 from vaevar.state import State, StateSpec
 
@@ -104,7 +104,7 @@ class RestartFiles:
                 restart = Restart(int(content["next_index"]), content["trajectory"], content["coverage"])
                 others = {name: content[name] for name in _LABELS if name in content}
             except Exception as error:  # unpickling raises many kinds; each means "not a restart"
-                reason = " ".join(str(error).split())[:200] or type(error).__name__
+                reason = one_line(error)[:200]
                 damaged.append(f"{path}: not a restart file of a cycle but {what_is(path)} ({reason})")
                 continue
             if restart.next_index >= 0:

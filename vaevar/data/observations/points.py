@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -122,8 +123,10 @@ class Points:
 
     def with_values(self, value: np.ndarray, error_std: np.ndarray) -> Observations:
         """Observations at these points, [P] each."""
-        located = {entry.name: getattr(self, entry.name) for entry in fields(Points)}
-        return Observations(**located, value=value, error_std=error_std)
+        return Observations(**self._located(), value=value, error_std=error_std)
+
+    def _located(self) -> dict[str, Any]:
+        return {entry.name: getattr(self, entry.name) for entry in fields(Points)}
 
     def to(self, *_: object, **__: object) -> Self:
         """Itself: points stay on the host, and Lightning's batch transfer asks every batch to move."""
@@ -148,8 +151,11 @@ class Observations(Points):
 
     def operator(self, spec: StateSpec, grid: Grid) -> ObservationOperator:
         """H, which depends on the places alone; as of :class:`Points`."""
-        places = Points(**{entry.name: getattr(self, entry.name) for entry in fields(Points)})
-        return places.operator(spec, grid)
+        return self._places.operator(spec, grid)
+
+    @cached_property
+    def _places(self) -> Points:
+        return Points(**self._located())
 
     def _validate(self) -> None:
         super()._validate()

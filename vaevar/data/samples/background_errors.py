@@ -72,8 +72,7 @@ class BackgroundErrors(Samples):
             UserError: as the base class, and when ``roll_longitude`` is more than a circle of latitude.
         """
         super().setup(stage)
-        columns = self.store.grid.shape[1] if stage == "fit" else self.roll_longitude
-        if self.roll_longitude > columns:
+        if stage == "fit" and self.roll_longitude > (columns := self.grid.shape[1]):
             raise UserError(
                 f"roll_longitude: {self.roll_longitude} columns, but the grid of {self.path} has {columns}; "
                 "give a part of them"

@@ -15,7 +15,8 @@ from typing import Any
 import xarray as xr
 import zarr
 
-from vaevar.errors import UserError
+from vaevar.content.kinds import of_beginning
+from vaevar.errors import UserError, first_line
 
 _GROUP_FILES = (".zgroup", "zarr.json")
 _CONVERT = "convert it with xarray, xr.open_dataset(...).to_zarr(...)"
@@ -58,11 +59,6 @@ def open_zarr(path: str | Path) -> xr.Dataset:
 
     hint = "" if "://" in str(path) else _of_directory(Path(path))
     return _opened(path, "a zarr store", read, hint)
-
-
-def first_line(error: Exception) -> str:
-    """What a library's error says in one line; its kind when it says nothing."""
-    return next(iter(str(error).splitlines()), "").strip() or type(error).__name__
 
 
 def _opened(path: str | Path, form: str, read: Callable[[], xr.Dataset], hint: str = "") -> xr.Dataset:
@@ -160,27 +156,18 @@ def _of_directory(path: Path) -> str:
     return f"; it is a directory without .zgroup or zarr.json (it holds {', '.join(names[:3])})"
 
 
-# How files begin that people take for stores, what they are, and what to do with them.
-_KINDS = (
-    (b"GRIB", f"a GRIB file: {_CONVERT} and the engine cfgrib"),
-    (b"BUFR", "a BUFR file of observations"),
-    (b"version https://git-lfs", "a pointer of Git LFS, not the file itself: fetch it with git lfs pull"),
-    (b"\x1f\x8b", "a gzip archive: unpack it with tar -xzf or gunzip"),
-    (b"BZh", "a bzip2 archive: unpack it with tar -xjf or bunzip2"),
-    (b"\xfd7zXZ", "an xz archive: unpack it with tar -xJf or unxz"),
-    (b"\x28\xb5\x2f\xfd", "a zstd archive: unpack it with unzstd"),
-    (b"7z\xbc\xaf", "a 7z archive: unpack it"),
-    (b"PAR1", "a Parquet file"),
-    (b"\x93NUMPY", "a .npy file, which names neither times nor channels"),
-    (b"\x0e\x03\x13\x01", f"an HDF4 file: {_CONVERT}"),
-)
+# What to do with files that people take for stores.
+_ADVICE = {
+    b"GRIB": f": {_CONVERT} and the engine cfgrib",
+    b"\x0e\x03\x13\x01": f": {_CONVERT}",
+    b"\x93NUMPY": ", which names neither times nor channels",
+}
 
 
 def _kind_of(beginning: bytes) -> str:
     """What a file is that begins so."""
-    for magic, kind in _KINDS:
-        if beginning.startswith(magic):
-            return kind
+    if (kind := of_beginning(beginning)) is not None:
+        return kind + next((text for magic, text in _ADVICE.items() if beginning.startswith(magic)), "")
     if beginning[257:262] == b"ustar":
         return "a tar archive: unpack it with tar -xf"
     if not beginning:

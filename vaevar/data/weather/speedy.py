@@ -31,7 +31,7 @@ from vaevar.data.weather.sigma_levels import (
 )
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.data.weather.writer import create_store, extend_store, write_states
-from vaevar.errors import UserError
+from vaevar.errors import UserError, first_line
 from vaevar.files import file_lock, replacing, save_text, size_text
 from vaevar.progress import progress
 from vaevar.runs.aside import keeping
@@ -238,9 +238,8 @@ class NatureRun:
                 unpacked.write_bytes(content)
                 load_checkpoint(self._model, unpacked)
         except (OSError, EOFError, ValueError, zlib.error) as error:
-            reason = next(iter(str(error).splitlines()), "")
             raise UserError(
-                f"{restart}: not a restart file of this model ({reason}); fetch it again; "
+                f"{restart}: not a restart file of this model ({first_line(error)}); fetch it again; "
                 f"if it is beside a store of the embedded world, {_REMAKE}"
             ) from None
 

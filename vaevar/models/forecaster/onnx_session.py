@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vaevar.content.onnx_file import weights_beside
-from vaevar.errors import UserError
+from vaevar.errors import UserError, first_line
 from vaevar.mistakes.notices import notice
 
 _CUDA = "CUDAExecutionProvider"
@@ -136,7 +136,7 @@ class OnnxSession:
             self._session.run_with_iobinding(binding)
             binding.synchronize_outputs()
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise UserError(f"{self.path}: the forecast failed ({_first_line(error)})") from None
+            raise UserError(f"{self.path}: the forecast failed ({first_line(error)})") from None
 
     def _open(self) -> ort.InferenceSession:
         """Open the file on the device; on the CPU if an automatically chosen GPU fails."""
@@ -158,7 +158,7 @@ class OnnxSession:
             session = ort.InferenceSession(str(self.path), options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise UserError(
-                f"{self.path}: ONNX Runtime cannot open it as a model ({_first_line(error)})"
+                f"{self.path}: ONNX Runtime cannot open it as a model ({first_line(error)})"
             ) from None
         if self.device.type == "cuda" and _CUDA not in session.get_providers():
             message = (
@@ -202,7 +202,3 @@ def _choose_device(device: str) -> torch.device:
             f"device: {device!r} is not there: {torch.cuda.device_count()} GPUs are, from cuda:0 on"
         )
     return torch.device("cuda", chosen.index or 0) if chosen.type == "cuda" else chosen
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__).strip()

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vaevar.content.kinds import model_of, what_holds, what_is
 from vaevar.content.tensors import read_tensors
-from vaevar.errors import UserError
+from vaevar.errors import UserError, first_line
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.resolved_scales import ResolvedScales
 from vaevar.models.forecaster.training_cycle import TrainingCycle
@@ -231,7 +231,7 @@ def network_weights(path: str | Path) -> dict[str, Tensor]:
         state = content["state_dict"]
     except Exception as error:  # unpickling raises exceptions of many kinds; each means "not a checkpoint"
         found = f" but {what_is(path)}" if Path(path).is_file() else ""
-        reason = next(iter(str(error).splitlines()), "")[:200]
+        reason = first_line(error)[:200]
         raise UserError(
             f"{path}: not a checkpoint of a forecaster{found} ({type(error).__name__}: {reason})"
         ) from None

@@ -13,7 +13,7 @@ from lightning.fabric.utilities.cloud_io import _is_local_file_protocol
 
 from vaevar.content.kinds import what_holds, what_is
 from vaevar.content.tensors import read_tensors
-from vaevar.errors import UserError
+from vaevar.errors import UserError, first_line
 from vaevar.files import replacing
 
 # What a fit needs to go on, besides weights.
@@ -164,7 +164,7 @@ def _read(path: Path) -> dict[str, Any] | str:
     try:
         content = read_tensors(path, mmap=True)
     except Exception as error:  # what is cut or overwritten raises errors of many kinds
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line(error)
         return f"damaged, or not a checkpoint of a fit but {what_is(path)} ({reason})"
     if not isinstance(content, dict) or "state_dict" not in content:
         return f"not a checkpoint of a fit but {what_holds(content)}"

@@ -9,7 +9,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
-from vaevar.errors import UserError
+from vaevar.errors import UserError, one_line
 from vaevar.models.training.agreement import (
     other_model,
     other_normalisation,
@@ -133,7 +133,7 @@ class OwnCheckpoints(_CheckpointConnector):
             print(text, flush=True)
 
     def _misfit(self, error: Exception) -> UserError:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         differing = f"{explained(self._differing)}; " if self._differing else ""
         return UserError(
             f"{self._ckpt_path}: not a checkpoint of this model and its settings ({differing}{reason}); give "
