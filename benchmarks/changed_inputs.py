@@ -88,7 +88,8 @@ def main(
     print(text)
     if output is not None:
         save_text(Path(output), text)
-        save_text(Path(output).with_suffix(".csv"), listing(results))
+        # Where the world lay says nothing to a reader.
+        save_text(Path(output).with_suffix(".csv"), listing(results).replace(f"{place}/", ""))
     wrong = [result for result in results if not result.right]
     if wrong:
         raise UserError(f"{len(wrong)} of {len(results)} changes: {'; '.join(r.case.title for r in wrong)}")
