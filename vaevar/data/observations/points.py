@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 
 from vaevar.data.observations.operator import ObservationOperator, observation_operator, quantity
 from vaevar.plausible.ranges import at_points, of_stds
@@ -124,6 +125,29 @@ class Points:
     def with_values(self, value: np.ndarray, error_std: np.ndarray) -> Observations:
         """Observations at these points, [P] each."""
         return Observations(**self._located(), value=value, error_std=error_std)
+
+    @classmethod
+    def from_dataframe(cls, frame: pd.DataFrame) -> Self:
+        """The points in the rows of a table; its columns are named as the attributes.
+
+        ``pressure``, ``time_offset`` and ``platform`` may be left out; other columns are not looked at.
+
+        Raises:
+            ValueError: when a column is missing, and as for the class itself.
+        """
+        optional = {"pressure": np.nan, "time_offset": 0.0, "platform": ""}
+        names = [entry.name for entry in fields(cls)]
+        missing = [name for name in names if name not in frame and name not in optional]
+        if missing:
+            raise ValueError(
+                f"the table lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frame))}"
+            )
+        given = {name: frame[name].to_numpy() for name in names if name in frame}
+        return cls(**{name: np.full(len(frame), optional.get(name)) for name in names} | given)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """A table with a row for each point; :meth:`from_dataframe` gives the same points."""
+        return pd.DataFrame({entry.name: getattr(self, entry.name) for entry in fields(self)})
 
     def _located(self) -> dict[str, Any]:
         return {entry.name: getattr(self, entry.name) for entry in fields(Points)}

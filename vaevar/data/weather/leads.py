@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from vaevar.data.weather.coordinates import check_dimension
 from vaevar.errors import UserError
+from vaevar.state.coordinates import check_dimension
 
 TIME_UNITS = "hours since 1959-01-01"
 LEAD = "prediction_timedelta"

@@ -16,13 +16,13 @@ import torch
 import xarray as xr
 
 from vaevar.data.times import moment
-from vaevar.data.weather.coordinates import named, on_a_grid
-from vaevar.data.weather.fields import fields_of, slice_if_run
 from vaevar.data.weather.leads import at_lead
 from vaevar.data.weather.opening import open_weather
 from vaevar.errors import UserError, first_line
 from vaevar.plausible.judge import StateJudge
 from vaevar.state import VARIABLES, State, StateSpec
+from vaevar.state.coordinates import named, on_a_grid
+from vaevar.state.fields import fields_of, slice_if_run
 
 _HOUR = np.timedelta64(1, "h")
 

@@ -6,9 +6,9 @@ import re
 
 import xarray as xr
 
-from vaevar.data.weather.coordinates import levels_in_hpa
 from vaevar.errors import UserError
-from vaevar.state import VARIABLES, StateSpec
+from vaevar.state.coordinates import levels_in_hpa
+from vaevar.state.spec import VARIABLES, StateSpec
 
 # Short names in files of ECMWF, of the CDS and of CMIP.
 _OTHER_NAMES = {

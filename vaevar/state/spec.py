@@ -1,26 +1,17 @@
-"""The state vector: which channels, in which order, on which grid, in which units.
-
-FengWu's 69 channels are ``u10, v10, t2m, msl``, then ``z, q, u, v, t``, each on 13 pressure levels from
-50 to 1000 hPa. A :class:`StateSpec` with other arguments describes any other set. Fields have physical units
-everywhere outside the networks (:class:`vaevar.normalizer.Normalizer`).
-
-Shapes: B batch, C channel, H latitude (north to south), W longitude (eastward from 0).
-"""
+"""Which channels a state has, in which order and units."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from vaevar.plausible.ranges import Range, at_points, of_means
 from vaevar.sphere.difference import grid_difference
 from vaevar.sphere.grid import Grid
-from vaevar.sphere.interpolation import InterpolationWeights, bilinear_weights
 
 HIGHEST_PRESSURE = 1100.0  # hPa, more than there is at the bottom of any valley
 PRESSURE_LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
@@ -211,83 +202,3 @@ def _some(names: Sequence[str], shown: int = 5) -> str:
 
 def _limits(ranges: Sequence[Range]) -> Tensor:
     return torch.tensor([[limit.low, limit.high] for limit in ranges], dtype=torch.float64).T
-
-
-@dataclass(frozen=True)
-class State:
-    """Fields with their labels; refuses channels in a wrong order or in wrong units.
-
-    Attributes:
-        values: [..., C, H, W], physical units.
-        spec: the C channels.
-        grid: the H × W points (north to south, eastward from 0).
-
-    Raises:
-        ValueError: when the shape of ``values`` does not fit ``spec`` and ``grid``, a channel's global
-            mean is outside the plausible range, or geopotential does not fall from each level to the next.
-    """
-
-    values: Tensor
-    spec: StateSpec
-    grid: Grid
-
-    def __post_init__(self) -> None:
-        expected = (len(self.spec), *self.grid.shape)
-        if tuple(self.values.shape[-3:]) != expected:
-            raise ValueError(
-                f"values end in {tuple(self.values.shape[-3:])}, but the state is (C, H, W) = {expected}"
-            )
-        means = self.values.detach().mean((-2, -1), dtype=torch.float64).reshape(-1, len(self.spec))
-        low, high = self.spec.means.to(means.device)
-        plausible = (means >= low) & (means <= high)
-        if not bool(plausible.all()):  # one look for all channels: a cycle makes states all the time
-            number = int(plausible.all(0).int().argmin())
-            channel, mean = self.spec.channels[number], means[~plausible[:, number], number][0]
-            raise ValueError(
-                f"channel {channel.name} has mean {mean:.4g}, expected {channel.means} "
-                f"{channel.units}: wrong channel order, or wrong units"
-            )
-        if "z" in self.spec.upper:
-            falls = means[:, self.spec.variable_slice("z")].diff(dim=-1) < 0
-            if not bool(falls.all()):
-                raise ValueError(
-                    "geopotential does not fall from each level to the next below: its levels are not in "
-                    f"the order {self.spec.levels} hPa"
-                )
-
-    def channel(self, name: str) -> Tensor:
-        """One field, [..., H, W]."""
-        return self.values[..., self.spec.index(name), :, :]
-
-
-def regrid(field: Tensor, spec: StateSpec, source: Grid, target: Grid) -> Tensor:
-    """Interpolate an increment to another grid, bilinearly; winds change sign across a pole.
-
-    Args:
-        field: [..., C, H, W] on ``source``.
-        spec: the C channels.
-        source: H × W points.
-        target: H' × W' points.
-
-    Returns:
-        [..., C, H', W'] on ``target``; ``field`` itself when the grids are the same.
-    """
-    if source == target:
-        return field
-    weights = _grid_weights(source, target)
-    flat = field.flatten(-2)
-    is_wind = torch.tensor([channel.is_wind for channel in spec.channels], device=field.device)
-    out = torch.zeros((), dtype=field.dtype, device=field.device)
-    # Corner by corner: all four at once would take several times the memory of a 0.25° state.
-    for corner in range(weights.index.shape[1]):
-        weight = weights.weight[:, corner].to(field)
-        mirrored = weights.across_pole[:, corner].to(field.device)
-        signed = torch.where(mirrored & is_wind[:, None], -weight, weight) if mirrored.any() else weight
-        out = out + flat.index_select(-1, weights.index[:, corner].to(field.device)) * signed
-    return out.reshape(*field.shape[:-2], *target.shape)
-
-
-@lru_cache(maxsize=4)
-def _grid_weights(source: Grid, target: Grid) -> InterpolationWeights:
-    latitude, longitude = np.meshgrid(target.latitude, target.longitude, indexing="ij")
-    return bilinear_weights(source, latitude.ravel(), longitude.ravel())
