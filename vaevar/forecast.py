@@ -3,14 +3,59 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
-from vaevar.state import StateSpec
+from vaevar.state import State, StateSpec, difference
+
+
+class States(Protocol):
+    """Where states can be read, such as :class:`vaevar.data.weather.store.WeatherStore`."""
+
+    spec: StateSpec
+    grid: Grid
+
+    def read(self, times: np.ndarray) -> np.ndarray:
+        """States at these times, [T, C, H, W]."""
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """States that follow each other.
+
+    Attributes:
+        values: [T, C, H, W], physical units.
+        spec, grid: of the states.
+        times: [T], where they are known.
+    """
+
+    values: Tensor
+    spec: StateSpec
+    grid: Grid
+    times: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, number: int) -> State:
+        """One state, such as the last, ``trajectory[-1]``."""
+        return State(self.values[number], self.spec, self.grid)
+
+    def to_xarray(self) -> xr.Dataset:
+        """The states as WeatherBench 2 names them, along ``time``; without times along ``step``."""
+        numbers = range(len(self))
+        if self.times is None:
+            along = xr.Variable("step", list(numbers))
+            return xr.concat([self[number].to_xarray() for number in numbers], dim=along)
+        return xr.concat([self[number].to_xarray(self.times[number]) for number in numbers], dim="time")
 
 
 class Forecaster(ABC):
@@ -40,6 +85,103 @@ class Forecaster(ABC):
         Returns:
             [B, C, H, W], physical units, ``step_hours`` after the last of ``states``.
         """
+
+    @torch.no_grad()
+    def forecast(
+        self, start: State | Sequence[State] | States, hours: int, time: np.datetime64 | str | None = None
+    ) -> Trajectory:
+        """A forecast.
+
+        Args:
+            start: the last ``history`` states, or a store to read them from.
+            hours: how far, a multiple of ``step_hours``.
+            time: of the last of the states; a store needs it.
+
+        Returns:
+            the states that the forecast starts from, and each that it comes to; the last is the forecast.
+
+        Raises:
+            UserError: when states are too few or not the forecaster's, or ``hours`` is no multiple.
+
+        Example:
+            >>> background = forecaster.forecast(store, 24, "2022-01-02T06")[-1]  # doctest: +SKIP
+        """
+        check_forecaster(self)
+        if hours < self.step_hours or hours % self.step_hours:
+            raise UserError(f"hours is {hours}, must be a multiple of the step, {self.step_hours} h")
+        at = None if time is None else np.datetime64(str(time))
+        states = self._start(start, at)
+        forecasts = rollout(self, states[None], hours // self.step_hours)
+        values = torch.cat([states, *forecasts])
+        times = None
+        if at is not None:
+            first = 1 - self.history
+            times = at + self.step_hours * np.timedelta64(1, "h") * np.arange(first, first + len(values))
+        return Trajectory(values, self.spec, self.grid, times)
+
+    def _start(self, start: State | Sequence[State] | States, time: np.datetime64 | None) -> Tensor:
+        """[history, C, H, W]"""
+        if not isinstance(start, State | Sequence):
+            if time is None:
+                raise UserError("a store has many states: give the time of the last that the forecast knows")
+            before = self.step_hours * np.timedelta64(1, "h") * np.arange(self.history)[::-1]
+            if found := difference(start.spec, start.grid, self.spec, self.grid):
+                raise UserError(f"the store's states are others than the forecaster's, {found}")
+            return torch.from_numpy(start.read(time - before))
+        states = [start] if isinstance(start, State) else list(start)
+        if len(states) != self.history:
+            raise UserError(
+                f"{len(states)} states, and {type(self).__name__} starts from {self.history}, "
+                f"{self.step_hours} h apart, oldest first"
+            )
+        for state in states:
+            if found := difference(state.spec, state.grid, self.spec, self.grid):
+                raise UserError(f"the states are others than the forecaster's, {found}")
+        return torch.stack([state.values for state in states])
+
+    @staticmethod
+    def from_function(
+        function: Callable[[Tensor], Tensor],
+        spec: StateSpec,
+        grid: Grid,
+        history: int = 1,
+        step_hours: int = 6,
+    ) -> Forecaster:
+        """A plain function as a forecaster.
+
+        Args:
+            function: from the last states [B, history, C, H, W] to the next, [B, C, H, W], physical units.
+            spec, grid: of the states.
+            history: number of past states that it needs.
+            step_hours: of its step.
+
+        Example:
+            >>> grid, spec = Grid.gaussian(32), StateSpec()
+            >>> Forecaster.from_function(lambda states: states[:, -1], spec, grid).step_hours
+            6
+        """
+        return _Function(function, spec, grid, history, step_hours)
+
+
+class _Function(Forecaster):
+    """Steps with a function; arguments as for :meth:`Forecaster.from_function`."""
+
+    def __init__(
+        self,
+        function: Callable[[Tensor], Tensor],
+        spec: StateSpec,
+        grid: Grid,
+        history: int,
+        step_hours: int,
+    ) -> None:
+        if history < 1 or step_hours < 1:
+            raise UserError(f"history {history} and step_hours {step_hours} must be at least 1")
+        self.function, self.spec, self.grid = function, spec, grid
+        self.history, self.step_hours = history, step_hours
+        self.description = getattr(function, "__qualname__", type(function).__name__)
+
+    def step(self, states: Tensor) -> Tensor:
+        return self.function(states)
 
 
 def check_forecaster(forecaster: Forecaster) -> None:

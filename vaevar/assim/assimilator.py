@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +13,8 @@ from torch import Tensor, nn
 
 from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.data.observations.points import Observations
-from vaevar.state import State
+from vaevar.mistakes.notices import notice
+from vaevar.state import Fields, State
 
 
 @dataclass(frozen=True)
@@ -24,14 +27,61 @@ class Analysis:
             the minimum, ``j_o_initial`` at the background, ``grad_norm`` and ``initial_grad_norm``
             (Euclidean), ``iterations``, ``evaluations`` of J and its gradient, ``chi2`` = 2 J/P (near 1
             where B and R are right), ``lambda`` and ``seconds``. A free run has none.
+        background: x_b; set when a method is called.
+        converged: whether a minimisation came to its end, not to the most iterations that it was allowed.
     """
 
     state: State
     diagnostics: dict[str, float]
+    background: State | None = None
+    converged: bool = True
+
+    @property
+    def increment(self) -> Fields:
+        """x_a − x_b.
+
+        Raises:
+            ValueError: when the analysis does not know its background.
+        """
+        if self.background is None:
+            raise ValueError(
+                "this analysis does not know its background: call the method itself, not its forward"
+            )
+        return self.state - self.background
 
 
 class Assimilator(nn.Module, ABC):
-    """The base of every method."""
+    """The base of every method. A subclass has ``forward``; users call the object itself."""
+
+    def __call__(
+        self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
+    ) -> Analysis:
+        """Analyse one time, as :meth:`forward` does, with networks in evaluation mode whatever mode they are
+        in, and without gradients of their parameters.
+
+        Args:
+            background: x_b, [C, H, W]; it is not changed.
+            observations: y, P of them, all taken as made at the analysis time.
+            context: which analysis of a cycle this is.
+
+        Raises:
+            TypeError: for something else than a State and Observations.
+            ValueError: for several backgrounds at once.
+        """
+        _check(type(self).__name__, background, observations)
+        with _evaluating(self):
+            analysis = super().__call__(background, observations, context)
+        if not isinstance(analysis, Analysis):  # of somebody's own method; the cycle says so
+            return analysis
+        if not analysis.converged and context is STANDALONE:
+            numbers = analysis.diagnostics
+            fell = numbers["grad_norm"] / numbers["initial_grad_norm"]
+            notice(
+                f"{type(self).__name__}: the minimisation did not converge: after {numbers['iterations']:g} "
+                f"iterations the gradient is {fell:.2g} of what it was; allow more iterations, or a larger "
+                "tolerance"
+            )
+        return replace(analysis, background=background)
 
     @abstractmethod
     def forward(
@@ -60,3 +110,45 @@ def add_increment(background: State, increment: Tensor | np.ndarray) -> State:
     values = background.values
     added = values.double() + torch.as_tensor(increment, dtype=torch.float64, device=values.device)
     return State(added.to(values.dtype), background.spec, background.grid)
+
+
+def _check(name: str, background: object, observations: object) -> None:
+    if not isinstance(background, State):
+        raise TypeError(
+            f"{name}: the background is {type(background).__name__}, expected a State: "
+            "State(values, spec, grid), or State.from_xarray(dataset)"
+        )
+    if background.values.ndim != 3:
+        raise ValueError(
+            f"{name}: the background is {list(background.values.shape)}, expected one state [C, H, W]: "
+            "analyse several one after the other"
+        )
+    if not isinstance(observations, Observations):
+        raise TypeError(
+            f"{name}: the observations are {type(observations).__name__}, expected Observations, such as "
+            "Observations.from_dataframe(table) or simulate(truth, network, errors, time, seed)"
+        )
+    if np.any(observations.time_offset):
+        latest = np.abs(observations.time_offset).max()
+        notice(
+            f"{name}: observations up to {latest:g} h from the analysis time are taken as made at that time; "
+            "select those that are near enough"
+        )
+
+
+@contextmanager
+def _evaluating(method: nn.Module) -> Iterator[None]:
+    """Networks of a method for an analysis: without dropout, and without gradients of their parameters."""
+    training = [module for module in method.modules() if module.training]
+    parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    try:
+        for module in training:
+            module.training = False
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for module in training:
+            module.training = True
+        for parameter in parameters:
+            parameter.requires_grad_(True)

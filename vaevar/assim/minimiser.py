@@ -32,12 +32,17 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Minimum:
-    """Where a minimisation ended, where it began, and what it took."""
+    """Where a minimisation ended, where it began, and what it took.
+
+    Attributes:
+        converged: it ended at the tolerance, or at the limit of the arithmetic, not at the most iterations.
+    """
 
     final: Evaluation
     initial: Evaluation
     iterations: int
     evaluations: int
+    converged: bool
 
 
 def minimise(
@@ -108,17 +113,18 @@ def minimise(
         tolerance_change=0.0,
         line_search_fn="strong_wolfe",
     )
-    done = 0
+    done, at_the_limit = 0, False
     while done < iterations and current.grad_norm > tolerance * initial.grad_norm:
         optimiser.step(closure)
         previous, current = current, evaluate()
         if not current.value < previous.value:
             # The limit of the arithmetic: the descent that is left is below its rounding.
-            current = previous
+            current, at_the_limit = previous, True
             break
         done += 1
         evaluated[:] = [current]
         optimiser.param_groups[0]["lr"] = 1.0
         if on_iteration is not None:
             on_iteration(done, current.value, current.grad_norm)
-    return Minimum(current, initial, done, evaluations)
+    converged = at_the_limit or current.grad_norm <= tolerance * initial.grad_norm
+    return Minimum(current, initial, done, evaluations, converged)

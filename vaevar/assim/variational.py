@@ -112,7 +112,9 @@ class VariationalAssimilator(Assimilator):
             "lambda": cost.lambda_,
             "seconds": time.perf_counter() - began,
         }
-        return Analysis(State(values, background.spec, background.grid), diagnostics)
+        return Analysis(
+            State(values, background.spec, background.grid), diagnostics, converged=minimum.converged
+        )
 
     def _minimise(
         self, control: ControlTransform, background: State, observations: Observations

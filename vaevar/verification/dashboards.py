@@ -65,15 +65,12 @@ class Dashboards(CycleCallback):
                 f"Dashboards: the state has no channels {', '.join(unknown)}; choose channels and maps from "
                 f"its {len(data.spec)}, such as {', '.join(data.spec.names[:3])}"
             )
+        # A resumed run replaces the later events of the killed one.
+        begins = {name: standing.next_index for name, standing in module.standing.items()}
         for name in module.local_arms():
-            # A resumed run replaces the later events of the killed one.
-            self._writers[name] = SummaryWriter(
-                str(module.directory / name), purge_step=module.next_index.get(name)
-            )
+            self._writers[name] = SummaryWriter(str(module.directory / name), purge_step=begins.get(name))
         if self.maps_every and module.trainer.is_global_zero:
-            self._shared = SummaryWriter(
-                str(module.directory), purge_step=min(module.next_index.values(), default=0)
-            )
+            self._shared = SummaryWriter(str(module.directory), purge_step=min(begins.values(), default=0))
 
     def after_analysis(
         self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results

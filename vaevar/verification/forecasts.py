@@ -90,7 +90,7 @@ class Forecasts(CycleCallback):
     # Take the earlier analyses here: in after_analysis, Cycle may or may not have moved on already, depending
     # on the order of the callbacks.
     def before_analysis(self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime) -> None:
-        self._earlier = {name: states[:-1] for name, states in module.trajectories.items()}
+        self._earlier = {name: standing.trajectory[:-1] for name, standing in module.standing.items()}
 
     def after_analysis(
         self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results

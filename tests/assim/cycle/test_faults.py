@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from vaevar.state import State, StateSpec
 SPEC, GRID = StateSpec(["t2m", "msl"], ["z"], [500, 850]), Grid.gaussian(4)
 LEVEL = torch.tensor([280.0, 101_000.0, 55_000.0, 15_000.0])[:, None, None]
 LIMIT = IncrementLimit(5.0, np.array([2.0, 300.0, 400.0, 200.0]))
-TIME: Any = SimpleNamespace(time=np.datetime64("2021-01-01T06", "h"), observations=None)
 
 
 def state(**added: float) -> State:
@@ -38,7 +36,8 @@ def analysed(result: Any, limit: IncrementLimit | None = LIMIT) -> tuple[Analysi
             raise result
         return result
 
-    return analyse("arm", assimilator, state(), TIME, STANDALONE, limit)  # type: ignore[arg-type]
+    where: Any = "arm arm at 2021-01-01T06"
+    return analyse(where, assimilator, state(), None, STANDALONE, limit)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("at_once", [1, 32, 100, 2**20])

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from vaevar.assim.cycle.restart import EARLIER, LATEST, Restart, RestartFiles, analyses_made
+from vaevar.assim.cycle.restart import EARLIER, LATEST, RestartFiles, analyses_made
+from vaevar.assim.cycle.standing import Standing
 from vaevar.data.observations.coverage import MAPS
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
@@ -26,8 +27,8 @@ def cycle_of(count: int = 4, spec: StateSpec = SPEC, grid: Grid = GRID, step_hou
     return SimpleNamespace(times=times, start=start, step_hours=step_hours, spec=spec, store=store)
 
 
-def restart(index: int) -> Restart:
-    return Restart(index, torch.full((2, 1, 4, 8), 270.0 + index), torch.zeros(MAPS, 4, 8))
+def restart(index: int) -> Standing:
+    return Standing(index, torch.full((2, 1, 4, 8), 270.0 + index), torch.zeros(MAPS, 4, 8))
 
 
 def test_the_latest_is_read_first_and_the_settled_one_stays(tmp_path: Path) -> None:
@@ -75,19 +76,22 @@ def test_a_restart_of_another_cycle_is_refused(tmp_path: Path, data: Any, says: 
 @pytest.mark.parametrize(
     ("broken", "says"),
     [
-        (Restart(-1, torch.zeros(2, 1, 4, 8), torch.zeros(MAPS, 4, 8)), "next analysis is number -1"),
-        (Restart(1, torch.zeros(1, 1, 4, 8), torch.zeros(MAPS, 4, 8)), "trajectory is"),
-        (Restart(1, torch.full((2, 1, 4, 8), 280.0), torch.zeros(1, 4, 8)), "coverage is"),
+        (Standing(-1, torch.zeros(2, 1, 4, 8), torch.zeros(MAPS, 4, 8)), "next analysis is number -1"),
+        (Standing(1, torch.zeros(1, 1, 4, 8), torch.zeros(MAPS, 4, 8)), "trajectory is"),
+        (Standing(1, torch.full((2, 1, 4, 8), 280.0), torch.zeros(1, 4, 8)), "coverage is"),
         (
-            Restart(1, torch.full((2, 1, 4, 8), torch.nan), torch.zeros(MAPS, 4, 8)),
+            Standing(1, torch.full((2, 1, 4, 8), torch.nan), torch.zeros(MAPS, 4, 8)),
             "trajectory is not finite",
         ),
-        (Restart(1, torch.full((2, 1, 4, 8), 280.0), torch.full((MAPS, 4, 8), torch.inf)), "coverage is not"),
-        (Restart(1, torch.full((2, 1, 4, 8), 280), torch.zeros(MAPS, 4, 8)), "trajectory is not finite"),
-        (Restart(1, torch.full((2, 1, 4, 8), 28.0), torch.zeros(MAPS, 4, 8)), "t2m"),
+        (
+            Standing(1, torch.full((2, 1, 4, 8), 280.0), torch.full((MAPS, 4, 8), torch.inf)),
+            "coverage is not",
+        ),
+        (Standing(1, torch.full((2, 1, 4, 8), 280), torch.zeros(MAPS, 4, 8)), "trajectory is not finite"),
+        (Standing(1, torch.full((2, 1, 4, 8), 28.0), torch.zeros(MAPS, 4, 8)), "t2m"),
     ],
 )
-def test_a_damaged_restart_is_refused(tmp_path: Path, broken: Restart, says: str) -> None:
+def test_a_damaged_restart_is_refused(tmp_path: Path, broken: Standing, says: str) -> None:
     RestartFiles(tmp_path, cycle_of(), 2).write(broken, settle=False)
     with pytest.raises(UserError, match=f"damaged.*{says}"):
         RestartFiles(tmp_path, cycle_of(), 2).read()

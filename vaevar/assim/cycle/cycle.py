@@ -16,16 +16,17 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.cycle.callback import CycleCallback, Results
-from vaevar.assim.cycle.faults import IncrementLimit, told
+from vaevar.assim.cycle.faults import IncrementLimit
 from vaevar.assim.cycle.module import AssimilationModule
-from vaevar.assim.cycle.restart import LATEST, Restart, RestartFiles
+from vaevar.assim.cycle.restart import LATEST, RestartFiles
+from vaevar.assim.cycle.standing import Standing, named
 from vaevar.assim.cycle.stopped import Stop, forget_stop, runaway
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
-from vaevar.data.observations.coverage import no_coverage, update_coverage
+from vaevar.data.observations.coverage import no_coverage
 from vaevar.data.observations.points import Points
 from vaevar.data.weather.holes import holes
 from vaevar.errors import UserError
-from vaevar.forecast import Forecaster, rollout
+from vaevar.forecast import rollout
 from vaevar.state import difference
 
 # Seconds between restarts that are forced to the disk, and the least ratio of that time to what it takes.
@@ -106,10 +107,8 @@ class Cycle(CycleCallback):
             if restart is None:
                 if first is None:
                     first = self._first_trajectory(module, data, 0)
-                restart = Restart(0, first.clone(), no_coverage(data.store.grid))
-            module.next_index[name] = restart.next_index
-            module.trajectories[name] = restart.trajectory.to(module.device)
-            module.coverage[name] = restart.coverage.to(module.device)
+                restart = Standing(0, first.clone(), no_coverage(data.store.grid))
+            module.standing[name] = restart.to(module.device)
             for callback in _callbacks(module):
                 callback.go_on(module, data, name, restart.next_index)
             forget_stop(directory)
@@ -137,7 +136,7 @@ class Cycle(CycleCallback):
                 "Cycle to skip"
             )
 
-    def _where_it_stands(self, module: AssimilationModule, data: AnalysisTimes, name: str) -> Restart | None:
+    def _where_it_stands(self, module: AssimilationModule, data: AnalysisTimes, name: str) -> Standing | None:
         """The latest restart of which nothing is lost, or None: from the beginning."""
         restarts = self._files[name].read()
         if not restarts:
@@ -163,17 +162,17 @@ class Cycle(CycleCallback):
             UserError: when that forecast is not finite or runs away.
         """
         history = module.forecaster.history
-        states = list(data.initial_states(history, index).to(module.device))
-        steps = data.lead_hours // data.step_hours
-        states += [state[0] for state in rollout(module.forecaster, torch.stack(states)[None], steps)]
+        states = data.initial_states(history, index).to(module.device)
+        for forecast in rollout(module.forecaster, states[None], data.lead_hours // data.step_hours):
+            states = torch.cat([states, forecast])[-history:]
         cause = runaway(states[-1], data.spec, data.store.grid)
         if cause:
             raise UserError(
                 f"the {data.lead_hours} h forecast from the truth that is the background of "
-                f"{data.times[index]}: {cause}; check the forecaster ({_named(module.forecaster)}) and its "
+                f"{data.times[index]}: {cause}; check the forecaster ({named(module.forecaster)}) and its "
                 "mean and std files"
             )
-        return torch.stack(states[-history:])
+        return states
 
     def after_analysis(
         self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
@@ -200,10 +199,11 @@ class Cycle(CycleCallback):
         following_index = time.index + 1
         advanced = []
         for name, result in results.items():
-            past = torch.cat([module.trajectories[name][:-1], result.analysis.state.values[None]])
             cause, following = self._too_many_failures(name, result.failure), None
             if not cause:
-                cause, following = _forecast(module, data, past, f"arm {name} at {time.time}")
+                cause, following = module.standing[name].after(
+                    module.forecaster, result.analysis.state, observed, f"arm {name} at {time.time}"
+                )
             if following is None:
                 stop = module.stopped[name] = Stop(time.index, str(time.time), cause)
                 stop.write(module.directory / name)
@@ -211,10 +211,7 @@ class Cycle(CycleCallback):
                     f"arm {name} stops at {time.time}, after {following_index} analyses: {cause}", flush=True
                 )
                 continue
-            module.trajectories[name] = torch.cat([past, following[None]])[-module.forecaster.history :]
-            coverage = module.coverage[name]
-            module.coverage[name] = update_coverage(coverage, observed, data.store.grid)
-            module.next_index[name] = following_index
+            module.standing[name] = following
             advanced.append(name)
         self._unsaved.update(advanced)
         if len(module.stopped) == len(module.arms):
@@ -226,8 +223,8 @@ class Cycle(CycleCallback):
         ):
             first = self._first_trajectory(module, data, following_index)
             for name in advanced:
-                module.trajectories[name] = first.clone()
-                module.coverage[name] = no_coverage(data.store.grid).to(module.device)
+                again = Standing(following_index, first.clone(), no_coverage(data.store.grid))
+                module.standing[name] = again.to(module.device)
 
     def _too_many_failures(self, name: str, failure: str) -> str:
         """Why an arm has to stop; empty if it does not."""
@@ -249,8 +246,7 @@ class Cycle(CycleCallback):
     def _save(self, module: AssimilationModule, settle: bool) -> None:
         began = clock.monotonic()
         for name in sorted(self._unsaved):
-            restart = Restart(module.next_index[name], module.trajectories[name], module.coverage[name])
-            self._files[name].write(restart, settle)
+            self._files[name].write(module.standing[name], settle)
         self._unsaved.clear()
         if settle:
             now = clock.monotonic()
@@ -263,7 +259,7 @@ def _check_forecaster(module: AssimilationModule, data: AnalysisTimes) -> None:
     fault = difference(forecaster.spec, forecaster.grid, data.spec, data.store.grid)
     if fault:
         raise UserError(
-            f"the forecaster ({_named(forecaster)}) works on other states than the truth "
+            f"the forecaster ({named(forecaster)}) works on other states than the truth "
             f"({data.source.description}), {fault}: bring a forecaster and a store that belong together"
         )
     if forecaster.step_hours != data.step_hours:
@@ -271,26 +267,6 @@ def _check_forecaster(module: AssimilationModule, data: AnalysisTimes) -> None:
             f"the forecaster's step is {forecaster.step_hours} h, the cycle's {data.step_hours} h: set "
             f"data.init_args.step_hours to {forecaster.step_hours}"
         )
-
-
-def _forecast(
-    module: AssimilationModule, data: AnalysisTimes, past: Tensor, where: str
-) -> tuple[str, Tensor | None]:
-    """The state that follows the last ones [history, C, H, W]; or why there is none, and None."""
-    try:
-        following = next(rollout(module.forecaster, past[None], 1))[0]
-    except (UserError, ArithmeticError) as error:
-        return str(error), None
-    except Exception as error:
-        raise told(error, where, module.forecaster) from error
-    cause = runaway(following, data.spec, data.store.grid)
-    if cause:
-        return f"its next forecast, of {_named(module.forecaster)}: {cause}", None
-    return "", following
-
-
-def _named(forecaster: Forecaster) -> str:
-    return str(getattr(forecaster, "description", type(forecaster).__name__))
 
 
 def _callbacks(module: AssimilationModule) -> list[CycleCallback]:

@@ -70,7 +70,7 @@ class CycleErrorRecorder(CycleCallback):
             raise UserError(
                 "CycleErrorRecorder: needs the truth of every analysis: leave on_missing_truth at stop"
             )
-        done = module.next_index[self.arm]
+        done = module.standing[self.arm].next_index
         if self.path.exists() and not self._goes_on(module, data, done):
             raise UserError(f"{self.path}: exists already; delete it to record again, or give another path")
         if self.path.exists():
@@ -128,7 +128,8 @@ class CycleErrorRecorder(CycleCallback):
 
     def before_analysis(self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime) -> None:
         """Keep the coverage, which ``Cycle`` changes after the analysis."""
-        self._coverage = module.coverage.get(self.arm)
+        standing = module.standing.get(self.arm)
+        self._coverage = None if standing is None else standing.coverage
 
     def after_analysis(
         self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
@@ -158,7 +159,7 @@ class CycleErrorRecorder(CycleCallback):
         """Complete the store and move it to its place."""
         if self.arm not in module.local_arms():
             return
-        if module.next_index[self.arm] < data.times.size:
+        if module.standing[self.arm].next_index < data.times.size:
             return  # a short look, or the arm has stopped: the rest is still to come
         writer = self._writer(data)
         writer.finish(writer.sums())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 
 from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.context import AnalysisContext
-from vaevar.data.analysis_times import AnalysisTime
+from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError, one_line
 from vaevar.state import State
 
@@ -54,20 +54,20 @@ class IncrementLimit:
 
 
 def analyse(
-    name: str,
+    where: str,
     assimilator: Assimilator,
     background: State,
-    time: AnalysisTime,
+    observations: Observations,
     context: AnalysisContext,
     limit: IncrementLimit | None,
 ) -> tuple[Analysis, str]:
     """The analysis of one arm at one time; where it fails, the background, and a line that says so.
 
     Args:
-        name: of the arm.
+        where: arm and time, for messages.
         assimilator: of the arm.
         background: x_b.
-        time: its observations.
+        observations: y.
         context: for the assimilator.
         limit: on the increment.
 
@@ -78,9 +78,8 @@ def analyse(
         UserError: when the assimilator breaks its contract or fails otherwise than in its arithmetic. The
             message names arm and time.
     """
-    where = f"arm {name} at {time.time}"
     try:
-        analysis = assimilator(background, time.observations, context)
+        analysis = assimilator(background, observations, context)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except _FAILURES as error:
@@ -91,7 +90,7 @@ def analyse(
     excess = limit.excess(analysis.state, background) if limit else ""
     if excess:
         return _kept(where, background, excess)
-    return Analysis(analysis.state, {**diagnostics, FAILED: 0.0}), ""
+    return replace(analysis, diagnostics={**diagnostics, FAILED: 0.0}), ""
 
 
 def told(error: Exception, where: str, failing: object) -> UserError:
@@ -112,7 +111,7 @@ def told(error: Exception, where: str, failing: object) -> UserError:
 
 def _kept(where: str, background: State, cause: str) -> tuple[Analysis, str]:
     print(f"{where}: the analysis failed, the background is kept: {cause}", flush=True)
-    return Analysis(background, {FAILED: 1.0}), cause
+    return Analysis(background, {FAILED: 1.0}, background), cause
 
 
 def _checked(where: str, kind: str, analysis: object, background: State) -> dict[str, float]:

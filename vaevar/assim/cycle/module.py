@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import ClassVar
 
 import lightning as L
-from torch import Tensor, nn
+from torch import nn
 
 from vaevar.assim.assimilator import Analysis, Assimilator
-from vaevar.assim.context import AnalysisContext
 from vaevar.assim.cycle.faults import IncrementLimit, analyse
+from vaevar.assim.cycle.standing import ArmResult, Standing
 from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTime, MissingTime
 from vaevar.errors import UserError
@@ -21,19 +20,9 @@ from vaevar.mistakes.notices import notice
 from vaevar.runs.directory import run_directory
 from vaevar.runs.naming import fault_of_name
 from vaevar.runs.threads import limit_threads
-from vaevar.state import State
 
 # What else a run keeps in its directory.
 _TAKEN = ("checkpoints", "lightning_logs")
-
-
-@dataclass(frozen=True)
-class ArmResult:
-    """One arm at one time: its background, its analysis, how that was reached; why it failed, if it did."""
-
-    background: State
-    analysis: Analysis
-    failure: str = ""
 
 
 class AssimilationModule(L.LightningModule):
@@ -46,9 +35,7 @@ class AssimilationModule(L.LightningModule):
         arms: assimilators by name; names become directories.
 
     Attributes:
-        trajectories: for each arm of this rank its last ``forecaster.history`` states; the last of them is
-            the background of analysis number ``next_index``.
-        coverage: where each arm was observed before (:mod:`vaevar.data.observations.coverage`).
+        standing: where each arm of this rank stands.
         stopped: the arms of this rank that had to stop, and where.
         increment_limit: beyond it an analysis counts as failed.
         directory: of the run, such as ``runs/cycle_sparse``.
@@ -66,9 +53,7 @@ class AssimilationModule(L.LightningModule):
         self.forecaster = forecaster
         self.arms: dict[str, Assimilator] = arms
         self._modules_of_arms = nn.ModuleList(arms.values())
-        self.trajectories: dict[str, Tensor] = {}
-        self.next_index: dict[str, int] = {}
-        self.coverage: dict[str, Tensor] = {}
+        self.standing: dict[str, Standing] = {}
         self.stopped: dict[str, Stop] = {}
         self.increment_limit: IncrementLimit | None = None
         self.directory: Path
@@ -101,7 +86,7 @@ class AssimilationModule(L.LightningModule):
         Raises:
             UserError: when no ``Cycle`` among them has made the first backgrounds.
         """
-        if not all(name in self.trajectories for name in self.local_arms()):
+        if not all(name in self.standing for name in self.local_arms()):
             raise UserError(
                 "no arm has a background: add vaevar.assim.cycle.cycle.Cycle to the callbacks of the trainer"
             )
@@ -115,16 +100,16 @@ class AssimilationModule(L.LightningModule):
             UserError: when an assimilator breaks its contract.
         """
         results = {}
-        for name, trajectory in self.trajectories.items():
-            if self.next_index[name] > batch.index or name in self.stopped:
+        for name, standing in self.standing.items():
+            if standing.next_index > batch.index or name in self.stopped:
                 continue
-            background = State(trajectory[-1], self.forecaster.spec, self.forecaster.grid)
+            background = standing.background(self.forecaster)
             if isinstance(batch, MissingTime):
                 results[name] = ArmResult(background, Analysis(background, {}))
                 continue
-            context = AnalysisContext(batch.index, batch.time, self.coverage[name])
+            where, context = f"arm {name} at {batch.time}", standing.context(batch.time)
             analysis, failure = analyse(
-                name, self.arms[name], background, batch, context, self.increment_limit
+                where, self.arms[name], background, batch.observations, context, self.increment_limit
             )
             results[name] = ArmResult(background, analysis, failure)
         return results

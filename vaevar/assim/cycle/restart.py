@@ -1,15 +1,15 @@
-"""Restart files: everything that an arm needs to go on, checked before it is believed."""
+"""Standing files: everything that an arm needs to go on, checked before it is believed."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
+from vaevar.assim.cycle.standing import Standing
 from vaevar.content.kinds import what_is
 from vaevar.content.tensors import read_tensors
 from vaevar.data.analysis_times import AnalysisTimes
@@ -20,21 +20,6 @@ from vaevar.state import State, StateSpec
 
 LATEST, EARLIER = "restart.pt", "restart.before.pt"
 _LABELS = ("channels", "time", "latitude", "longitude")
-
-
-@dataclass(frozen=True)
-class Restart:
-    """Where an arm stands.
-
-    Attributes:
-        next_index: number of the next analysis.
-        trajectory: [history, C, H, W], the last states; the last of them is the background of that analysis.
-        coverage: [K, H, W] (:mod:`vaevar.data.observations.coverage`).
-    """
-
-    next_index: int
-    trajectory: Tensor
-    coverage: Tensor
 
 
 class RestartFiles:
@@ -56,7 +41,7 @@ class RestartFiles:
         self._shape = (history, len(data.spec), *data.store.grid.shape)
         self._settled = False
 
-    def write(self, restart: Restart, settle: bool) -> None:
+    def write(self, restart: Standing, settle: bool) -> None:
         """Replace the latest restart.
 
         Args:
@@ -89,7 +74,7 @@ class RestartFiles:
         for name in (LATEST, EARLIER):
             (self.directory / name).unlink(missing_ok=True)
 
-    def read(self) -> list[Restart]:
+    def read(self) -> list[Standing]:
         """The restarts that are there, the latest first; a damaged one is passed over with a message.
 
         Raises:
@@ -101,7 +86,7 @@ class RestartFiles:
         for path in paths:
             try:
                 content = read_tensors(path)
-                restart = Restart(int(content["next_index"]), content["trajectory"], content["coverage"])
+                restart = Standing(int(content["next_index"]), content["trajectory"], content["coverage"])
                 others = {name: content[name] for name in _LABELS if name in content}
             except Exception as error:  # unpickling raises many kinds; each means "not a restart"
                 reason = one_line(error)[:200]
@@ -120,7 +105,7 @@ class RestartFiles:
             print(f"{text}; the other restart file is used", flush=True)
         return restarts
 
-    def _check_labels(self, path: Path, restart: Restart, labels: dict[str, Any]) -> None:
+    def _check_labels(self, path: Path, restart: Standing, labels: dict[str, Any]) -> None:
         """Refuse a restart of another cycle. Files of earlier versions have no labels."""
         count = len(self._data.times)
         if restart.next_index > count:
@@ -143,7 +128,7 @@ class RestartFiles:
                     "another --name, or add --restart"
                 )
 
-    def _damage(self, restart: Restart) -> str:
+    def _damage(self, restart: Standing) -> str:
         """What is wrong with a restart; empty if nothing is."""
         if restart.next_index < 0:
             return f"its next analysis is number {restart.next_index}"

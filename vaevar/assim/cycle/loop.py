@@ -1,0 +1,150 @@
+"""A cycle as a plain loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaevar.assim.assimilator import Analysis, Assimilator
+from vaevar.assim.cycle.faults import IncrementLimit, analyse
+from vaevar.assim.cycle.standing import Standing
+from vaevar.data.observations.coverage import no_coverage
+from vaevar.data.observations.points import Observations
+from vaevar.data.times import whole_hour
+from vaevar.errors import UserError
+from vaevar.forecast import Forecaster, Trajectory, check_forecaster
+from vaevar.state import Fields, State, difference
+
+
+@dataclass(frozen=True)
+class CycleStep:
+    """One analysis of a cycle.
+
+    Attributes:
+        index: 0 for the first analysis.
+        time: of the analysis.
+        background: x_b.
+        observations: y.
+        result: what the method returned; ``result.converged`` tells whether a minimisation came to its end.
+        failure: why the analysis failed, and is the background; empty if it did not.
+    """
+
+    index: int
+    time: np.datetime64
+    background: State
+    observations: Observations
+    result: Analysis
+    failure: str = ""
+
+    @property
+    def analysis(self) -> State:
+        """x_a."""
+        return self.result.state
+
+    @property
+    def increment(self) -> Fields:
+        """x_a − x_b."""
+        return self.result.increment
+
+    @property
+    def diagnostics(self) -> dict[str, float]:
+        """Numbers about the analysis by name."""
+        return self.result.diagnostics
+
+
+def cycle(
+    forecaster: Forecaster,
+    method: Assimilator,
+    start_states: State | Sequence[State] | Trajectory,
+    times: Iterable[np.datetime64 | str],
+    observe: Callable[[np.datetime64], Observations],
+    increment_limit: IncrementLimit | None = None,
+) -> Iterator[CycleStep]:
+    """Assimilate at one time after the other, as :class:`vaevar.assim.cycle.cycle.Cycle` does, to the bit.
+
+    Nothing is written, and the caller decides how long it goes on. Nothing of a cycle stays in the method,
+    so one method may serve several.
+
+    Args:
+        forecaster: makes the backgrounds.
+        method: makes the analyses.
+        start_states: the last of them is the background of the first time; the forecaster needs its
+            ``history`` before it, ``step_hours`` apart. A :class:`Trajectory`, such as
+            ``forecaster.forecast(...)`` returns, has them.
+        times: of the analyses, in steps of ``forecaster.step_hours``, ascending.
+        observe: what is observed at a time.
+        increment_limit: beyond it an analysis counts as failed.
+
+    Yields:
+        each analysis, before the forecast to the next.
+
+    Raises:
+        UserError: when the states do not fit the forecaster, a time is not a step from the one before, a
+            method or a forecaster breaks its contract, or a forecast is not weather.
+
+    Example:
+        >>> steps = vaevar.cycle(forecaster, method, first, times, observe)  # doctest: +SKIP
+        >>> errors = [(step.analysis - truth(step.time)).rmse() for step in steps]  # doctest: +SKIP
+    """
+    check_forecaster(forecaster)
+    moments = [whole_hour(time, "times") if isinstance(time, str) else time for time in times]
+    standing = Standing(0, _first(forecaster, start_states, moments), no_coverage(forecaster.grid))
+    standing = standing.to(standing.trajectory.device)  # the coverage too
+    steps = _steps(moments, forecaster.step_hours)
+    for index, time in enumerate(moments):
+        background, observations = standing.background(forecaster), observe(time)
+        where = f"analysis {index} at {time}"
+        result, failure = analyse(
+            where, method, background, observations, standing.context(time), increment_limit
+        )
+        yield CycleStep(index, time, background, observations, result, failure)
+        if index + 1 < len(moments):
+            cause, following = standing.after(forecaster, result.state, observations, where, steps[index])
+            if following is None:
+                raise UserError(f"{where}: {cause}")
+            standing = following
+
+
+def _first(
+    forecaster: Forecaster, start: State | Sequence[State] | Trajectory, times: Sequence[np.datetime64]
+) -> Tensor:
+    """The first trajectory, [history, C, H, W].
+
+    Raises:
+        UserError: when it is not one of the forecaster's, or ends at another time than the first.
+    """
+    known = start.times if isinstance(start, Trajectory) else None
+    if known is not None and times and known[-1] != times[0]:
+        raise UserError(f"the start states end at {known[-1]}, and the first analysis is at {times[0]}")
+    states = [start] if isinstance(start, State) else [start[i] for i in range(len(start))]
+    if len(states) < forecaster.history:
+        raise UserError(
+            f"{len(states)} start states, and {type(forecaster).__name__} needs {forecaster.history}, "
+            f"{forecaster.step_hours} h apart"
+        )
+    states = states[-forecaster.history :]
+    for state in states:
+        if not isinstance(state, State) or state.values.ndim != 3:
+            raise UserError("start_states are States [C, H, W], the last of them the first background")
+        if found := difference(state.spec, state.grid, forecaster.spec, forecaster.grid):
+            raise UserError(f"the start states are others than the forecaster's, {found}")
+    return torch.stack([state.values for state in states])
+
+
+def _steps(times: Sequence[np.datetime64], hours: int) -> list[int]:
+    """How many steps of the forecaster lie between the times.
+
+    Raises:
+        UserError: when they do not ascend in whole steps.
+    """
+    step, found = np.timedelta64(hours, "h"), []
+    for before, after in pairwise(times):
+        if after <= before or (after - before) % step:
+            raise UserError(f"times must ascend in steps of {hours} h, not from {before} to {after}")
+        found.append(int((after - before) // step))
+    return found
