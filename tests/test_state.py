@@ -108,6 +108,13 @@ def test_a_state_on_the_37_levels_of_era5_is_possible():
             State(values, spec, grid)
 
 
+def test_no_two_channels_have_one_name():
+    spec = StateSpec(levels=LEVELS[37])
+    assert len(set(spec.names)) == len(spec)
+    assert spec.channels[spec.index("u10")].level is None
+    assert spec.channels[spec.index("v10hPa")].level == 10
+
+
 # --- states ---------------------------------------------------------------------------------------
 
 

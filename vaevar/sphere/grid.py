@@ -105,6 +105,21 @@ class Grid:
         return families[family](nlat, nlon)
 
     @property
+    def family(self) -> GridFamily:
+        """What :meth:`of_family` makes such a grid of.
+
+        Raises:
+            ValueError: for a grid of none.
+        """
+        if self.is_gaussian or self.is_equiangular:
+            return self.is_gaussian
+        if self.is_cells:
+            return "cells"
+        if self.lacks_south_pole:
+            return "regular"
+        raise ValueError(f"{self} is neither Gaussian nor equiangular")
+
+    @property
     def shape(self) -> tuple[int, int]:
         return self.latitude.size, self.longitude.size
 

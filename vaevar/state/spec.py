@@ -60,7 +60,11 @@ class Channel:
 
     @property
     def name(self) -> str:
-        return self.variable if self.level is None else f"{self.variable}{self.level}"
+        """Such as ``z500``; winds at 10 hPa are ``u10hPa`` and ``v10hPa``, as ``u10`` is that at 10 m."""
+        if self.level is None:
+            return self.variable
+        name = f"{self.variable}{self.level}"
+        return f"{name}hPa" if name in SURFACE_VARIABLES else name
 
     @property
     def is_wind(self) -> bool:
@@ -106,7 +110,10 @@ class StateSpec:
         for names, allowed in ((self.surface, SURFACE_VARIABLES), (self.upper, UPPER_VARIABLES)):
             unknown = [name for name in names if name not in allowed]
             if unknown:
-                raise ValueError(f"unknown variables {unknown}; choose from {list(allowed)}")
+                raise ValueError(
+                    f"unknown variables {unknown}; choose from {list(allowed)}. Others cannot be part of a "
+                    "state; they can be observed, by an ObservationOperator"
+                )
             if len(set(names)) != len(names):
                 raise ValueError(f"variables repeat in {list(names)}")
         if any(low >= high for low, high in zip(self.levels, self.levels[1:], strict=False)):

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
-from vaevar.assim.cycle.callback import CycleCallback, Results
+from vaevar.assim.cycle.callback import ArmResult, CycleCallback, Results
 from vaevar.assim.cycle.faults import FAILED
 from vaevar.assim.cycle.module import AssimilationModule
-from vaevar.assim.cycle.standing import ArmResult
 from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.errors import UserError

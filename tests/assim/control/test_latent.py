@@ -128,6 +128,7 @@ def checkpoint(tmp_path: Path) -> Path:
         widths=[8, 12], depths=[1, 1], heads=[0, 2], window=2, latent_channels=3,
     )  # fmt: skip
     vae.error_std.copy_(torch.tensor([2.0, 3.0, 1.0, 1.5])[:, None, None])
+    vae.fit_prior([torch.randn(6, len(vae.spec), 8, 16)])
     vae.save_weights(tmp_path / "vae.pt", {})
     return tmp_path / "vae.pt"
 
@@ -142,6 +143,15 @@ def test_from_a_checkpoint(checkpoint: Path) -> None:
     assert control.spec == vae.spec
     assert control.grid == vae.grid
     assert not any(parameter.requires_grad for parameter in control.parameters())
+
+
+def test_a_prior_that_was_not_fitted_is_refused(checkpoint: Path) -> None:
+    """D(w) of w ~ N(0, I) is not what the decoder was trained on."""
+    content = torch.load(checkpoint, weights_only=True)
+    settings = content["hyper_parameters"]
+    with pytest.raises(UserError, match=r"this VAE: its latent prior is not fitted.*prior_rank 0"):
+        LatentControl(VAE(**settings))
+    LatentControl(VAE(**settings | {"prior_rank": 0}))
 
 
 def test_a_missing_checkpoint_is_one_clear_line(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -284,6 +285,26 @@ def test_coverage_maps_are_those_of_the_samples(covariance: Path) -> None:
     torch.testing.assert_close(again, scales, rtol=1e-3, atol=1e-4)
 
 
+def test_statistics_are_found_beside_the_checkpoint(
+    covariance: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From whatever directory: a relative path may lead to another file, or to none."""
+    place = tmp_path / "weights"
+    place.mkdir()
+    shutil.copy(covariance, place / covariance.name)
+    monkeypatch.chdir(covariance.parent)
+    model(Path(covariance.name)).save_weights(place / "vae.ckpt", {})
+    for elsewhere in (tmp_path / "other", tmp_path / "none"):
+        elsewhere.mkdir()
+        monkeypatch.chdir(elsewhere)
+        if elsewhere.name == "other":
+            dataclasses.replace(statistics_of(SPEC), provenance={"a": 1}).save(Path(covariance.name))
+        assert ConditionalVAE.load(place / "vae.ckpt").spec == SPEC
+    (place / covariance.name).unlink()
+    with pytest.raises(UserError, match="is not there: restore that file, there or beside the checkpoint"):
+        ConditionalVAE.load(place / "vae.ckpt")
+
+
 def test_checkpoints_from_before_coverage_maps_was_an_argument(covariance: Path, tmp_path: Path) -> None:
     path = tmp_path / "vae.ckpt"
     model(covariance).save_weights(path, {})
@@ -311,10 +332,10 @@ def test_checkpoints(covariance: Path, tmp_path: Path) -> None:
     content = torch.load(path, weights_only=True)
     content["hyper_parameters"]["covariance"] = str(other)
     torch.save(content, path)
-    with pytest.raises(UserError, match="not a checkpoint of this conditional VAE"):
+    with pytest.raises(UserError, match=r"needs the statistics .*covariance\.nc holds others"):
         ConditionalVAE.load(path)
     dataclasses.replace(statistics_of(SPEC), provenance={"other": 1}).save(other)
-    with pytest.raises(UserError, match="other statistics"):
+    with pytest.raises(UserError, match=r"covariance\.nc holds others: restore that file"):
         ConditionalVAE.load(path)
     with pytest.raises(UserError, match="must be positive"):
         model(covariance, sigma=0.0)

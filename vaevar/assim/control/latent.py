@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.assim.control.base import ControlTransform
+from vaevar.errors import UserError
+from vaevar.models.vae.prior import LatentPrior
 from vaevar.models.vae.vae import VAE
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
@@ -45,7 +47,7 @@ class LatentControl(ControlTransform):
         checkpoint: path of a VAE checkpoint, or a VAE already in memory.
 
     Raises:
-        UserError: for a checkpoint that is missing or not a VAE.
+        UserError: for a checkpoint that is missing or not a VAE, or whose prior is not fitted.
     """
 
     def __init__(self, checkpoint: str | Path | nn.Module) -> None:
@@ -55,6 +57,13 @@ class LatentControl(ControlTransform):
         else:
             # Its own copy, for evaluation only: without gradients of its parameters it takes less memory.
             self.decoder = VAE.load(checkpoint).eval().requires_grad_(False)
+        prior = getattr(self.decoder, "prior", None)
+        if isinstance(prior, LatentPrior) and not prior.fitted:
+            named = "this VAE" if isinstance(checkpoint, nn.Module) else str(checkpoint)
+            raise UserError(
+                f"{named}: its latent prior is not fitted, so D(w) would be too strong: fit it with "
+                "vae.fit_prior(batches), take the weights that a fit exports, or train with prior_rank 0"
+            )
         vae = self._vae
         self.spec, self.grid = vae.spec, vae.grid
         by_channel = (len(vae.spec), 1, 1)

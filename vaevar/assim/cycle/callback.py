@@ -11,6 +11,8 @@ from vaevar.assim.cycle.standing import ArmResult
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.errors import UserError
 
+__all__ = ["ArmResult", "CycleCallback", "Results", "parts_of"]
+
 Results = dict[str, ArmResult]
 
 

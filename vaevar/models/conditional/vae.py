@@ -27,9 +27,9 @@ large scales, which make up most of an error, would hardly count and be wrong.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -243,21 +243,23 @@ class ConditionalVAE(ClippedModule, SavedModule):
     # ---- files --------------------------------------------------------------------------------
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Open a weight file, or an ordinary checkpoint of a fit; on the CPU.
+    def arguments(cls, path: str | Path, content: Mapping[str, Any]) -> dict[str, Any]:
+        """With the statistics that it was trained with, at their path or beside the file.
 
         Raises:
-            UserError: when the file is missing, damaged, or of another model, or when the statistics that it
-                was trained with are missing or have changed.
+            UserError: when they are missing or have changed.
         """
-        model = super().load(path)
-        covariance = model.hparams["covariance"]
-        if not torch.equal(_digest(covariance), model.covariance_sha256):
-            raise UserError(
-                f"{path}: was trained with other statistics than {covariance} holds now; restore that file, "
-                f"or {cls.hint()}"
-            )
-        return model
+        arguments, wanted = super().arguments(path, content), content["state_dict"].get("covariance_sha256")
+        named = Path(str(arguments["covariance"]))
+        places = [file for file in (named, Path(path).parent / named.name) if file.is_file()]
+        for file in places:
+            if wanted is None or torch.equal(_digest(file), wanted):
+                return arguments | {"covariance": str(file)}
+        found = f"{places[0]} holds others" if places else f"{named} is not there"
+        raise UserError(
+            f"{path}: needs the statistics that it was trained with, and {found}: restore that file, there "
+            "or beside the checkpoint"
+        )
 
 
 def _digest(path: str | Path) -> Tensor:

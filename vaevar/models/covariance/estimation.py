@@ -290,3 +290,33 @@ class CovarianceEstimator:
         correlation = (1 - weight) * correlation + weight * neighbours
         spectral = np.einsum("li,lij,lj->lij", size, correlation, size)
         return (spectral + spectral.transpose(0, 2, 1)) / 2, carried
+
+
+def estimate_covariance(
+    samples: Any, settings: EstimationSettings | None = None, provenance: Mapping[str, Any] | None = None
+) -> CovarianceStatistics:
+    """B of 3DVar from a data module of errors, in one call.
+
+    Args:
+        samples: with ``spec``, ``grid``, ``error_std`` and ``training_in_order()``, such as
+            :class:`vaevar.data.error_samples.ErrorSamples`.
+        settings: the defaults if None.
+        provenance: plain values to keep with the statistics.
+
+    Raises:
+        UserError: for samples that are too few, or a grid that cannot carry the truncation.
+    """
+    if not hasattr(samples, "grid"):
+        samples.prepare_data()
+        samples.setup("fit")
+    estimator = CovarianceEstimator(samples.spec, samples.grid, settings)
+    std = torch.as_tensor(samples.error_std, dtype=torch.float32)
+    std = std[:, None, None] if std.ndim == 1 else std
+    for _ in range(PASSES):
+        for batch in samples.training_in_order():
+            estimator.update(batch * std)
+        estimator.end_pass()
+    try:
+        return estimator.statistics({"data": samples.record} | dict(provenance or {}))
+    except ValueError as error:
+        raise UserError(f"covariance: {error}; use more samples") from None

@@ -38,11 +38,11 @@ class SavedModule(L.LightningModule):
         """What is kept of an entry of the state, such as a lower precision; by default all."""
         return values
 
-    def finish(self, data: L.LightningDataModule | None) -> None:
+    def finish(self, trainer: L.Trainer) -> None:
         """What is left to do when a fit has ended, before the weights are written; by default nothing.
 
         Args:
-            data: of the fit.
+            trainer: of the fit.
         """
 
     def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ class SavedModule(L.LightningModule):
         """
         content = cls.read(path)
         try:
-            model = cls(**content["hyper_parameters"])
+            model = cls(**cls.arguments(path, content))
         except TypeError as error:
             found = what_holds(content)
             raise UserError(f"{path}: not a checkpoint of this {cls.kind} but {found} ({error})") from None
@@ -71,6 +71,16 @@ class SavedModule(L.LightningModule):
             raise UserError(f"{path}: its hyperparameters make no {cls.kind}: {error}") from None
         model.take_weights(path, content)
         return model.eval()
+
+    @classmethod
+    def arguments(cls, path: str | Path, content: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments that a module is made again with; by default its hyperparameters.
+
+        Args:
+            path: of the file.
+            content: of the file.
+        """
+        return dict(content["hyper_parameters"])
 
     @classmethod
     def read(cls, path: str | Path) -> dict[str, Any]:

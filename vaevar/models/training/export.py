@@ -55,7 +55,7 @@ class ExportWeights(L.Callback):
         data = trainer.datamodule  # type: ignore[attr-defined]
         trained.require_finite(self.path)
         try:
-            trained.finish(data)
+            trained.finish(trainer)
         except torch.linalg.LinAlgError as error:
             raise UserError(
                 f"{self.path}: cannot be finished with the samples of the fit ({error}): one of them is not "

@@ -46,6 +46,11 @@ class LatentPrior(nn.Module):
         self.register_buffer("rest", torch.ones(waves, size))
         self._root: Tensor | None = None
 
+    @property
+    def fitted(self) -> bool:
+        """Whether it has been fitted, or needs not be, having rank 0."""
+        return not self.rank or bool((self.patterns != 0).any() or (self.rest != 1).any())
+
     def forward(self, v: Tensor) -> Tensor:
         """White v [B, Cz, h, w] -> latent fields of the same shape."""
         if not self.rank:

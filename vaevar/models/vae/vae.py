@@ -16,26 +16,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
+import lightning as L
 import torch
 from torch import Tensor
 
 from vaevar.batch_random import shared_randn, step_generator
 from vaevar.errors import UserError
+from vaevar.models.training.batches import training_batches
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosine
+from vaevar.models.vae.divergence import kl_divergence
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
 from vaevar.models.vae.prior import LatentPrior
 from vaevar.plausible.statistics import judge_error_stds
 from vaevar.sphere.grid import Grid, GridFamily
 from vaevar.state import PRESSURE_LEVELS, StateSpec, difference
-
-
-def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
-    """KL(N(mean, e^log_variance) ‖ N(0, 1)), summed over all but the batch: [B, ...] -> [B], float32."""
-    mean, log_variance = mean.float(), log_variance.float()
-    return 0.5 * (mean.square() + log_variance.exp() - log_variance - 1).flatten(1).sum(1)
 
 
 class VAE(SavedModule):
@@ -206,10 +203,32 @@ class VAE(SavedModule):
         with torch.no_grad():
             self.prior.fit(codes())
 
-    def finish(self, data: Any) -> None:
-        """Fit the prior to the training samples of the data module, if it gives them in order."""
-        if hasattr(data, "training_in_order"):
-            self.fit_prior(data.training_in_order())
+    def finish(self, trainer: L.Trainer) -> None:
+        """Fit the prior to the training samples."""
+        self.fit_prior(training_batches(trainer))
+
+    def on_fit_end(self) -> None:
+        """Fit the prior on the first process; the others get it from there."""
+        if self.trainer.is_global_zero:
+            self.finish(self.trainer)
+        state = self.prior.state_dict() if self.trainer.is_global_zero else {}
+        self.prior.load_state_dict(self.trainer.strategy.broadcast(state))
+
+    @classmethod
+    def for_data(cls, data: Any, **settings: Any) -> Self:
+        """A VAE of the channels and the grid of a data module; ``settings`` are the other arguments.
+
+        Raises:
+            UserError: when the sizes do not fit the grid.
+            ValueError: when the grid is of no family.
+        """
+        if not hasattr(data, "grid"):
+            data.prepare_data()
+            data.setup("fit")
+        spec, (rows, columns) = data.spec, data.grid.shape
+        channels = {"surface": spec.surface, "upper": spec.upper, "levels": spec.levels}
+        family = data.grid.family
+        return cls(rows, columns, gaussian=family, **channels, **settings)
 
     def losses(self, x: Tensor, step: int = 0) -> dict[str, Tensor]:
         """The loss and its two terms, scalars, for normalised errors [B, C, H, W].
