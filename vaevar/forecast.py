@@ -104,7 +104,7 @@ class Forecaster(ABC):
             UserError: when states are too few or not the forecaster's, or ``hours`` is no multiple.
 
         Example:
-            >>> background = forecaster.forecast(store, 24, "2022-01-02T06")[-1]  # doctest: +SKIP
+            >>> background = forecaster.forecast(store, 24, time="2021-01-03T06")[-1]
         """
         check_forecaster(self)
         if hours < self.step_hours or hours % self.step_hours:

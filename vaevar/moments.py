@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vaevar.constants import EARTH_RADIUS, EARTH_RADIUS_KM, EARTH_ROTATION
 from vaevar.sphere.grid import Grid
-from vaevar.sphere.harmonics import SphericalHarmonics
+from vaevar.sphere.harmonics import SphericalHarmonics, largest_truncation
 from vaevar.state import StateSpec
 
 EXTRATROPICS = (30.0, 60.0)  # degrees, for the balance of wind and mass
@@ -216,12 +216,6 @@ class FieldMoments:
         """[C, L], power of the departures from the mean, by total wavenumber."""
         mean_power = self.harmonics.power(self.mean.float().to(self.harmonics.analysis_matrix.device))
         return (self.powers / self.count - mean_power.double().cpu()).clamp_min(SMALLEST)
-
-
-def largest_truncation(grid: Grid) -> int:
-    """The largest triangular truncation that a grid carries."""
-    rows, columns = grid.shape
-    return min(rows - 1 if grid.is_gaussian else (rows - 1) // 2, columns // 2 - 1)
 
 
 def variance_ratio(moments: ErrorMoments, reference: ErrorMoments) -> np.ndarray:

@@ -36,6 +36,11 @@ class ThreeDVar(VariationalAssimilator):
     Raises:
         UserError: for a file that is missing or damaged, a grid that cannot carry the truncation, or a λ, a
             count or a tolerance out of range.
+
+    Example:
+        >>> statistics = vaevar.estimate_covariance(errors, lmax=7, band_centres=(1, 4))
+        >>> vaevar.ThreeDVar(statistics, lambda_=4.0, iterations=40).control.shape
+        (8, 64)
     """
 
     def __init__(
@@ -71,6 +76,10 @@ class VAEVar(VariationalAssimilator):
 
     Raises:
         UserError: for a checkpoint that is missing or not a VAE, or a λ, a count or a tolerance out of range.
+
+    Example:
+        >>> vaevar.VAEVar(vaevar.pretrained("cycle_vae"), lambda_=4.0, iterations=20).control.shape
+        (64, 12, 24)
     """
 
     def __init__(

@@ -78,8 +78,8 @@ class AnalysisTimes(L.LightningDataModule):
             each past state that the forecaster needs besides one.
         analyses: number of analyses.
         network: where observations are made.
-        climatology: ``.npy`` file of the climatological std by channel; sets the humidity errors
-            and divides the scores.
+        climatology: ``.npy`` file of the climatological std by channel, or its array; sets the humidity
+            errors and divides the scores.
         errors: the observation errors R, which are also the size of the noise.
         seed: of the observation noise.
         step_hours: between analyses.
@@ -96,6 +96,7 @@ class AnalysisTimes(L.LightningDataModule):
     """
 
     may_grow: ClassVar = ("analyses",)
+    not_settings: ClassVar = ("times", "store", "ended", "skip_missing")
 
     def __init__(
         self,
@@ -103,7 +104,7 @@ class AnalysisTimes(L.LightningDataModule):
         start: str,
         analyses: int,
         network: Network,
-        climatology: str,
+        climatology: str | np.ndarray,
         errors: ObservationErrors | None = None,
         seed: int = 0,
         step_hours: int = 6,
@@ -120,7 +121,7 @@ class AnalysisTimes(L.LightningDataModule):
             raise UserError(f"data.seed: {seed} is not a seed of observation noise, must not be negative")
         self.start = whole_hour(start, "data.start")
         self.source, self.network, self.seed = source, network, seed
-        self.step_hours, self.lead_hours = step_hours, lead_hours
+        self.step_hours, self.lead_hours, self.analyses = step_hours, lead_hours, analyses
         self.spec = spec or StateSpec()
         self.times = self.start + step_hours * HOUR * np.arange(analyses)
         self.climatological_std = load_climatological_std(climatology, self.spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import shutil
 from collections.abc import Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -85,3 +86,11 @@ def matches(name: str, patterns: tuple[str, ...]) -> bool:
 def is_ours(name: str) -> bool:
     """Whether an entry is no result: old runs, and the lock."""
     return name == OLD or name.startswith(LOCK)
+
+
+def keep_metrics(directory: Path) -> None:
+    """Keep the table of an earlier command: a CSVLogger begins by deleting it."""
+    table = directory / "metrics.csv"
+    if table.is_file():
+        names = (directory / f"metrics.{number}.csv" for number in count(1))
+        table.rename(next(name for name in names if not name.exists()))

@@ -27,6 +27,24 @@ SILENCE_SECONDS = 180.0
 EMPTY_SECONDS = 10.0
 
 
+_held: list[Path] = []
+
+
+@contextmanager
+def holding(directory: Path) -> Iterator[None]:
+    """Remember that a run of this process, or of the process that leads it, keeps a directory."""
+    _held.append(directory.absolute())
+    try:
+        yield
+    finally:
+        _held.remove(directory.absolute())
+
+
+def is_held(directory: Path) -> bool:
+    """Whether a run of this process keeps the directory, and its record."""
+    return directory.absolute() in _held
+
+
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Hold a run directory.

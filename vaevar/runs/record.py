@@ -118,6 +118,8 @@ def how_to_repeat(directory: Path) -> str:
     versions = record.get("packages", {})
     code = f"commit {record['commit']}" if record.get("commit") else f"vaevar {versions.get('vaevar')}"
     made_by = shlex.join(record.get("command", []))
+    if record["settings"]["command"] == "run":  # from Python, which has no config
+        return f"Made from Python by `{made_by}` ({code}); `{NAME}` has what its objects were made of."
     again = ["python", "main.py", record["settings"]["command"], "--config", str(directory / "config.yaml")]
     return (
         f"Made by `{made_by}` ({code}). To make it again: `{shlex.join(again)} --name NAME`; `{NAME}` has "

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,14 @@ from vaevar.runs.leaving import (
     PREPARATIONS,
     entries,
     is_ours,
+    keep_metrics,
     made_by_now,
     matches,
     put_back,
     remove_empty,
     withdraw,
 )
-from vaevar.runs.lock import locked
+from vaevar.runs.lock import holding, locked
 from vaevar.runs.record import BEGUN, ENDED, MOVING, NAME, now, read_record, record_of, write_record
 from vaevar.runs.settings import ORIGIN, Settings, files_of
 
@@ -61,6 +61,7 @@ class Run:
         from_checkpoint: the user says from which of its own checkpoints it goes on.
         devices: what it runs on, for people.
         already: asked when less is wanted than before: what is there already, if that is more; else empty.
+        advice: how to begin another run instead.
     """
 
     directory: Path
@@ -72,6 +73,7 @@ class Run:
     from_checkpoint: bool = False
     devices: str = ""
     already: Callable[[], str] = lambda: ""
+    advice: str = ADVICE
 
     def start(self) -> Start:
         """How the run begins, from what lies in its directory. Nothing is changed.
@@ -110,16 +112,16 @@ class Run:
         """
         if before is None:
             raise UserError(
-                f"{self.directory}: holds results of which no {NAME} says what made them; {ADVICE}"
+                f"{self.directory}: holds results of which no {NAME} says what made them; {self.advice}"
             )
         if "settings" not in before:
             raise UserError(
                 f"{self.directory}: an earlier version of vaevar made this run, and kept no settings to go "
-                f"on with; {ADVICE}"
+                f"on with; {self.advice}"
             )
         values: dict[str, Any] = before["settings"] | self.settings.repaired(before)
         if refusal := self.settings.refusal(values):
-            raise UserError(f"{self.directory} {refusal}; {ADVICE}")
+            raise UserError(f"{self.directory} {refusal}; {self.advice}")
         return values
 
     def has_results(self) -> bool:
@@ -219,6 +221,11 @@ def running(
     Raises:
         UserError: when another process writes there, or another run's results are there.
     """
+    with holding(run.directory):
+        yield from _running(run, first_process, complete)
+
+
+def _running(run: Run, first_process: bool, complete: Callable[[], bool]) -> Iterator[Start]:
     judging = run.command in ("validate", "test")
     if not first_process or (judging and run.has_results()):
         yield Start.ANEW if judging else run.start()
@@ -258,7 +265,7 @@ def _recorded(run: Run, start: Start, complete: Callable[[], bool]) -> Iterator[
     before = read_record(run.directory) if start is Start.GOING_ON else None
     if run.lost_checkpoints():
         print(f"{run.directory}: no checkpoint is left of what was trained here; the fit begins again")
-    _keep_metrics(run.directory)
+    keep_metrics(run.directory)
     there, progress = entries(run.directory), run.progress()
     earlier = (run.directory / CONFIG).read_bytes() if CONFIG in there else run.config.encode()
     with replacing(run.directory / CONFIG) as partial:
@@ -292,14 +299,6 @@ def _found_all_done(
     """Whether a cycle that had ended was given again, and nothing was computed."""
     same = before.get("settings") == record["settings"] and before.get("status") == ENDED
     return same and bool(progress) and not run.checkpoints and run.progress() == progress
-
-
-def _keep_metrics(directory: Path) -> None:
-    """Keep the table of an earlier command: a CSVLogger begins by deleting it."""
-    table = directory / "metrics.csv"
-    if table.is_file():
-        names = (directory / f"metrics.{number}.csv" for number in count(1))
-        table.rename(next(name for name in names if not name.exists()))
 
 
 def _close(run: Run, record: dict[str, Any], there: set[str], status: str) -> None:

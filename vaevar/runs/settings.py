@@ -31,6 +31,7 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 
+from vaevar.content.described import described
 from vaevar.content.digest import content_digest, same_content, sha256
 from vaevar.errors import UserError
 
@@ -219,6 +220,21 @@ def settings_of(config: Mapping[str, Any], command: str) -> Settings:
         for name in getattr(cls, "outputs", ()):
             settings.outputs[f"{callback['class_path']}.{name}"] = Path(callback["init_args"][name])
     return settings
+
+
+def settings_of_objects(
+    command: str, objects: Mapping[str, Any], growing: set[str], independent: set[str]
+) -> Settings:
+    """The settings of objects that no config has made.
+
+    Args:
+        command: what is done with them.
+        objects: by name.
+        growing, independent: as the attributes of :class:`Settings`.
+    """
+    table = {name: value for key, item in objects.items() for name, value in described(item, key).items()}
+    values = {name: _content(value) for name, value in table.items()}
+    return Settings({"command": command} | values, growing, independent)
 
 
 def explained(differences: list[str]) -> str:

@@ -124,3 +124,9 @@ class SphericalHarmonics(nn.Module):
         squared = self.analyse(field).abs().square()
         squared[..., 1:] *= 2
         return squared.sum(-1)
+
+
+def largest_truncation(grid: Grid) -> int:
+    """The largest triangular truncation that a grid carries."""
+    rows, columns = grid.shape
+    return min(rows - 1 if grid.is_gaussian else (rows - 1) // 2, columns // 2 - 1)

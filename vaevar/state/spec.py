@@ -95,6 +95,12 @@ class StateSpec:
 
     Raises:
         ValueError: for an unknown or repeated variable, or levels that do not ascend.
+
+    Example:
+        >>> len(StateSpec()), StateSpec().index("z500")
+        (69, 11)
+        >>> StateSpec(["t2m"], ["z"], [500, 850]).names
+        ('t2m', 'z500', 'z850')
     """
 
     def __init__(

@@ -11,6 +11,7 @@ import re
 import time as clock
 from typing import ClassVar, Literal
 
+import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.faults import IncrementLimit
 from vaevar.assim.cycle.module import AssimilationModule
+from vaevar.assim.cycle.own_run import OwnRun
 from vaevar.assim.cycle.restart import LATEST, RestartFiles
 from vaevar.assim.cycle.standing import Standing, named
 from vaevar.assim.cycle.stopped import Stop, forget_stop, runaway
@@ -75,6 +77,7 @@ class Cycle(CycleCallback):
         self.resume, self.new_cycle_every = resume, new_cycle_every
         self.largest_increment, self.failures_in_a_row = largest_increment, failures_in_a_row
         self.on_missing_truth = on_missing_truth
+        self._run = OwnRun()
         self._files: dict[str, RestartFiles] = {}
         self._failures: dict[str, int] = {}
         self._failures_allowed = failures_in_a_row
@@ -89,6 +92,7 @@ class Cycle(CycleCallback):
                 file is damaged.
         """
         _check_forecaster(module, data)
+        self._run.begin(module, data, {"cycle": self}, not self.resume)
         data.skip_missing = self.on_missing_truth == "skip"
         self._check_truth(module, data)
         # An arm none of whose analyses succeeds has stopped, however short the cycle is.
@@ -242,6 +246,15 @@ class Cycle(CycleCallback):
     def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         """Write the last restart files."""
         self._save(module, settle=True)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Everything is written."""
+        self._run.end()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self._run.end(exception)
 
     def _save(self, module: AssimilationModule, settle: bool) -> None:
         began = clock.monotonic()

@@ -88,8 +88,8 @@ def cycle(
             method or a forecaster breaks its contract, or a forecast is not weather.
 
     Example:
-        >>> steps = vaevar.cycle(forecaster, method, first, times, observe)  # doctest: +SKIP
-        >>> errors = [(step.analysis - truth(step.time)).rmse() for step in steps]  # doctest: +SKIP
+        >>> steps = vaevar.cycle(forecaster, method, first, times, observe)
+        >>> errors = [(step.analysis - truth(step.time)).rmse() for step in steps]
     """
     check_forecaster(forecaster)
     moments = [whole_hour(time, "times") if isinstance(time, str) else time for time in times]

@@ -168,6 +168,13 @@ class Observations(Points):
     Raises:
         ValueError: as :class:`Points`; for a value that is not finite, or that its variable cannot have; and
             for an error that is not positive, or larger than the climate varies.
+
+    Example:
+        >>> one = vaevar.Observations(
+        ...     variable="t", latitude=[52.2], longitude=[14.1], pressure=500.0, value=255.0, error_std=1.0
+        ... )
+        >>> len(vaevar.Observations.from_dataframe(one.to_dataframe()))
+        1
     """
 
     value: np.ndarray

@@ -31,6 +31,11 @@ def simulate(
         ValueError: when the truth has a batch axis.
         UserError: when the state lacks what the network observes, the network gives points that cannot be, an
             observation is implausible, or the seed is negative.
+
+    Example:
+        >>> errors = vaevar.ObservationErrors().with_climatology(state.spec, climatology)
+        >>> len(vaevar.simulate(state, vaevar.ColumnNetwork(count=20), errors, time, seed=0))
+        120
     """
     if truth.values.ndim != 3:
         raise ValueError(f"one state [C, H, W] is observed at a time, not {tuple(truth.values.shape)}")

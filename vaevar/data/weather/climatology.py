@@ -38,17 +38,18 @@ def climatological_std(store: WeatherStore, times: np.ndarray) -> np.ndarray:
     return np.sqrt(store.grid.area_mean(torch.from_numpy(variance)).numpy())
 
 
-def load_climatological_std(path: str | Path, spec: StateSpec) -> np.ndarray:
-    """Read the ``.npy`` file that :func:`write` made, [C] float64.
+def load_climatological_std(path: str | Path | np.ndarray, spec: StateSpec) -> np.ndarray:
+    """Read the ``.npy`` file that :func:`write` made, [C] float64; an array is what such a file holds.
 
     Raises:
         UserError: when it is missing or unreadable, has another length, or values that cannot be the std of
             these channels: they are in another order or other units, or the file is another.
     """
     try:
-        std = read_array(path)
+        std = path if isinstance(path, np.ndarray) else read_array(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
+    path = "climatology" if isinstance(path, np.ndarray) else path
     if std.shape != (len(spec),) or std.dtype.kind != "f":
         raise UserError(f"{path}: holds {std.dtype} {std.shape}, expected floats ({len(spec)},)")
     judge_stds(path, std, spec)

@@ -32,7 +32,7 @@ from vaevar.data.weather.sigma_levels import (
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.data.weather.writer import create_store, extend_store, write_states
 from vaevar.errors import UserError, first_line
-from vaevar.files import file_lock, replacing, save_text, size_text
+from vaevar.files import file_lock, replacing, save_text, shipped, size_text
 from vaevar.progress import progress
 from vaevar.runs.aside import keeping
 from vaevar.runs.stopping import install
@@ -72,7 +72,7 @@ class SpeedyWorld(Source):
     Args:
         period: ``train``, ``validation`` or ``test``.
         directory: of the cached stores; default ``$VAEVAR_DATA``, else ``data``.
-        restarts: directory of the committed restart files.
+        restarts: directory of the committed restart files; if there is none, the repository's is taken.
 
     Raises:
         UserError: for an unknown period.
@@ -87,7 +87,7 @@ class SpeedyWorld(Source):
             raise UserError(f"no period {period!r} of the embedded world; choose from {', '.join(PERIODS)}")
         self.period_name, self.period = period, PERIODS[period]
         self.directory = Path(directory or os.environ.get("VAEVAR_DATA", "data"))
-        self.restart = Path(restarts) / f"{period}.msgpack.gz"
+        self.restart = shipped(Path(restarts)) / f"{period}.msgpack.gz"
         self.path = self.directory / f"speedy_{period}.zarr"
 
     @property

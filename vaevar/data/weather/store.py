@@ -42,6 +42,11 @@ class WeatherStore:
     Raises:
         UserError: when the store is missing, lacks a variable, level or lead, has units that are not known,
             or is not on a latitude × longitude grid.
+
+    Example:
+        >>> store = vaevar.WeatherStore(store.path, StateSpec([], ["z"], [500]))
+        >>> store.state(store.times[0])["z500"].shape
+        (16, 32)
     """
 
     def __init__(self, path: str | Path, spec: StateSpec, lead_hours: int | None = None) -> None:

@@ -292,24 +292,26 @@ class CovarianceEstimator:
         return (spectral + spectral.transpose(0, 2, 1)) / 2, carried
 
 
-def estimate_covariance(
-    samples: Any, settings: EstimationSettings | None = None, provenance: Mapping[str, Any] | None = None
-) -> CovarianceStatistics:
+def estimate_covariance(samples: Any, **settings: Any) -> CovarianceStatistics:
     """B of 3DVar from a data module of errors, in one call.
 
     Args:
         samples: with ``spec``, ``grid``, ``error_std`` and ``training_in_order()``, such as
             :class:`vaevar.data.error_samples.ErrorSamples`.
-        settings: the defaults if None.
-        provenance: plain values to keep with the statistics.
+        settings: of :class:`EstimationSettings`, such as ``lmax=21``.
 
     Raises:
-        UserError: for samples that are too few, or a grid that cannot carry the truncation.
+        UserError: for samples that are too few, a setting out of range, or a grid that cannot carry the
+            truncation.
+
+    Example:
+        >>> vaevar.ThreeDVar(vaevar.estimate_covariance(errors, lmax=7, band_centres=(1, 4))).lambda_
+        1.0
     """
     if not hasattr(samples, "grid"):
         samples.prepare_data()
         samples.setup("fit")
-    estimator = CovarianceEstimator(samples.spec, samples.grid, settings)
+    estimator = CovarianceEstimator(samples.spec, samples.grid, EstimationSettings(**settings))
     std = torch.as_tensor(samples.error_std, dtype=torch.float32)
     std = std[:, None, None] if std.ndim == 1 else std
     for _ in range(PASSES):
@@ -317,6 +319,6 @@ def estimate_covariance(
             estimator.update(batch * std)
         estimator.end_pass()
     try:
-        return estimator.statistics({"data": samples.record} | dict(provenance or {}))
+        return estimator.statistics({"data": samples.record})
     except ValueError as error:
         raise UserError(f"covariance: {error}; use more samples") from None

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from vaevar.errors import UserError
 from vaevar.models.vae.vae import VAE
-from vaevar.moments import FieldMoments, largest_truncation
+from vaevar.moments import FieldMoments
 from vaevar.sphere.grid import Grid
-from vaevar.sphere.harmonics import SphericalHarmonics
+from vaevar.sphere.harmonics import SphericalHarmonics, largest_truncation
 from vaevar.state import SURFACE_VARIABLES, UPPER_VARIABLES
 
 BAND_EDGES = (1, 6, 16, 31, 61, 121, 241, 481)

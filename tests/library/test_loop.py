@@ -1,0 +1,78 @@
+"""A cycle as a plain loop: the numbers of the callback's, and what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import vaevar
+from vaevar.assim.cycle.faults import IncrementLimit
+
+
+def test_the_loop_has_the_numbers_of_predict(tiny: Any, oi: Any) -> None:
+    """To the last bit, over two past states and all analyses."""
+    results = vaevar.run(tiny.forecaster, {"oi": oi}, tiny.data(), "runs/predict", accelerator="cpu")
+    first = tiny.forecaster.forecast(tiny.store, 12, str(tiny.first - np.timedelta64(12, "h")))
+    limit = IncrementLimit(25.0, tiny.climatology)
+    steps = list(vaevar.cycle(tiny.forecaster, oi, first, tiny.times, tiny.observe, limit))
+    analyses, backgrounds = results["oi"].analysis, results["oi"].background
+    assert analyses.sizes["time"] == len(steps) == 5
+    for step in steps:
+        for written, state in ((analyses, step.analysis), (backgrounds, step.background)):
+            there = vaevar.State.from_xarray(written.sel(time=step.time), tiny.store.spec)
+            assert torch.equal(there.values, state.values)
+        assert torch.equal(step.increment.values, step.analysis.values - step.background.values)
+        assert step.diagnostics["failed"] == 0.0
+    assert not torch.equal(steps[0].analysis.values, steps[0].background.values)
+
+
+def test_a_method_serves_several_cycles(tiny: Any) -> None:
+    """Nothing of one cycle is left in it for the next."""
+    first = tiny.forecaster.forecast(tiny.store, 12, str(tiny.first - np.timedelta64(12, "h")))
+    method = vaevar.OptimalInterpolation(length_km=1500.0)
+
+    def run() -> list[torch.Tensor]:
+        steps = vaevar.cycle(tiny.forecaster, method, first, tiny.times[:3], tiny.observe)
+        return [step.analysis.values for step in steps]
+
+    assert all(torch.equal(one, other) for one, other in zip(run(), run(), strict=True))
+
+
+def test_times_may_be_several_steps_apart(tiny: Any) -> None:
+    first = tiny.forecaster.forecast(tiny.store, 12, str(tiny.first - np.timedelta64(12, "h")))
+    free = vaevar.FreeRun()
+    every = list(vaevar.cycle(tiny.forecaster, free, first, tiny.times, tiny.observe))
+    some = list(vaevar.cycle(tiny.forecaster, free, first, tiny.times[::2], tiny.observe))
+    for one, other in zip(every[::2], some, strict=True):
+        assert torch.equal(one.background.values, other.background.values)
+
+
+def test_what_does_not_fit_is_refused(tiny: Any) -> None:
+    first = tiny.forecaster.forecast(tiny.store, 12, str(tiny.first - np.timedelta64(12, "h")))
+    free, observe = vaevar.FreeRun(), tiny.observe
+
+    def begin(start: Any = first, times: Any = tiny.times, forecaster: Any = tiny.forecaster) -> None:
+        next(vaevar.cycle(forecaster, free, start, times, observe))
+
+    with pytest.raises(vaevar.UserError, match=r"the start states end at .*, and the first analysis is at"):
+        begin(times=tiny.times + np.timedelta64(6, "h"))
+    with pytest.raises(vaevar.UserError, match="1 start states, and _Function needs 2, 6 h apart"):
+        begin(start=first[-1])
+    with pytest.raises(vaevar.UserError, match="must ascend in steps of 6 h"):
+        begin(times=[tiny.times[0], tiny.times[0] + np.timedelta64(3, "h")])
+    with pytest.raises(vaevar.UserError, match="is not on the hour"):
+        begin(times=["2021-01-03T06:30"])
+    other = vaevar.Forecaster.from_function(lambda x: x[:, -1], tiny.store.spec, vaevar.Grid.gaussian(8))
+    with pytest.raises(vaevar.UserError, match="the start states are others than the forecaster's, on"):
+        begin(forecaster=other)
+
+
+def test_a_forecast_that_is_not_weather_ends_the_loop(tiny: Any) -> None:
+    hot = vaevar.Forecaster.from_function(lambda x: x[:, -1] * 3, tiny.store.spec, tiny.store.grid)
+    steps = vaevar.cycle(hot, vaevar.FreeRun(), tiny.store.state(tiny.first), tiny.times, tiny.observe)
+    next(steps)
+    with pytest.raises(vaevar.UserError, match=r"analysis 0 at 2021-01-03T06.* runs away"):
+        next(steps)

@@ -1,0 +1,154 @@
+"""A run from Python: what it writes, and that it never returns another run's numbers."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import pytest
+import torch
+
+import vaevar
+from vaevar.assim.control.base import LinearControl
+from vaevar.assim.cycle.cycle import Cycle
+from vaevar.assim.cycle.module import AssimilationModule
+from vaevar.verification.scores import Scores
+
+
+def oi(length: float = 1500.0) -> Any:
+    return vaevar.OptimalInterpolation(length_km=length)
+
+
+def run(tiny: Any, arms: Any = None, **settings: Any) -> Any:
+    options = {name: settings.pop(name) for name in ("restart", "callbacks") if name in settings}
+    arms = arms or {"oi": oi()}
+    return vaevar.run(tiny.forecaster, arms, tiny.data(**settings), "runs/mine", accelerator="cpu", **options)
+
+
+def test_results(tiny: Any) -> None:
+    results = run(tiny, {"free": vaevar.FreeRun(), "oi": oi()})
+    assert results.arms == ("free", "oi")
+    table = results.scores
+    assert set(table.arm) == {"free", "oi"}
+    assert table.time.dtype.kind == "M"
+    one = table.query("arm == 'oi' and channel == 'z500' and quantity == 'analysis'")
+    assert (one.time.to_numpy() == tiny.times).all()
+    # What is subtracted by time is of that time: the backgrounds' RMSE is that of the scores.
+    background = results["oi"].background
+    state = vaevar.State.from_xarray(background.isel(time=2), tiny.store.spec)
+    error = (state - tiny.store.state(background.time.values[2])).rmse()
+    wanted = table.query("arm == 'oi' and channel == 'z500' and quantity == 'background'").rmse.iloc[2]
+    assert float(error.sel(channel="z500")) == pytest.approx(wanted, rel=1e-6)
+    hours = (background.time - background.initial_time).values / np.timedelta64(1, "h")
+    assert hours.tolist() == [6.0] * 5
+    assert set(results["oi"].diagnostics.columns) >= {"time", "failed", "seconds"}
+    assert "analysis rmse / std" in results.summary
+    assert results.record["status"] == "ended"
+    with pytest.raises(vaevar.UserError, match="has no arm 'threedvar'; it has free, oi"):
+        results["threedvar"]
+    with pytest.raises(vaevar.UserError, match="holds no results of a cycle"):
+        vaevar.RunResults("nowhere")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"arms": {"oi": oi(700.0)}}, r"arms\.oi\.length_km: 1500.0 there, 700.0 now"),
+        ({"start": "2021-01-03T12"}, r"data\.start: 2021-01-03T06 there, 2021-01-03T12 now"),
+        ({"network": vaevar.ColumnNetwork(count=21)}, r"data\.network\.count: 20 there, 21 now"),
+        ({"seed": 1}, r"data\.seed: 0 there, 1 now"),
+    ],
+)
+def test_another_experiment_in_the_same_directory_is_refused(tiny: Any, change: Any, says: str) -> None:
+    first = run(tiny)
+    before = first.scores
+    with pytest.raises(vaevar.UserError, match=rf"runs/mine holds another experiment: {says}.*restart=True"):
+        run(tiny, **dict(change))
+    assert run(tiny).scores.equals(before)  # nothing was changed, and the same goes on
+    again = run(tiny, restart=True, **dict(change))
+    assert not again.scores.rmse.equals(before.rmse)
+    assert list(Path("runs/mine/.old").iterdir())
+
+
+def test_another_forecaster_is_another_experiment(tiny: Any) -> None:
+    run(tiny)
+    other = vaevar.Forecaster.from_function(
+        lambda states: states[:, -1], tiny.store.spec, tiny.store.grid, history=2
+    )
+    with pytest.raises(vaevar.UserError, match=r"forecaster\.function"):
+        vaevar.run(other, {"oi": oi()}, tiny.data(), "runs/mine", accelerator="cpu")
+
+
+def test_weights_of_a_method_belong_to_it(tiny: Any) -> None:
+    """A network with other numbers is another one, whatever it is called."""
+
+    def method(scale: float) -> Any:
+        size = len(tiny.store.spec) * int(np.prod(tiny.store.grid.shape))
+        matrix = scale * torch.ones(size, 1)
+        return vaevar.VariationalAssimilator(LinearControl(matrix, tiny.store.spec, tiny.store.grid))
+
+    run(tiny, {"mine": method(1e-3)})
+    with pytest.raises(vaevar.UserError, match=r"arms\.mine\.control\.weights"):
+        run(tiny, {"mine": method(2e-3)})
+
+
+def test_more_analyses_and_more_arms_go_on(tiny: Any) -> None:
+    short = run(tiny, analyses=3).scores
+    longer = run(tiny, {"oi": oi(), "free": vaevar.FreeRun()}, analyses=5).scores
+    assert set(longer.arm) == {"free", "oi"}
+    same = longer.query("arm == 'oi'").iloc[: len(short)]
+    assert same.rmse.tolist() == short.rmse.tolist()
+
+
+def test_predict_alone_is_as_safe(tiny: Any) -> None:
+    """Lightning's own way to the same cycle."""
+
+    def predict(method: Any, directory: str) -> None:
+        trainer = L.Trainer(
+            accelerator="cpu", logger=False, inference_mode=False, default_root_dir=directory,
+            callbacks=[Cycle(), Scores()], enable_progress_bar=False,
+        )  # fmt: skip
+        module = AssimilationModule(tiny.forecaster, {"oi": method})
+        trainer.predict(module, datamodule=tiny.data(), return_predictions=False)
+
+    predict(oi(), "runs/own")
+    before = vaevar.RunResults("runs/own").scores
+    with pytest.raises(vaevar.UserError, match="length_km"):
+        predict(oi(700.0), "runs/own")
+    assert vaevar.RunResults("runs/own").scores.equals(before)
+    with pytest.raises(vaevar.UserError, match="nothing says where to write"):
+        predict(oi(), ".")
+    assert sorted(os.listdir()) == ["runs"]
+
+
+def test_predict_without_the_cycle_is_refused(tiny: Any) -> None:
+    trainer = L.Trainer(
+        accelerator="cpu", logger=False, inference_mode=False, default_root_dir="runs/own",
+        enable_progress_bar=False,
+    )  # fmt: skip
+    with pytest.raises(vaevar.UserError, match=r"no arm has a background: add .*Cycle"):
+        trainer.predict(AssimilationModule(tiny.forecaster, {"oi": oi()}), datamodule=tiny.data())
+
+
+def test_a_run_that_is_interrupted_goes_on(tiny: Any) -> None:
+    whole = run(tiny).scores
+
+    class Interruption(L.Callback):
+        def on_predict_batch_start(self, *args: Any) -> None:
+            if args[3] == 3:
+                raise RuntimeError("somebody stumbles over the cable")
+
+    def part(**options: Any) -> Any:
+        return vaevar.run(
+            tiny.forecaster, {"oi": oi()}, tiny.data(), "runs/part", accelerator="cpu", **options
+        )
+
+    with pytest.raises(RuntimeError):
+        part(callbacks=[Interruption()])
+    assert vaevar.RunResults("runs/part").record["status"] == "begun"
+    assert not Path("runs/part/.lock").exists()
+    assert part().scores.rmse.equals(whole.rmse)
+    assert vaevar.RunResults("runs/part").record["status"] == "ended"

@@ -1,0 +1,82 @@
+"""What the repository ships, made as its configs make it, from any working directory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from vaevar.assim.assimilator import Assimilator
+from vaevar.data.weather.climatology import load_climatological_std
+from vaevar.errors import UserError
+from vaevar.forecast import Forecaster
+from vaevar.models.conditional.vae import ConditionalVAE
+from vaevar.models.covariance.statistics import CovarianceStatistics
+from vaevar.models.diffusion.denoiser import Denoiser
+from vaevar.models.vae.vae import VAE
+from vaevar.scripts import instantiate, read_contents
+from vaevar.state import StateSpec
+
+_ROOT = Path(__file__).parents[2]
+# Parts of configs, whose settings were tuned on the validation period.
+_PARTS: dict[str, type] = {
+    "forecaster": Forecaster,
+    "interpolation": Assimilator,
+    "threedvar": Assimilator,
+    "threedvar_cycle": Assimilator,
+    "vaevar": Assimilator,
+    "vaevar_conditional": Assimilator,
+    "diffda": Assimilator,
+}
+_WEIGHTS: dict[str, tuple[str, Callable[[Path], Any]]] = {
+    "covariance": ("covariance.nc", CovarianceStatistics.load),
+    "cycle_covariance": ("cycle_covariance.nc", CovarianceStatistics.load),
+    "vae": ("vae.ckpt", VAE.load),
+    "cycle_vae": ("cycle_vae.ckpt", VAE.load),
+    "conditional_vae": ("conditional_vae.ckpt", ConditionalVAE.load),
+    "diffda_48h": ("diffda_48h.ckpt", Denoiser.load),
+    "climatological_std": ("climatological_std.npy", lambda path: load_climatological_std(path, StateSpec())),
+}
+
+
+def pretrained(name: str) -> Any:
+    """A forecaster, a method or weights of the embedded world.
+
+    Args:
+        name: ``forecaster``; a method with its tuned settings, ``interpolation``, ``threedvar``,
+            ``threedvar_cycle``, ``vaevar``, ``vaevar_conditional`` or ``diffda``; or what they are made of:
+            ``covariance``, ``cycle_covariance``, ``vae``, ``cycle_vae``, ``conditional_vae``,
+            ``diffda_48h``, ``climatological_std``.
+
+    Raises:
+        UserError: for another name, or when the repository's weights are not beside the package.
+
+    Example:
+        >>> vaevar.pretrained("threedvar").lambda_
+        4.0
+    """
+    if name in _WEIGHTS:
+        file, load = _WEIGHTS[name]
+        return load(_there(_ROOT / "weights" / file))
+    if name not in _PARTS:
+        raise UserError(f"nothing is called {name!r}; choose from {', '.join((*_PARTS, *_WEIGHTS))}")
+    (content,) = read_contents([_there(_ROOT / "configs" / "parts" / f"{name}.yaml")])
+    return instantiate([{"part": _anchored(content)}], part=_PARTS[name]).part
+
+
+def _there(path: Path) -> Path:
+    if not path.is_file():
+        raise UserError(
+            f"{path}: is not there: weights and configs come with the repository, not with the package "
+            "alone; clone it, and install from there"
+        )
+    return path
+
+
+def _anchored(content: Any) -> Any:
+    """Paths of the repository, whatever the working directory. Parts within parts are paths already."""
+    if isinstance(content, dict):
+        return {key: _anchored(value) for key, value in content.items()}
+    if isinstance(content, str) and content.startswith("weights/"):
+        return str(_there(_ROOT / content))
+    return content

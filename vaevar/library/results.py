@@ -1,0 +1,126 @@
+"""The results of a cycle, from its directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import xarray as xr
+
+from vaevar.data.weather.leads import LEAD
+from vaevar.data.weather.opening import open_zarr
+from vaevar.errors import UserError
+from vaevar.runs.record import read_record
+
+_SCORES, _DIAGNOSTICS = "scores.csv", "diagnostics.csv"
+
+
+class RunResults:
+    """What a cycle has written, whether the command line ran it or Python.
+
+    Args:
+        directory: of the run, such as ``runs/cycle_sparse``.
+
+    Attributes:
+        arms: names of the arms.
+
+    Raises:
+        UserError: when there is no run.
+
+    Example:
+        >>> results = vaevar.RunResults("runs/cycle_sparse")
+        >>> results["threedvar"].analysis["geopotential"].sel(level=500).shape
+        (5, 16, 32)
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        found = sorted(self.directory.glob(f"*/{_DIAGNOSTICS}")) + sorted(self.directory.glob(f"*/{_SCORES}"))
+        self.arms = tuple(dict.fromkeys(path.parent.name for path in found))
+        if not self.arms:
+            raise UserError(f"{self.directory}: holds no results of a cycle; give the directory of a run")
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """RMSE and bias of backgrounds and analyses by time, arm and channel."""
+        gathered = self.directory / _SCORES
+        if gathered.is_file():
+            return _table(gathered)
+        return pd.concat([self[arm].scores for arm in self.arms], ignore_index=True)
+
+    @property
+    def summary(self) -> str:
+        """The table of the run, in Markdown; empty before its end."""
+        path = self.directory / "summary.md"
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the run was made of, by which program, and whether it has ended."""
+        return read_record(self.directory) or {}
+
+    def __getitem__(self, arm: str) -> ArmResults:
+        """The results of one arm.
+
+        Raises:
+            UserError: when there is no such arm.
+        """
+        if arm not in self.arms:
+            raise UserError(f"{self.directory}: has no arm {arm!r}; it has {', '.join(self.arms)}")
+        return ArmResults(self.directory / arm)
+
+    def __repr__(self) -> str:
+        return f"RunResults({str(self.directory)!r}: {', '.join(self.arms)})"
+
+
+class ArmResults:
+    """What one arm of a cycle has written.
+
+    Args:
+        directory: of the arm.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    @property
+    def scores(self) -> pd.DataFrame:
+        """RMSE and bias of backgrounds and analyses by time and channel."""
+        return _table(self.directory / _SCORES)
+
+    @property
+    def diagnostics(self) -> pd.DataFrame:
+        """Numbers about each analysis: J_b, J_o, iterations, 2J/p, seconds, whether it failed."""
+        return _table(self.directory / _DIAGNOSTICS)
+
+    @property
+    def analysis(self) -> xr.Dataset:
+        """The analyses; ``time`` is the time at which they are valid."""
+        return self._states("analysis")
+
+    @property
+    def background(self) -> xr.Dataset:
+        """The backgrounds; ``time`` is the time at which they are valid, ``initial_time`` that from which
+        they are forecast."""
+        return self._states("background")
+
+    def _states(self, kind: str) -> xr.Dataset:
+        path = self.directory / f"{kind}.zarr"
+        if not path.is_dir():
+            raise UserError(f"{path}: is not there: the run did not write it (StateWriter's states)")
+        dataset = open_zarr(str(path)).isel({LEAD: 0})
+        initial = dataset["time"].values
+        valid = initial + dataset[LEAD].values
+        # A difference from the truth is taken by time: it has to be that of the truth.
+        dataset = dataset.drop_vars([LEAD, "time"]).assign_coords(
+            {"time": ("time", valid), "initial_time": ("time", initial)}
+        )
+        return dataset
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """Raises UserError when it is not there."""
+    if not path.is_file():
+        raise UserError(f"{path}: is not there: the run has not come so far, or did not write it")
+    return pd.read_csv(path, parse_dates=["time"])

@@ -1,0 +1,71 @@
+"""A cycle of several arms from Python, as safe as from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from vaevar.assim.assimilator import Assimilator
+from vaevar.assim.cycle.cycle import Cycle
+from vaevar.assim.cycle.module import AssimilationModule
+from vaevar.assim.cycle.writer import StateWriter
+from vaevar.data.analysis_times import AnalysisTimes
+from vaevar.errors import UserError
+from vaevar.forecast import Forecaster
+from vaevar.library.results import RunResults
+from vaevar.models.training.trainer import prepare
+from vaevar.verification.scores import Scores
+
+
+def run(
+    forecaster: Forecaster,
+    arms: Mapping[str, Assimilator],
+    data: AnalysisTimes,
+    directory: str | Path,
+    restart: bool = False,
+    callbacks: Sequence[L.Callback] = (),
+    **trainer: Any,
+) -> RunResults:
+    """Run arms side by side over the analysis times of a twin experiment.
+
+    What ``python main.py predict`` does with a config: states, scores and diagnostics are written, with a
+    record of what made them. The same call goes on with a run that was interrupted; one with another setting,
+    network or forecaster is refused in the same directory.
+
+    Args:
+        forecaster: makes the backgrounds.
+        arms: methods by name; names become directories.
+        data: truth and observations.
+        directory: of the run.
+        restart: begin again; what is there is moved aside, into ``.old``.
+        callbacks: besides those that write states and scores; one of a class that is there takes its place.
+        trainer: arguments of Lightning's ``Trainer``, such as ``accelerator="cpu"``.
+
+    Raises:
+        UserError: when the directory holds another run, or something does not fit together.
+
+    Example:
+        >>> results = vaevar.run(forecaster, {"free": free, "mine": mine}, data, "runs/mine")
+        analysis 1/5...
+        >>> results.scores.query("arm == 'mine' and channel == 'z500' and quantity == 'analysis'").shape
+        (5, 6)
+    """
+    path = Path(directory)
+    if path.resolve() == Path.cwd():
+        raise UserError("the directory of a run is its own: give one below this one, such as runs/mine")
+    own = [Cycle(resume=not restart), StateWriter(), Scores()]
+    kept = [callback for callback in own if not any(isinstance(other, type(callback)) for other in callbacks)]
+    settings = {"logger": False, "devices": 1, "enable_model_summary": False, "enable_checkpointing": False}
+    made = L.Trainer(
+        default_root_dir=path,
+        inference_mode=False,  # variational analyses need gradients
+        # The others look at the arms that Cycle has prepared.
+        callbacks=sorted([*kept, *callbacks], key=lambda callback: not isinstance(callback, Cycle)),
+        **settings | trainer,
+    )
+    module = AssimilationModule(forecaster, dict(arms))
+    prepare(made).predict(module, datamodule=data, return_predictions=False)
+    return RunResults(path)
