@@ -83,7 +83,7 @@ def configs(
                 "nlat": 16, "nlon": 32, "gaussian": True, **SPEC, "patch": 2, "stem_width": 4,
                 "head_width": 4,
                 "widths": [8, 8], "depths": [1, 1], "heads": [0, 2], "window": 4, "latent_scale": 1,
-                "latent_channels": 4, "sigma": 0.5, "warmup_steps": 2,
+                "latent_channels": 4, "sigma": 0.5, "warmup_steps": 2, "prior_rank": 0,
             },
         },
         "data": {
