@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vaevar.constants import SEA_LEVEL_PRESSURE
 from vaevar.plausible.atmosphere import standard_temperature
 from vaevar.plausible.moisture import oversaturated
 from vaevar.plausible.patterns import area
@@ -104,7 +105,7 @@ def _another_ground(values: np.ndarray, spec: StateSpec, latitude: np.ndarray) -
     low = spec.levels[-1]
     weight = area(latitude) / (area(latitude).sum() * values.shape[-1])
     warmer = float((weight * (values[spec.index("t2m")] - values[spec.index(f"t{low}")])).sum())
-    expected = standard_temperature(1013.25) - standard_temperature(float(low))
+    expected = standard_temperature(SEA_LEVEL_PRESSURE) - standard_temperature(float(low))
     if abs(warmer - expected) <= _T2M_BEYOND:
         return ""
     return (

@@ -49,11 +49,15 @@ class StateJudge:
         spec, grid: of its states.
         in_sequence: whether states that follow each other are of one evolution. Forecasts of a long lead are
             not; and they may be poor.
+
+    Attributes:
+        piece_shape: [h, w], of what it keeps of a field.
     """
 
     def __init__(self, path: str, spec: StateSpec, grid: Grid, in_sequence: bool = True) -> None:
         self.path, self.spec, self.grid, self.in_sequence = path, spec, grid, in_sequence
         self._stride = max(1, grid.shape[0] // _ROWS_LOOKED_AT)
+        self.piece_shape = tuple(len(range(0, size, self._stride)) for size in grid.shape)
         self._area = grid.area_weights.numpy()[:: self._stride]
         self._latitude = grid.latitude[:: self._stride]
         self._last: _Last | None = None

@@ -103,7 +103,7 @@ class WeatherStore:
             for field, now, channel in zip(target, state, channels, strict=True):
                 field[:] = now
                 pieces.append(self._judge.field(field, channel, time))
-        return np.stack(pieces).reshape(times.size, len(channels), *pieces[0].shape)
+        return np.array(pieces, np.float32).reshape(times.size, len(channels), *self._judge.piece_shape)
 
     def _not_there(self, missing: list[np.datetime64]) -> str:
         """What is missing, and what is there instead."""
