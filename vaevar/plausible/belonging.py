@@ -24,8 +24,9 @@ from vaevar.state import StateSpec
 # Strength relative to what drives it, by variable. On 16 rows slopes are too flat: up to 1.45 there. In knots
 # wind is 1.94 times as strong, and 0.51 times if it was converted twice.
 _STRENGTHS = {"u": Range(0.6, 1.6), "v": Range(0.6, 1.6), "u10": Range(0.0, 1.25), "v10": Range(0.0, 1.25)}
-# Of u10 relative to v10, each relative to the wind above: 0.66 to 1.01 in GFS and SPEEDY.
-_U10_TO_V10 = Range(0.5, 1.6)
+# Of u10 relative to v10, each relative to the wind above: 0.86 to 1.02 in GFS and SPEEDY where that is near,
+# 0.57 to 0.94 where it is at 850 hPa.
+_NEAR, _U10_TO_V10, _U10_TO_V10_FARTHER = 900, Range(0.6, 1.5), Range(0.45, 1.6)
 # K: how much t2m may differ from the lowest level's temperature, beyond the standard atmosphere's lapse. It
 # differs by up to 2.5, and by 16 and more if it is that of a level above.
 _T2M_BEYOND, _LOWEST = 8.0, 700
@@ -45,27 +46,30 @@ def disagreement(
         values: [C, H, W], physical units; some rows and columns are enough.
         spec: the C channels.
         latitude: [H], degrees, from north to south.
-        forecast: whether they are of a forecast, which may be poor: half of each correlation is enough.
+        forecast: whether they are of a forecast, which may be poor: half of each correlation is enough, and
+            nothing else is asked.
     """
     part = 0.5 if forecast else 1.0
     if failing := [relation for relation in found if relation.correlation < part * relation.least]:
         return _described(failing, found)
+    if forecast:
+        return ""
     return (
-        _out_of_scale(found)
+        _out_of_scale(found, spec)
         or oversaturated(values, spec, latitude)
         or _another_ground(values, spec, latitude)
     )
 
 
 def _described(failing: list[Relation], found: list[Relation]) -> str:
-    """The variable most of whose relations fail, and the worst of these."""
+    """The variable that most relations which fail have in common, and the worst of these."""
 
-    def share(variable: str) -> float:
+    def failures(variable: str) -> tuple[int, float]:
         mine, bad = ([r for r in some if variable in (r.first, r.second)] for some in (found, failing))
-        return len(bad) / len(mine)
+        return len(bad), len(bad) / len(mine)
 
     names = sorted({name for relation in failing for name in (relation.first, relation.second)})
-    wrong = max(names, key=share)
+    wrong = max(names, key=failures)
     mine = [relation for relation in failing if wrong in (relation.first, relation.second)]
     worst = min(mine, key=lambda relation: relation.correlation - relation.least)
     others = sorted({r.second if r.first == wrong else r.first for r in mine})
@@ -76,7 +80,7 @@ def _described(failing: list[Relation], found: list[Relation]) -> str:
     )
 
 
-def _out_of_scale(found: list[Relation]) -> str:
+def _out_of_scale(found: list[Relation], spec: StateSpec) -> str:
     strengths = {}
     for relation in found:
         limits = _STRENGTHS.get(relation.first)
@@ -91,10 +95,11 @@ def _out_of_scale(found: list[Relation]) -> str:
             )
     if {"u10", "v10"} <= set(strengths):
         ratio = strengths["u10"] / strengths["v10"]
-        if ratio not in _U10_TO_V10:
+        limits = _U10_TO_V10 if spec.levels[-1] >= _NEAR else _U10_TO_V10_FARTHER
+        if ratio not in limits:
             return (
                 f"u10 is {ratio:.2g} times as strong as v10, each relative to the wind above, expected "
-                f"{_U10_TO_V10}: one of them is in other units (a knot is 0.514 m/s)"
+                f"{limits}: one of them is in other units (a knot is 0.514 m/s)"
             )
     return ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from vaevar.constants import GRAVITY, SEA_LEVEL_PRESSURE
 from vaevar.plausible.atmosphere import standard_temperature
@@ -35,7 +36,8 @@ def fault(values: np.ndarray, channel: Channel, grid: Grid, coarse: np.ndarray |
         coarse: some of its rows and columns, which is enough to look for holes of zeros; by default all.
     """
     limits = channel.points
-    low, high = float(values.min()), float(values.max())  # both pass NaN on
+    # One pass, where NumPy takes two; NaN is passed on.
+    low, high = (float(extreme) for extreme in torch.aminmax(torch.from_numpy(values)))
     if low in limits and high in limits:
         if low == high and channel.variable != "q":  # the stratosphere may be dry everywhere
             return f"is {low + 0.0:.4g} at every point"  # 0 rather than -0
@@ -109,7 +111,7 @@ def _likeness(values: np.ndarray, wrong: float, channel: Channel) -> str:
         if _both_in(low * factor + offset, high * factor + offset, channel.points)
     }
     if fitting:
-        return f": it looks like {min(fitting, key=fitting.__getitem__)}"
+        return f": it looks like {' or '.join(sorted(fitting, key=fitting.__getitem__))}"
     if not _both_in(low, high, channel.points):
         return ": it is in other units, another variable or at another level"
     return ": it looks damaged"

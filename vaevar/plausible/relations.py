@@ -141,9 +141,9 @@ def _near_ground(fields: _Fields, spec: StateSpec, latitude: np.ndarray) -> Iter
     weight = area(latitude)
     for first, second in (("u10", "u"), ("v10", "v")):
         if first in spec.surface and second in spec.upper:
-            pair = fields[first], fields[f"{second}{low}"]
+            pair = eddies(fields[first]), eddies(fields[f"{second}{low}"])
             yield Relation(
-                first, second, f"at {low} hPa", correlation(*pair, weight), 0.45, 0.8, strength(*pair, weight)
+                first, second, f"at {low} hPa", correlation(*pair, weight), 0.45, 0.7, strength(*pair, weight)
             )
     if "t2m" in spec.surface and "t" in spec.upper:
         found = correlation(eddies(fields["t2m"]), eddies(fields[f"t{low}"]), weight)
