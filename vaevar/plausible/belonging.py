@@ -5,8 +5,8 @@ an atmosphere, and then the others must hold too: a field that does not is upsid
 time, level or variable. Made-up fields, of which none follows another, are left alone.
 
 It cannot tell what all fields share, such as a turn of the whole sphere; a field of a time so near that it
-follows the others nearly as well (of 12 h before, and wind at 10 m and temperature at 2 m of days before);
-humidity of a neighbouring level; or t2m that is t at 1000 hPa.
+follows the others nearly as well (most of 6 h before; temperature at 2 m of days before); humidity of a
+neighbouring level; or t2m that is t at 1000 hPa.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ _NEAR, _U10_TO_V10, _U10_TO_V10_FARTHER = 900, Range(0.6, 1.5), Range(0.45, 1.6)
 # K: how much t2m may differ from the lowest level's temperature, beyond the standard atmosphere's lapse. It
 # differs by up to 2.5, and by 16 and more if it is that of a level above.
 _T2M_BEYOND, _LOWEST = 8.0, 700
+
+# How much more may be unexplained than up to 12 h before or after: 1.2 times in SPEEDY, and 1.2 to 140 times
+# if one field is that of 6 h before, 2.5 and more if of 24 h. What is explained all but wholly may differ more.
+_UNEXPLAINED, _NOTHING = 2.5, 0.01
 
 
 def disagreement(
@@ -59,6 +63,24 @@ def disagreement(
         or oversaturated(values, spec, latitude)
         or _another_ground(values, spec, latitude)
     )
+
+
+def other_than_before(before: dict[tuple[str, str], float], now: dict[tuple[str, str], float]) -> str:
+    """Which variables followed each other much better or worse up to 12 h before; empty if none did.
+
+    Args:
+        before, now: the shares that they do not explain of each other, by variables
+            (:func:`vaevar.plausible.relations.unexplained`).
+    """
+    for (first, second), share in now.items():
+        less, more = sorted((share, before.get((first, second), share)))
+        if more > _UNEXPLAINED * less + _NOTHING:
+            return (
+                f"{first} follows from {second} but for {before[first, second]:.1%} and {share:.1%} of its "
+                f"variance, expected about the same: {first} or {second} is of another time at one of the two, "
+                "or damaged"
+            )
+    return ""
 
 
 def _described(failing: list[Relation], found: list[Relation]) -> str:

@@ -7,12 +7,12 @@ from typing import NamedTuple
 import numpy as np
 
 from vaevar.errors import UserError
-from vaevar.plausible.belonging import disagreement
+from vaevar.plausible.belonging import disagreement, other_than_before
 from vaevar.plausible.fields import described, fault, place
 from vaevar.plausible.geostrophic import contradiction
 from vaevar.plausible.hydrostatic import imbalance
 from vaevar.plausible.ranges import of_jumps
-from vaevar.plausible.relations import is_atmosphere, relations
+from vaevar.plausible.relations import Relation, is_atmosphere, relations, unexplained
 from vaevar.plausible.repeats import Repeats
 from vaevar.plausible.sequence import against_the_wind, other_weather
 from vaevar.sphere.grid import Grid
@@ -35,6 +35,7 @@ class _Last(NamedTuple):
     state: np.ndarray
     step: np.timedelta64
     changes: dict[str, float]
+    unexplained: dict[tuple[str, str], float]
 
 
 class StateJudge:
@@ -102,26 +103,28 @@ class StateJudge:
             if last is not None:
                 step = time - last.time
                 changes = self._changes(last, state, time)
-            found = (
-                imbalance(state, self.spec, self._area)
-                or contradiction(state, self.spec, self._latitude)
-                or self._as_an_atmosphere(state, last, float(step / np.timedelta64(1, "h")))
-                or self._repeats(state, time)
-            )
-            if found:
-                raise self._refused(f"at {_hour(time)} {found}")
-            self._last = _Last(time, state, step, changes)
+            found = relations(state, self.spec, self._latitude)
+            wrong = imbalance(state, self.spec, self._area)
+            wrong = wrong or contradiction(state, self.spec, self._latitude)
+            if is_atmosphere(found):
+                wrong = wrong or self._as_an_atmosphere(found, state, last, step)
+            if wrong := wrong or self._repeats(state, time):
+                raise self._refused(f"at {_hour(time)} {wrong}")
+            self._last = _Last(time, state, step, changes, unexplained(found))
 
-    def _as_an_atmosphere(self, state: np.ndarray, last: _Last | None, hours: float) -> str:
+    def _as_an_atmosphere(
+        self, found: list[Relation], state: np.ndarray, last: _Last | None, step: np.timedelta64
+    ) -> str:
         """What is wrong with a state in which fields follow each other as in an atmosphere."""
-        found = relations(state, self.spec, self._latitude)
-        if not is_atmosphere(found):
-            return ""
-        wrong = disagreement(found, state, self.spec, self._latitude, forecast=not self.in_sequence)
+        latitude, hours = self._latitude, float(step / np.timedelta64(1, "h"))
+        wrong = disagreement(found, state, self.spec, latitude, forecast=not self.in_sequence)
         if wrong or last is None:
             return wrong
-        wrong = other_weather(last.state, state, self.spec, hours)
-        wrong = wrong or against_the_wind(last.state, state, self.spec, self._latitude, hours)
+        wrong = (
+            other_weather(last.state, state, self.spec, hours)
+            or other_than_before(last.unexplained, unexplained(found))
+            or against_the_wind(last.state, state, self.spec, latitude, hours)
+        )
         return f"and {_hour(last.time)} {wrong}" if wrong else ""
 
     def _changes(self, last: _Last, state: np.ndarray, time: np.datetime64) -> dict[str, float]:

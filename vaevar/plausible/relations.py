@@ -72,6 +72,15 @@ def is_atmosphere(found: list[Relation]) -> bool:
     return len(pairs) >= _PAIRS
 
 
+def unexplained(found: list[Relation]) -> dict[tuple[str, str], float]:
+    """By first and second, the share of variance of one that the other does not explain, in the mean."""
+    shares: dict[tuple[str, str], list[float]] = {}
+    for relation in found:
+        share = 1 - relation.correlation * abs(relation.correlation)
+        shares.setdefault((relation.first, relation.second), []).append(share)
+    return {pair: float(np.mean(some)) for pair, some in shares.items()}
+
+
 _Fields = dict[str, np.ndarray]
 
 
