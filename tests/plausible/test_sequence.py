@@ -88,6 +88,22 @@ def test_a_field_of_the_time_before(tmp_path: Path, name: str) -> None:
         read_one_by_one(tmp_path / "truth.zarr", range(6), values)
 
 
+@pytest.mark.parametrize("name", ["z", "t", "u", "v", "v10", "msl"])
+def test_a_field_of_a_near_time_that_is_not_read(tmp_path: Path, name: str) -> None:
+    """As when a cycle reads every second state: the others follow it less than they did before."""
+    values, part = STATES.copy(), CHANNELS.variable_slice(name)
+    values[4, part] = values[3, part]
+    create_store(tmp_path / "truth.zarr", TIMES, CHANNELS, GRID, {})
+    write_states(tmp_path / "truth.zarr", 0, values, CHANNELS)
+    for first, second in ((2, 4), (4, 6)):
+        store = WeatherStore(tmp_path / "truth.zarr", CHANNELS)
+        store.read(TIMES[[first]])
+        with pytest.raises(
+            UserError, match=r"of its variance, expected about the same: \w+ or \w+ is of another"
+        ):
+            store.read(TIMES[[second]])
+
+
 def test_a_whole_state_again_after_days(tmp_path: Path) -> None:
     values = STATES.copy()
     values[20] = values[1]

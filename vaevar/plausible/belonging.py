@@ -32,7 +32,7 @@ _NEAR, _U10_TO_V10, _U10_TO_V10_FARTHER = 900, Range(0.6, 1.5), Range(0.45, 1.6)
 _T2M_BEYOND, _LOWEST = 8.0, 700
 
 # How much more may be unexplained than up to 12 h before or after: 1.2 times in SPEEDY, and 1.2 to 140 times
-# if one field is that of 6 h before, 2.5 and more if of 24 h. What is explained all but wholly may differ more.
+# if one field is that of 6 h before, 2.5 and more if of 24 h. Little that is unexplained may differ by more.
 _UNEXPLAINED, _NOTHING = 2.5, 0.01
 
 
@@ -77,7 +77,7 @@ def other_than_before(before: dict[tuple[str, str], float], now: dict[tuple[str,
         if more > _UNEXPLAINED * less + _NOTHING:
             return (
                 f"{first} follows from {second} but for {before[first, second]:.1%} and {share:.1%} of its "
-                f"variance, expected about the same: {first} or {second} is of another time at one of the two, "
+                f"variance, expected about the same: {first} or {second} is of another time at one of them, "
                 "or damaged"
             )
     return ""

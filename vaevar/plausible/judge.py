@@ -99,6 +99,8 @@ class StateJudge:
                 last = None
             if not self.in_sequence:
                 last = None
+            if repeated := self._repeats(state, time):
+                raise self._refused(f"at {_hour(time)} {repeated}")
             changes: dict[str, float] = {}
             if last is not None:
                 step = time - last.time
@@ -108,7 +110,7 @@ class StateJudge:
             wrong = wrong or contradiction(state, self.spec, self._latitude)
             if is_atmosphere(found):
                 wrong = wrong or self._as_an_atmosphere(found, state, last, step)
-            if wrong := wrong or self._repeats(state, time):
+            if wrong:
                 raise self._refused(f"at {_hour(time)} {wrong}")
             self._last = _Last(time, state, step, changes, unexplained(found))
 
