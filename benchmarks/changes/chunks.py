@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from numcodecs import Blosc, Zstd
 
+from changes.coordinates import ANOTHER_TIME
 from changes.damage import Damage
 from changes.kinds import Case
 from changes.stores import LONG, TRUTH
@@ -40,7 +41,8 @@ def cases() -> Iterator[Case]:
                 NO_CHECKSUM if small else "",
             )
     for change, edit in _metadata():
-        yield Case(TRUTH, change, edit, "cycle", TRUTH)
+        moved = "another day" in change
+        yield Case(TRUTH, change, edit, "cycle", TRUTH, ANOTHER_TIME if moved else "")
     for change, edit in _exchanges():
         yield Case(TRUTH, change, edit, "cycle", TRUTH)
 
@@ -77,7 +79,11 @@ DAMAGES: dict[str, Damage] = {
         content[: len(content) // 2] + bytes(len(content) - len(content) // 2)
     ),
 }
-_SMALL = ("with one bit flipped", "with the least bit of a byte flipped", "with a byte more in a chunk")
+# 20 bytes may be the second bytes of 20 numbers: 0.25 K at 20 points.
+_SMALL = (
+    "with one bit flipped", "with the least bit of a byte flipped", "with 20 bytes changed",
+    "with a byte more in a chunk",
+)  # fmt: skip
 CODECS: dict[str, Any] = {
     "Blosc": Blosc("lz4", clevel=1),
     "Blosc and bit shuffle": Blosc("zstd", clevel=3, shuffle=Blosc.BITSHUFFLE),

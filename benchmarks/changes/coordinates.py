@@ -10,6 +10,8 @@ import xarray as xr
 from changes.kinds import Case
 from changes.stores import LONG, ROLL, TRUTH, Edit, coordinate, flipped, renamed, rewritten, rolled
 
+ANOTHER_TIME = "the times are all that says when it was"
+
 
 def cases() -> Iterator[Case]:
     """All of them."""
@@ -45,7 +47,7 @@ def _times() -> Iterator[tuple[str, Edit, str]]:
         yield (
             f"times shifted by {text}",
             coordinate("time", lambda t, s=shift: t + s),
-            "the times are all that says when it was",
+            ANOTHER_TIME,
         )
     yield "times shifted by half an hour", coordinate("time", lambda t: t + hour // 2), ""
     yield "times shifted by a minute", coordinate("time", lambda t: t + hour // 60), ""
@@ -65,7 +67,7 @@ def _times() -> Iterator[tuple[str, Edit, str]]:
     yield (
         "3-hourly times on 6-hourly fields",
         coordinate("time", lambda t: t[0] + (t - t[0]) // 2 + 24 * hour),
-        "",
+        "the times are all that says how fast it was: weather changes twice as much at times as at others",
     )
     yield "times as plain numbers", coordinate("time", lambda t: np.arange(t.size)), ""
     yield "times as text", coordinate("time", lambda t: t.astype("datetime64[s]").astype(str)), ""

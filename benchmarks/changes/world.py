@@ -1,6 +1,6 @@
 """The good world whose inputs are changed: weather, a forecaster, B, networks, samples and configs, all tiny.
 
-The wind outside the tropics is geostrophic, as in any atmosphere.
+Its weather is balanced, as that of any atmosphere.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import torch
 import yaml
 
 from vaevar.cli import main
+from vaevar.constants import EARTH_RADIUS, EARTH_ROTATION, GAS_CONSTANT
 from vaevar.data.observations.errors import ObservationErrors
 from vaevar.data.observations.networks import ColumnNetwork
 from vaevar.data.observations.simulate import simulate
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.files import save_array, save_text
 from vaevar.models.forecaster.export import export
+from vaevar.plausible.moisture import saturation
 from vaevar.sphere.grid import Grid
 from vaevar.standins.climate import typical_climate
 from vaevar.standins.forecaster import Drift
@@ -76,23 +78,32 @@ def world(directory: Path) -> None:
 
 
 def weather(spec: StateSpec, grid: Grid, times: np.ndarray) -> np.ndarray:
-    """[T, C, H, W] float32: made-up weather with the wind that its geopotential drives."""
+    """[T, C, H, W] float32: made-up weather whose fields follow each other as those of the atmosphere do.
+
+    Geopotential rests on temperature, drives the wind outside the tropics, and makes the pressure below; air
+    is half saturated.
+    """
     made_up = SyntheticWeather(spec, grid)
-    states = np.stack([made_up.state(time) for time in times])
-    radius, omega = 6.371e6, 7.292e-5
-    phi = np.radians(grid.latitude)[:, None]
-    coriolis = 2 * omega * np.sin(phi)
-    inverse = coriolis / (coriolis**2 + (2 * omega * np.sin(np.radians(15))) ** 2)
-    z = states[:, spec.variable_slice("z")]
+    states = np.stack([made_up.state(time) for time in times]).astype(np.float64)
+    parts = {name: states[:, spec.variable_slice(name)] for name in (*spec.surface, *spec.upper)}
+    t, z, low = parts["t"], parts["z"], spec.levels[-1]
+    depth = GAS_CONSTANT * np.diff(np.log(spec.levels))[:, None, None]
+    layers = depth * 0.5 * (t[:, 1:] + t[:, :-1])
+    z[:, :-1] = z[:, -1:] + np.cumsum(layers[:, ::-1], axis=1)[:, ::-1]
+    latitude = np.radians(grid.latitude)[:, None]
+    coriolis = 2 * EARTH_ROTATION * np.sin(latitude)
+    inverse = coriolis / (coriolis**2 + (2 * EARTH_ROTATION * np.sin(np.radians(15))) ** 2)
     step = np.radians(grid.longitude[1] - grid.longitude[0])
-    east = (np.roll(z, -1, -1) - np.roll(z, 1, -1)) / (2 * step * radius * np.cos(phi))
-    north = np.gradient(z, phi[:, 0] * radius, axis=-2)
-    states[:, spec.variable_slice("u")], states[:, spec.variable_slice("v")] = (
-        -inverse * north,
-        inverse * east,
-    )
-    states[:, spec.index("u10")] = 0.6 * states[:, spec.index(f"u{spec.levels[-1]}")]
-    states[:, spec.index("v10")] = 0.6 * states[:, spec.index(f"v{spec.levels[-1]}")]
+    east = (np.roll(z, -1, -1) - np.roll(z, 1, -1)) / (2 * step * EARTH_RADIUS * np.cos(latitude))
+    parts["u"][:] = -inverse * np.gradient(z, latitude[:, 0] * EARTH_RADIUS, axis=-2)
+    parts["v"][:] = inverse * east
+    parts["u10"][:, 0], parts["v10"][:, 0] = 0.6 * parts["u"][:, -1], 0.6 * parts["v"][:, -1]
+    parts["msl"][:, 0] = 100 * low * np.exp(z[:, -1] / (GAS_CONSTANT * t[:, -1]))
+    parts["t2m"][:, 0] = t[:, -1] + 8 + 0.03 * (parts["t2m"][:, 0] - parts["t2m"].mean())
+    for number, level in enumerate(spec.levels):
+        q = np.log(parts["q"][:, number])
+        humidity = 0.5 + 0.2 * np.tanh((q - q.mean((0, 2), keepdims=True)) / q.std())
+        parts["q"][:, number] = humidity * saturation(t[:, number], level)
     return states.astype(np.float32)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
-from vaevar.constants import GRAVITY
+from vaevar.constants import GRAVITY, SEA_LEVEL_PRESSURE
+from vaevar.plausible.atmosphere import standard_temperature
 from vaevar.plausible.ranges import Range
 from vaevar.sphere.grid import Grid
 from vaevar.state import VARIABLES, Channel
@@ -34,10 +36,11 @@ def fault(values: np.ndarray, channel: Channel, grid: Grid, coarse: np.ndarray |
         coarse: some of its rows and columns, which is enough to look for holes of zeros; by default all.
     """
     limits = channel.points
-    low, high = float(values.min()), float(values.max())  # both pass NaN on
+    # One pass, where NumPy takes two; NaN is passed on.
+    low, high = (float(extreme) for extreme in torch.aminmax(torch.from_numpy(values)))
     if low in limits and high in limits:
         if low == high and channel.variable != "q":  # the stratosphere may be dry everywhere
-            return f"is {low:.4g} at every point"
+            return f"is {low + 0.0:.4g} at every point"  # 0 rather than -0
         some = values if coarse is None else coarse
         mean = float(some.mean(dtype=np.float64))
         if mean not in channel.means:
@@ -102,12 +105,23 @@ def _likeness(values: np.ndarray, wrong: float, channel: Channel) -> str:
     finite = values[np.isfinite(values)]
     low, high = np.quantile(finite[:: max(1, finite.size // 10_000)], [0.05, 0.95])
     kind = "temperature" if channel.variable in ("t", "t2m") else channel.variable
-    for units, (factor, offset) in _OTHER_UNITS.get(kind, {}).items():
-        if _both_in(low * factor + offset, high * factor + offset, channel.points):
-            return f": it looks like {units}"
+    fitting = {
+        units: abs(0.5 * (low + high) * factor + offset - _typical(channel))
+        for units, (factor, offset) in _OTHER_UNITS.get(kind, {}).items()
+        if _both_in(low * factor + offset, high * factor + offset, channel.points)
+    }
+    if fitting:
+        return f": it looks like {' or '.join(sorted(fitting, key=fitting.__getitem__))}"
     if not _both_in(low, high, channel.points):
         return ": it is in other units, another variable or at another level"
     return ": it looks damaged"
+
+
+def _typical(channel: Channel) -> float:
+    """The middle of what a field is: cold °F are possible °C."""
+    if channel.variable in ("t", "t2m"):
+        return standard_temperature(channel.level or SEA_LEVEL_PRESSURE)
+    return 0.5 * (channel.means.low + channel.means.high)
 
 
 def _both_in(low: float, high: float, limits: Range) -> bool:

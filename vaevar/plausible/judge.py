@@ -7,15 +7,19 @@ from typing import NamedTuple
 import numpy as np
 
 from vaevar.errors import UserError
+from vaevar.plausible.belonging import disagreement, other_than_before
 from vaevar.plausible.fields import described, fault, place
 from vaevar.plausible.geostrophic import contradiction
 from vaevar.plausible.hydrostatic import imbalance
 from vaevar.plausible.ranges import of_jumps
+from vaevar.plausible.relations import Relation, is_atmosphere, relations, unexplained
+from vaevar.plausible.repeats import Repeats
+from vaevar.plausible.sequence import against_the_wind, other_weather
 from vaevar.sphere.grid import Grid
 from vaevar.state import Channel, StateSpec
 
 # A coarse piece of a state is enough to notice what is wrong with a part of it.
-_ROWS_LOOKED_AT = 120
+_ROWS_LOOKED_AT = 60
 # Beyond this, weather may have become another: nothing is compared.
 _LONGEST_STEP = np.timedelta64(12, "h")
 # The root mean square of changes over the sphere is about the same from step to step: within 7 % in SPEEDY.
@@ -25,87 +29,126 @@ _USUAL_RATIO = 2.5
 
 
 class _Last(NamedTuple):
-    """A piece of the state before, [levels, h, w], and how it had changed, relative to what is allowed."""
+    """A piece of the state before, [C, h, w], and how each variable had changed, relative to what it may."""
 
     time: np.datetime64
-    fields: np.ndarray
+    state: np.ndarray
     step: np.timedelta64
-    change: float
+    changes: dict[str, float]
+    unexplained: dict[tuple[str, str], float]
 
 
 class StateJudge:
     """Refuses fields that cannot be weather, and changes that weather cannot make. Threads may share it.
 
-    Each field is judged at every point by the range of its variable at its level. Some rows and columns of
-    it are compared with those of the state before, if that is at most 12 hours away: damage that a codec
-    does not notice makes other numbers of the right size.
+    Each field is judged at every point by the range of its variable at its level. Some rows and columns of a
+    state tell whether its fields belong together, and whether it follows from the state before, if that is
+    at most 12 hours away: damage that a codec does not notice makes other numbers of the right size.
 
     Args:
         path: of the store, for messages.
         spec, grid: of its states.
         in_sequence: whether states that follow each other are of one evolution. Forecasts of a long lead are
-            not.
+            not; and they may be poor.
+
+    Attributes:
+        piece_shape: [h, w], of what it keeps of a field.
     """
 
     def __init__(self, path: str, spec: StateSpec, grid: Grid, in_sequence: bool = True) -> None:
         self.path, self.spec, self.grid, self.in_sequence = path, spec, grid, in_sequence
         self._stride = max(1, grid.shape[0] // _ROWS_LOOKED_AT)
+        self.piece_shape = tuple(len(range(0, size, self._stride)) for size in grid.shape)
         self._area = grid.area_weights.numpy()[:: self._stride]
-        self._last: dict[str, _Last] = {}
+        self._latitude = grid.latitude[:: self._stride]
+        self._last: _Last | None = None
+        self._repeats = Repeats(spec)
 
-    def __call__(self, variable: str, fields: np.ndarray, times: np.ndarray) -> None:
-        """Judge the fields of one variable.
+    def field(self, values: np.ndarray, channel: Channel, time: np.datetime64) -> np.ndarray:
+        """Judge a field.
 
         Args:
-            variable: a short name, such as ``t``.
-            fields: [T, levels, H, W], physical units.
-            times: [T].
+            values: [H, W], physical units.
+            channel: what it is.
+            time: of the field.
+
+        Returns:
+            the piece of it that :meth:`together` takes, [h, w].
 
         Raises:
-            UserError: when a field cannot be what it says; it names the variable, level, time and place.
+            UserError: when it cannot be what it says; it names the variable, level, time and place.
         """
-        channels = self.spec.channels[self.spec.variable_slice(variable)]
-        coarse = np.ascontiguousarray(fields[..., :: self._stride, :: self._stride])
-        for now, some, time in zip(fields, coarse, times, strict=True):
-            for values, piece, channel in zip(now, some, channels, strict=True):
-                if found := fault(values, channel, self.grid, piece):
-                    raise self._refused(f"{described(channel)} at {_hour(time)} {found}")
-            if self.in_sequence:
-                self._compare(variable, channels, some, time)
+        piece = np.ascontiguousarray(values[:: self._stride, :: self._stride])
+        if found := fault(values, channel, self.grid, piece):
+            raise self._refused(f"{described(channel)} at {_hour(time)} {found}")
+        return piece
 
-    def together(self, states: np.ndarray, times: np.ndarray) -> None:
-        """Judge whole states, [T, C, H, W]: whether their variables belong together.
+    def together(self, pieces: np.ndarray, times: np.ndarray) -> None:
+        """Judge states: whether their fields belong together, and to the state before.
+
+        Args:
+            pieces: [T, C, h, w], what :meth:`field` gave.
+            times: [T].
 
         Raises:
             UserError: when they do not.
         """
-        for values, time in zip(states[..., :: self._stride, :: self._stride], times, strict=True):
-            found = imbalance(values, self.spec, self._area)
-            found = found or contradiction(values, self.spec, self.grid, self._stride)
-            if found:
-                raise self._refused(f"at {_hour(time)} {found}")
+        for state, time in zip(pieces, times, strict=True):
+            last, step = self._last, np.timedelta64(0, "h")
+            if last is not None and (time == last.time or abs(time - last.time) > _LONGEST_STEP):
+                last = None
+            if not self.in_sequence:
+                last = None
+            if repeated := self._repeats(state, time):
+                raise self._refused(f"at {_hour(time)} {repeated}")
+            changes: dict[str, float] = {}
+            if last is not None:
+                step = time - last.time
+                changes = self._changes(last, state, time)
+            found = relations(state, self.spec, self._latitude)
+            wrong = imbalance(state, self.spec, self._area)
+            wrong = wrong or contradiction(state, self.spec, self._latitude)
+            if is_atmosphere(found):
+                wrong = wrong or self._as_an_atmosphere(found, state, last, step)
+            if wrong:
+                raise self._refused(f"at {_hour(time)} {wrong}")
+            self._last = _Last(time, state, step, changes, unexplained(found))
 
-    def _compare(
-        self, variable: str, channels: tuple[Channel, ...], fields: np.ndarray, time: np.datetime64
-    ) -> None:
-        before = self._last.get(variable)
-        step: np.timedelta64 = np.timedelta64(0, "h")
-        change = 0.0
-        if before is not None and time != before.time and abs(time - before.time) <= _LONGEST_STEP:
-            step = time - before.time
+    def _as_an_atmosphere(
+        self, found: list[Relation], state: np.ndarray, last: _Last | None, step: np.timedelta64
+    ) -> str:
+        """What is wrong with a state in which fields follow each other as in an atmosphere."""
+        latitude, hours = self._latitude, float(step / np.timedelta64(1, "h"))
+        wrong = disagreement(found, state, self.spec, latitude, forecast=not self.in_sequence)
+        if wrong or last is None:
+            return wrong
+        wrong = (
+            other_weather(last.state, state, self.spec, hours)
+            or other_than_before(last.unexplained, unexplained(found))
+            or against_the_wind(last.state, state, self.spec, latitude, hours)
+        )
+        return f"and {_hour(last.time)} {wrong}" if wrong else ""
+
+    def _changes(self, last: _Last, state: np.ndarray, time: np.datetime64) -> dict[str, float]:
+        """How much each variable changes, relative to what it may; it is refused if that is too much."""
+        changes = {}
+        for variable in (*self.spec.surface, *self.spec.upper):
+            part = self.spec.variable_slice(variable)
+            channels = self.spec.channels[part]
             relative = [
-                self._change(channel, past, now, before.time, time)
-                for channel, past, now in zip(channels, before.fields, fields, strict=True)
+                self._change(channel, past, now, last.time, time)
+                for channel, past, now in zip(channels, last.state[part], state[part], strict=True)
             ]
-            change = float(np.mean(relative))
+            changes[variable] = change = float(np.mean(relative))
+            before = last.changes.get(variable, 0.0)
             usual = _USUAL_RATIOS.get(variable, _USUAL_RATIO)
-            if step == before.step and 0 < usual * before.change < change:
+            if time - last.time == last.step and 0 < usual * before < change:
                 raise self._refused(
-                    f"{described(channels[-1])} changes {change / before.change:.2g} times as much from "
-                    f"{_hour(before.time)} to {_hour(time)} as in the step before, all over the sphere: one "
+                    f"{described(channels[-1])} changes {change / before:.2g} times as much from "
+                    f"{_hour(last.time)} to {_hour(time)} as in the step before, all over the sphere: one "
                     "of the two is of another time, or damaged"
                 )
-        self._last[variable] = _Last(time, fields.copy(), step, change)
+        return changes
 
     def _change(
         self,

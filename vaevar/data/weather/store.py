@@ -74,6 +74,7 @@ class WeatherStore:
             raise UserError(f"{self.path}: {self._not_there(missing)}")
         positions = slice_if_run([self._position[time] for time in requested])
         out = np.empty((requested.size, len(self.spec), *self.grid.shape), dtype=np.float32)
+        pieces = {}
         for name, array in self._arrays.items():
             try:
                 values = array.isel(time=positions).values
@@ -85,11 +86,29 @@ class WeatherStore:
                 values = values[..., ::-1, :]
             if self._roll:
                 values = np.roll(values, self._roll, axis=-1)
-            fields = out[:, self.spec.variable_slice(name)]
-            fields[:] = values if name in self.spec.upper else values[:, None]
-            self._judge(name, fields, requested)
-        self._judge.together(out, requested)
+            pieces[name] = self._taken(name, values, out, requested)
+        self._judge.together(
+            np.concatenate([pieces[name] for name in (*self.spec.surface, *self.spec.upper)], axis=1),
+            requested,
+        )
         return out
+
+    def _taken(self, name: str, values: np.ndarray, out: np.ndarray, times: np.ndarray) -> np.ndarray:
+        """Copy a variable into states, field by field, and judge each while it is at hand.
+
+        Returns:
+            the pieces of the fields that tell of states as wholes, [T, levels, h, w].
+        """
+        part = self.spec.variable_slice(name)
+        channels, fields = self.spec.channels[part], out[:, part]
+        pieces = []
+        for target, state, time in zip(
+            fields, values if name in self.spec.upper else values[:, None], times, strict=True
+        ):
+            for field, now, channel in zip(target, state, channels, strict=True):
+                field[:] = now
+                pieces.append(self._judge.field(field, channel, time))
+        return np.array(pieces, np.float32).reshape(times.size, len(channels), *self._judge.piece_shape)
 
     def _not_there(self, missing: list[np.datetime64]) -> str:
         """What is missing, and what is there instead."""

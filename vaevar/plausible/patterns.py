@@ -1,0 +1,65 @@
+"""Patterns on the sphere: what is left of a field without its zonal mean, and how two of them agree."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vaevar.constants import EARTH_RADIUS, EARTH_ROTATION
+
+# Degrees, north and south: in the tropics the wind is not geostrophic, and at the poles columns are close.
+_FROM, _TO = 25.0, 75.0
+
+
+def eddies(field: np.ndarray) -> np.ndarray:
+    """[..., W] without its zonal mean: zonal means of anything look alike."""
+    return np.asarray(field - field.mean(-1, keepdims=True))
+
+
+def correlation(one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> float:
+    """Of two fields about 0, from -1 to 1; 0 where one of them is 0 everywhere.
+
+    Args:
+        one, other, weight: [H, W].
+    """
+    products = [(weight * a * b).sum() for a, b in ((one, other), (one, one), (other, other))]
+    return float(products[0] / np.sqrt(products[1] * products[2])) if min(products[1:]) > 0 else 0.0
+
+
+def strength(one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> float:
+    """The factor of ``other`` that comes nearest to ``one``; arguments as for :func:`correlation`."""
+    square = float((weight * other**2).sum())
+    return float((weight * one * other).sum()) / square if square > 0 else 0.0
+
+
+def area(latitude: np.ndarray) -> np.ndarray:
+    """[H, 1], a weight of the rows."""
+    return np.asarray(np.cos(np.radians(latitude))[:, None])
+
+
+def extratropics(latitude: np.ndarray) -> np.ndarray:
+    """[H] bool: the rows where the wind is nearly geostrophic."""
+    return np.asarray((np.abs(latitude) >= _FROM) & (np.abs(latitude) <= _TO))
+
+
+def gradient(field: np.ndarray, latitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eastward and northward, per metre, [H, W] each; along rows at the poles it is not finite."""
+    phi = np.radians(latitude)
+    step = 2 * np.pi / field.shape[-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        east = (np.roll(field, -1, -1) - np.roll(field, 1, -1)) / (2 * step * EARTH_RADIUS)
+        return east / np.cos(phi)[:, None], np.gradient(field, phi * EARTH_RADIUS, axis=0)
+
+
+def geostrophic_wind(
+    geopotential: np.ndarray, latitude: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Eastward and northward, m/s, at some rows outside the tropics (:func:`extratropics`).
+
+    Args:
+        geopotential: [H, W], m² s⁻².
+        latitude: [H], degrees.
+        rows: [H] bool.
+    """
+    east, north = gradient(geopotential, latitude)
+    coriolis = 2 * EARTH_ROTATION * np.sin(np.radians(latitude[rows]))[:, None]
+    return -north[rows] / coriolis, east[rows] / coriolis
