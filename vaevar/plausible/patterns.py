@@ -33,7 +33,7 @@ def strength(one: np.ndarray, other: np.ndarray, weight: np.ndarray) -> float:
 
 def area(latitude: np.ndarray) -> np.ndarray:
     """[H, 1], a weight of the rows."""
-    return np.asarray(np.cos(np.radians(latitude))[:, None])
+    return np.asarray(np.cos(np.radians(latitude))[:, None], np.float32)
 
 
 def extratropics(latitude: np.ndarray) -> np.ndarray:
@@ -43,11 +43,12 @@ def extratropics(latitude: np.ndarray) -> np.ndarray:
 
 def gradient(field: np.ndarray, latitude: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eastward and northward, per metre, [H, W] each; along rows at the poles it is not finite."""
-    phi = np.radians(latitude)
+    phi = np.radians(latitude).astype(field.dtype)
     step = 2 * np.pi / field.shape[-1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        east = (np.roll(field, -1, -1) - np.roll(field, 1, -1)) / (2 * step * EARTH_RADIUS)
-        return east / np.cos(phi)[:, None], np.gradient(field, phi * EARTH_RADIUS, axis=0)
+        around = (2 * step * EARTH_RADIUS * np.cos(phi))[:, None]
+        east = (np.roll(field, -1, -1) - np.roll(field, 1, -1)) / around
+        return east, np.gradient(field, phi * field.dtype.type(EARTH_RADIUS), axis=0)
 
 
 def geostrophic_wind(
@@ -61,5 +62,5 @@ def geostrophic_wind(
         rows: [H] bool.
     """
     east, north = gradient(geopotential, latitude)
-    coriolis = 2 * EARTH_ROTATION * np.sin(np.radians(latitude[rows]))[:, None]
+    coriolis = (2 * EARTH_ROTATION * np.sin(np.radians(latitude[rows])))[:, None].astype(geopotential.dtype)
     return -north[rows] / coriolis, east[rows] / coriolis

@@ -100,7 +100,7 @@ def _of_wind(fields: _Fields, spec: StateSpec, latitude: np.ndarray) -> Iterator
                     strength(*pair, weight), dynamic=True,
                 )  # fmt: skip
     between = [level for level in spec.levels if levels and levels[0] <= level <= levels[-1]]
-    depth = np.diff(np.log(np.array(between, dtype=float)))
+    depth = np.diff(np.log(np.array(between, dtype=np.float32)))
     if "t" not in spec.upper or not depth.size or depth.max() > _THICKEST:
         return
     t = np.stack([fields[f"t{level}"] for level in between])

@@ -56,12 +56,13 @@ def against_the_wind(
     if not {"u", "v"} <= set(spec.upper) or not moved or not levels or not rows.any():
         return ""
     level = min(levels, key=lambda p: abs(p - _STEERING))
-    mean = {name: 0.5 * (before + now)[spec.index(f"{name}{level}")] for name in ("u", "v", *moved)}
+    index = {name: spec.index(f"{name}{level}") for name in ("u", "v", *moved)}
+    mean = {name: 0.5 * (before[i] + now[i]) for name, i in index.items()}
     found = []
     for name in moved:
         east, north = gradient(mean[name], latitude)
         advected = -(mean["u"][rows] * east[rows] + mean["v"][rows] * north[rows]) * hours
-        change = (now - before)[spec.index(f"{name}{level}")][rows]
+        change = (now[index[name]] - before[index[name]])[rows]
         found.append(correlation(change, advected, area(latitude)[rows]))
     if max(found) > _AGAINST:
         return ""
