@@ -95,6 +95,8 @@ class Grid:
         Raises:
             ValueError: for another name, or sizes of no such grid.
         """
+        if nlat < 2 or (nlon is not None and nlon < 2):
+            raise ValueError(f"a grid of {nlat} × {nlon} points: it has at least 2 rows and 2 columns")
         families = {"gaussian": cls.gaussian, "equiangular": cls.equiangular, "cells": cls.cells}
         if isinstance(family, bool):
             family = "gaussian" if family else "equiangular"

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vaevar.batch_random import shared_randn, step_generator
 from vaevar.errors import UserError
+from vaevar.mistakes.bounds import require_at_least, require_positive
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosine
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
@@ -72,7 +73,8 @@ class VAE(SavedModule):
             the fit begins, and stored in every checkpoint.
 
     Raises:
-        UserError: when the sizes do not fit the grid or each other, or ``start_from`` has other sizes.
+        UserError: for a setting out of range, sizes that do not fit the grid or each other, or a
+            ``start_from`` of other sizes.
     """
 
     weights_format, kind = "vaevar-vae-1", "VAE"
@@ -118,10 +120,17 @@ class VAE(SavedModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["start_from"])
-        if sigma <= 0:
-            raise UserError(f"VAE: sigma must be positive, got {sigma}")
-        if not learning_rate > 0:
-            raise UserError(f"VAE: learning_rate is {learning_rate}, must be positive")
+        require_at_least(
+            "VAE", 1, patch=patch, stem_width=stem_width, head_width=head_width, widths=widths, window=window,
+            expansion=expansion, kernel_size=kernel_size, latent_channels=latent_channels,
+        )  # fmt: skip
+        require_at_least(
+            "VAE", 0, depths=depths, heads=heads, prior_rank=prior_rank, kl_weight=kl_weight,
+            weight_decay=weight_decay, warmup_steps=warmup_steps,
+        )  # fmt: skip
+        require_positive(
+            "VAE", sigma=sigma, learning_rate=learning_rate, prior_reach_degrees=prior_reach_degrees
+        )
         try:
             self.spec = StateSpec(surface, upper, levels)
             self.grid = Grid.of_family(gaussian, nlat, nlon)
