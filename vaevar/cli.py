@@ -26,6 +26,7 @@ from vaevar.errors import UserError
 from vaevar.mistakes.commands import require_command
 from vaevar.mistakes.fallbacks import tell_fallbacks
 from vaevar.mistakes.notices import warnings_kept
+from vaevar.mistakes.precision import require_single_precision
 from vaevar.models.training.checkpoint_io import (
     check_checkpoint,
     chosen,
@@ -33,8 +34,9 @@ from vaevar.models.training.checkpoint_io import (
     steps_back,
     trained,
 )
+from vaevar.models.training.fit_checks import require_kept, require_trained
 from vaevar.models.training.fit_log import lines_for_bars
-from vaevar.models.training.trainer import prepare, require_trained
+from vaevar.models.training.trainer import prepare
 from vaevar.provenance import unfinished_fit
 from vaevar.runs import stopping
 from vaevar.runs.checkpoints import RunNumber, is_own
@@ -114,6 +116,7 @@ class VaevarCLI(LightningCLI):
         if self.subcommand == "fit":
             callbacks = [*callbacks, *lines_for_bars(config, callbacks)]
         trainer = prepare(super()._instantiate_trainer(config, callbacks))
+        require_single_precision(trainer)
         tell_fallbacks(trainer)
         return trainer
 
@@ -168,6 +171,7 @@ class VaevarCLI(LightningCLI):
             super()._run_subcommand(subcommand)
             if subcommand == "fit":
                 require_trained(self.trainer)
+                require_kept(self.trainer)
 
     def _run(self, command: str, restart: bool) -> Run:
         settings = self.config[command]

@@ -34,9 +34,7 @@ def require_positive(owner: str, **settings: Numbers) -> None:
     _require(owner, settings, "must be positive", lambda number: number > 0)
 
 
-def _require(
-    owner: str, settings: dict[str, Numbers], rule: str, holds: Callable[[float], bool]
-) -> None:
+def _require(owner: str, settings: dict[str, Numbers], rule: str, holds: Callable[[float], bool]) -> None:
     for name, value in settings.items():
         for number in value if isinstance(value, Sequence) else (value,):
             if not holds(number) or not math.isfinite(number):

@@ -97,7 +97,8 @@ class ConditionalVAE(ClippedModule, SavedModule):
         super().__init__()
         if not (0 <= dropout < 1 and widths):
             raise UserError(
-                f"ConditionalVAE: dropout {dropout} must lie in [0, 1), and widths {list(widths)} not be empty"
+                f"ConditionalVAE: dropout {dropout} must lie in [0, 1), and widths {list(widths)} have one "
+                "entry or more"
             )
         require_at_least("ConditionalVAE", 1, widths=widths)
         require_at_least(

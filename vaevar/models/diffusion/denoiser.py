@@ -26,9 +26,10 @@ from vaevar.models.diffusion.network import DenoiserNetwork
 from vaevar.models.diffusion.schedule import NoiseSchedule
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
+from vaevar.models.training.states import require_states_of_data
 from vaevar.plausible.statistics import judge_error_stds, judge_means, judge_stds
 from vaevar.sphere.grid import Grid, GridFamily
-from vaevar.state import PRESSURE_LEVELS, StateSpec, difference
+from vaevar.state import PRESSURE_LEVELS, StateSpec
 
 
 class Denoiser(ClippedModule, SavedModule):
@@ -54,7 +55,8 @@ class Denoiser(ClippedModule, SavedModule):
             when the fit begins, and stored in every checkpoint.
 
     Raises:
-        UserError: for a setting out of range, when the sizes do not fit together, or ``start_from`` is of another network.
+        UserError: for a setting out of range, when the sizes do not fit together, or ``start_from`` is of
+            another network.
     """
 
     weights_format, kind = "vaevar-denoiser-1", "denoiser"
@@ -169,12 +171,7 @@ class Denoiser(ClippedModule, SavedModule):
         names = ("residual_std", "forecast_mean", "forecast_std", "lead_hours")
         if data is None or not all(hasattr(data, name) for name in (*names, "spec", "grid")):
             raise UserError("Denoiser: fit on BackgroundErrorPairs of vaevar.data.samples")
-        if data.spec != self.spec or data.grid != self.grid:
-            raise UserError(
-                "Denoiser: the model is for other states than the forecasts, "
-                f"{difference(self.spec, self.grid, data.spec, data.grid)}; make model and data agree in the "
-                "config"
-            )
+        require_states_of_data(self, data)
         for name in names[:3]:
             getattr(self, name).copy_(getattr(data, name)[:, None, None])
         self.lead_hours.fill_(data.lead_hours)

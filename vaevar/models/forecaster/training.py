@@ -23,6 +23,7 @@ from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.resolved_scales import ResolvedScales
 from vaevar.models.forecaster.training_cycle import TrainingCycle
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
+from vaevar.models.training.states import require_states_of_data
 from vaevar.sphere.grid import Grid, GridFamily
 from vaevar.state import StateSpec
 
@@ -52,7 +53,8 @@ class ForecasterModule(ClippedModule):
         start_from: checkpoint of an earlier fit whose network is trained further.
 
     Raises:
-        UserError: for a setting out of range, when the settings do not fit together, or ``start_from`` is no checkpoint of this network.
+        UserError: for a setting out of range, when the settings do not fit together, or ``start_from`` is no
+            checkpoint of this network.
     """
 
     mean: Tensor
@@ -95,9 +97,7 @@ class ForecasterModule(ClippedModule):
             resolved = (
                 None if resolved_lmax is None else ResolvedScales(count, self.grid, resolved_lmax, memory)
             )
-            self.network = ForecastNetwork(
-                count, rows, columns, widths, depths, kernel_size, patch, resolved
-            )
+            self.network = ForecastNetwork(count, rows, columns, widths, depths, kernel_size, patch, resolved)
         except ValueError as error:
             raise UserError(f"{name}: {error}") from None
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
@@ -119,12 +119,7 @@ class ForecasterModule(ClippedModule):
 
     def setup(self, stage: str) -> None:
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if self.spec != datamodule.spec or self.grid != datamodule.grid:
-            raise UserError(
-                f"the forecaster's {len(self.spec)} channels on {self.grid} are not the data's "
-                f"{len(datamodule.spec)} channels on {datamodule.grid}; set surface, upper, levels, rows, "
-                "columns and gaussian to the data's"
-            )
+        require_states_of_data(self, datamodule)
         self.network.change_std.copy_(datamodule.change_std.reshape(-1, 1, 1))
         if self.network.resolved is not None:
             self.network.resolved.set_mean(datamodule.mean_state)

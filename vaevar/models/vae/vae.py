@@ -26,11 +26,12 @@ from vaevar.errors import UserError
 from vaevar.mistakes.bounds import require_at_least, require_positive
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosine
+from vaevar.models.training.states import require_states_of_data
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
 from vaevar.models.vae.prior import LatentPrior
 from vaevar.plausible.statistics import judge_error_stds
 from vaevar.sphere.grid import Grid, GridFamily
-from vaevar.state import PRESSURE_LEVELS, StateSpec, difference
+from vaevar.state import PRESSURE_LEVELS, StateSpec
 
 
 def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -258,12 +259,7 @@ class VAE(SavedModule):
                 "VAE: the data module lacks error_std, spec or grid; fit on BackgroundErrors of "
                 "vaevar.data.samples"
             )
-        if data.spec != self.spec or data.grid != self.grid:
-            raise UserError(
-                "VAE: the model is for other states than the background errors, "
-                f"{difference(self.spec, self.grid, data.spec, data.grid)}; make model and data agree in the "
-                "config"
-            )
+        require_states_of_data(self, data)
         self.error_std.copy_(data.error_std)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -306,7 +302,7 @@ class VAE(SavedModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then constant or a cosine down to 0."""
         settings = self.hparams
-        total, warmup = total_steps(self), settings["warmup_steps"]
+        total, warmup = total_steps(self, endless=not settings["cosine"]), settings["warmup_steps"]
         # Without a cosine, hold the full rate to the end and beyond.
         hold = 0 if settings["cosine"] else math.inf
         factor = warmup_cosine(total, warmup, origin=warmup, hold=hold)
