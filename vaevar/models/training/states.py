@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import lightning as L
-
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec, difference
 
 
-def require_states_of_data(model: Any, data: L.LightningDataModule | Any) -> None:
+def require_states_of_data(model: Any, data: Any) -> None:
     """Check that channels and grid of a model, which its settings say, are those of its data.
 
     Args:
         model: its ``hparams`` have ``surface``, ``upper``, ``levels``, ``gaussian``, and either ``nlat`` and
             ``nlon`` or ``rows`` and ``columns``.
-        data: set up.
+        data: a data module, set up.
 
     Raises:
         UserError: when they are not; it names the settings.
