@@ -15,6 +15,8 @@ from vaevar.models.training.agreement import (
     other_normalisation,
     other_optimisers,
     other_settings,
+    settings_of_callbacks,
+    take_back,
 )
 from vaevar.models.training.checkpoint_io import WholeCheckpoints
 from vaevar.models.training.fit_checks import FitChecks
@@ -85,6 +87,17 @@ class OwnCheckpoints(_CheckpointConnector):
             self._say(
                 f"{self._ckpt_path}: was trained with other settings; those given now are used: "
                 f"{explained(self._differing)}"
+            )
+
+    def restore_callbacks(self) -> None:
+        """Restore what callbacks have come to; their settings are those that are asked for."""
+        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        asked = settings_of_callbacks(callbacks)
+        super().restore_callbacks()
+        if differing := take_back(callbacks, asked):
+            self._say(
+                f"{self._ckpt_path}: its callbacks had other settings; those given now are used: "
+                f"{explained(differing)}"
             )
 
     def restore_training_state(self) -> None:
