@@ -21,6 +21,7 @@ from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.restart import analyses_made
 from vaevar.commands.callbacks import complete_cycle, keep_needed, look_shortly, without_bars
+from vaevar.commands.processes import require_nodes, share_among
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.mistakes.commands import require_command
@@ -108,6 +109,7 @@ class VaevarCLI(LightningCLI):
             bar = settings.trainer.enable_progress_bar is not False
             settings.trainer.callbacks = complete_cycle(as_list(settings.trainer.callbacks), bar)
             look_shortly(settings.trainer)
+            share_among(len(settings.model.init_args.get("arms") or ()), settings.trainer)
         if settings.trainer.enable_progress_bar is False:
             settings.trainer.callbacks = without_bars(as_list(settings.trainer.callbacks))
         _silence_warnings()
@@ -117,6 +119,7 @@ class VaevarCLI(LightningCLI):
             callbacks = [*callbacks, *lines_for_bars(config, callbacks)]
         trainer = prepare(super()._instantiate_trainer(config, callbacks))
         require_single_precision(trainer)
+        require_nodes(trainer)
         tell_fallbacks(trainer)
         return trainer
 

@@ -85,7 +85,7 @@ class AssimilationModule(L.LightningModule):
         require_gradients(self.trainer)
         limit_threads(prod(self.forecaster.grid.shape))
         require_analyses(self.trainer)
-        if self.trainer.world_size > len(self.arms):
+        if self.trainer.is_global_zero and self.trainer.world_size > len(self.arms):
             notice(
                 f"{self.trainer.world_size} processes share {len(self.arms)} arms, and some have none: give "
                 f"--trainer.devices {len(self.arms)}"
