@@ -27,7 +27,7 @@ def test_no_more_processes_than_arms(devices: Any, used: Any, monkeypatch: pytes
     assert trainer.devices == used
 
 
-@pytest.mark.parametrize("devices", [1, 2, "2", "auto", -1, "-1", [1], [0, 3], None])
+@pytest.mark.parametrize("devices", [1, 2, "2", "auto", -1, "-1", [1], [0, 3], None, "0,", "0,x", ""])
 def test_what_fits_stays(devices: Any) -> None:
     trainer = Namespace(devices=devices)
     share_among(2, trainer)

@@ -28,12 +28,16 @@ def share_among(arms: int, trainer: Namespace) -> None:
         trainer: its settings; ``devices`` is changed in place, which is told.
     """
     devices = trainer.get("devices")
-    # Lightning takes "0,3" for a list, too.
-    listed = devices if isinstance(devices, list) else str(devices).split(",") if "," in str(devices) else []
-    asked = len(listed) or (int(devices) if str(devices).isdecimal() else 0)
-    if arms < 1 or asked <= arms or any(launcher.detect() for launcher in _LAUNCHERS):
+    # Lightning takes "0,3" for a list, too. What is no number is left to it.
+    listed = devices if isinstance(devices, list) else str(devices).removesuffix(",").split(",")
+    if arms < 1 or not all(str(device).strip().isdecimal() for device in listed):
         return
-    trainer.devices = [int(device) for device in listed[:arms]] if listed else arms
+    numbers = [int(device) for device in listed]
+    is_list = isinstance(devices, list) or "," in str(devices)
+    asked = len(numbers) if is_list else numbers[0]
+    if asked <= arms or any(launcher.detect() for launcher in _LAUNCHERS):
+        return
+    trainer.devices = numbers[:arms] if is_list else arms
     if "LOCAL_RANK" in os.environ:  # said by the process that has started this one
         return
     notice(
