@@ -107,6 +107,15 @@ class Grid:
         return families[family](nlat, nlon)
 
     @property
+    def family(self) -> str:
+        """The name of its family, as :meth:`of_family` takes it; empty for a grid of none."""
+        members = {
+            "gaussian": self.is_gaussian, "equiangular": self.is_equiangular, "cells": self.is_cells,
+            "regular": self.lacks_south_pole,
+        }  # fmt: skip
+        return next((name for name, member in members.items() if member), "")
+
+    @property
     def shape(self) -> tuple[int, int]:
         return self.latitude.size, self.longitude.size
 
@@ -122,9 +131,8 @@ class Grid:
         return hash(self.shape)
 
     def __repr__(self) -> str:
-        families = {"Gaussian": self.is_gaussian, "equiangular": self.is_equiangular, "cells": self.is_cells}
-        families["no south pole"] = self.lacks_south_pole
-        kind = next((name for name, member in families.items() if member), "regular")
+        kinds = {"gaussian": "Gaussian", "regular": "no south pole", "": "regular"}
+        kind = kinds.get(self.family, self.family)
         return f"Grid({self.shape[0]} × {self.shape[1]}, {kind})"
 
     def difference(self, other: Grid) -> str:

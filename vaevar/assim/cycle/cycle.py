@@ -26,6 +26,7 @@ from vaevar.data.observations.points import Points
 from vaevar.data.weather.holes import holes
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, rollout
+from vaevar.sphere.difference import family_hint
 from vaevar.state import difference
 
 # Seconds between restarts that are forced to the disk, and the least ratio of that time to what it takes.
@@ -265,6 +266,7 @@ def _check_forecaster(module: AssimilationModule, data: AnalysisTimes) -> None:
         raise UserError(
             f"the forecaster ({_named(forecaster)}) works on other states than the truth "
             f"({data.source.description}), {fault}: bring a forecaster and a store that belong together"
+            f"{family_hint(forecaster.grid, data.store.grid)}"
         )
     if forecaster.step_hours != data.step_hours:
         raise UserError(

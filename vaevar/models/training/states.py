@@ -37,15 +37,11 @@ def require_states_of_data(model: Any, data: Any) -> None:
 
 def _settings(spec: StateSpec, grid: Grid, rows: str, columns: str) -> dict[str, str]:
     """The settings of a model, as they are written, that would give these channels and this grid."""
-    families = {
-        "true": grid.is_gaussian, "false": grid.is_equiangular, "cells": grid.is_cells,
-        "regular": grid.lacks_south_pole,
-    }  # fmt: skip
-    family = next((name for name, member in families.items() if member), "none of the choices")
+    families = {"gaussian": "true", "equiangular": "false", "": "none of the choices"}
     lists = {"surface": spec.surface, "upper": spec.upper, "levels": spec.levels}
     return {
         rows: str(grid.shape[0]),
         columns: str(grid.shape[1]),
-        "gaussian": family,
+        "gaussian": families.get(grid.family, grid.family),
         **{name: f"[{', '.join(map(str, values))}]" for name, values in lists.items()},
     }
