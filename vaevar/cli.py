@@ -27,7 +27,7 @@ from vaevar.errors import UserError
 from vaevar.mistakes.commands import require_command
 from vaevar.mistakes.fallbacks import tell_fallbacks
 from vaevar.mistakes.notices import warnings_kept
-from vaevar.mistakes.precision import require_single_precision
+from vaevar.mistakes.trainer_settings import require_single_precision, require_usable
 from vaevar.models.training.checkpoint_io import (
     check_checkpoint,
     chosen,
@@ -117,6 +117,7 @@ class VaevarCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         if self.subcommand == "fit":
             callbacks = [*callbacks, *lines_for_bars(config, callbacks)]
+        require_usable(config)
         trainer = prepare(super()._instantiate_trainer(config, callbacks))
         require_single_precision(trainer)
         require_nodes(trainer)

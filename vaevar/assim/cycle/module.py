@@ -18,7 +18,7 @@ from vaevar.data.analysis_times import AnalysisTime, MissingTime
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, check_forecaster
 from vaevar.mistakes.notices import notice
-from vaevar.mistakes.precision import require_single_precision
+from vaevar.mistakes.trainer_settings import require_single_precision
 from vaevar.runs.directory import run_directory
 from vaevar.runs.naming import fault_of_name
 from vaevar.runs.threads import limit_threads
