@@ -106,7 +106,8 @@ def _of_constructor(place: Place, error: BaseException) -> str | None:
 
 def _object(place: Place) -> str:
     """What was being made, after its place: ``model.init_args.arms.free: FreeRun``."""
-    where = place.name.removesuffix(".init_args")
+    # The command completes the list of callbacks, so numbers in it are not those of the config.
+    where = re.sub(r"^(trainer\.callbacks)\.\d+", r"\1", place.name.removesuffix(".init_args"))
     name = place.cls.__name__ if place.cls is not None else "an object"
     return f"{where}: {name}" if where else name
 

@@ -40,8 +40,8 @@ class FitChecks(L.Callback):
         warmup, steps = pl_module.hparams.get("warmup_steps", 0), trainer.estimated_stepping_batches
         if warmup > steps:
             notice(
-                f"model.init_args.warmup_steps is {warmup}, but the fit has {steps:.0f} steps, and ends "
-                "before the learning rate has risen to its full value; give fewer, or a longer fit"
+                f"model.init_args.warmup_steps is {warmup}, but the fit is over after {steps:.0f}, before "
+                "the learning rate has risen to its full value; give fewer, or a longer fit"
             )
         loader = trainer.train_dataloader
         size, sampler = getattr(loader, "batch_size", None), getattr(loader, "sampler", None)
