@@ -94,7 +94,8 @@ class VaevarCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         settings = self.config[self.config.subcommand]
         listed = getattr(self._parser(self.config.subcommand), "listed_callbacks", [])
-        settings.trainer.callbacks = keep_needed(as_list(settings.trainer.callbacks), listed)
+        callbacks, self._kept = keep_needed(as_list(settings.trainer.callbacks), listed)
+        settings.trainer.callbacks = callbacks
         data = settings.get("data")
         require_command(
             self.config.subcommand, class_of(settings.model), None if data is None else class_of(data)
@@ -170,6 +171,8 @@ class VaevarCLI(LightningCLI):
                 )
                 print(f"{run.directory}: {run.already() or ended}")
                 return
+            if self._kept:
+                print(self._kept)
             if subcommand == "fit":
                 self._go_on(run, start)
             super()._run_subcommand(subcommand)
