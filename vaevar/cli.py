@@ -21,11 +21,13 @@ from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.restart import analyses_made
 from vaevar.commands.callbacks import complete_cycle, keep_needed, look_shortly, without_bars
+from vaevar.commands.processes import require_nodes, share_among
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.mistakes.commands import require_command
 from vaevar.mistakes.fallbacks import tell_fallbacks
 from vaevar.mistakes.notices import warnings_kept
+from vaevar.mistakes.trainer_settings import require_single_precision, require_usable
 from vaevar.models.training.checkpoint_io import (
     check_checkpoint,
     chosen,
@@ -33,8 +35,9 @@ from vaevar.models.training.checkpoint_io import (
     steps_back,
     trained,
 )
+from vaevar.models.training.fit_checks import require_kept, require_trained
 from vaevar.models.training.fit_log import lines_for_bars
-from vaevar.models.training.trainer import prepare, require_trained
+from vaevar.models.training.trainer import prepare
 from vaevar.provenance import unfinished_fit
 from vaevar.runs import stopping
 from vaevar.runs.checkpoints import RunNumber, is_own
@@ -91,7 +94,8 @@ class VaevarCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         settings = self.config[self.config.subcommand]
         listed = getattr(self._parser(self.config.subcommand), "listed_callbacks", [])
-        settings.trainer.callbacks = keep_needed(as_list(settings.trainer.callbacks), listed)
+        callbacks, self._kept = keep_needed(as_list(settings.trainer.callbacks), listed)
+        settings.trainer.callbacks = callbacks
         data = settings.get("data")
         require_command(
             self.config.subcommand, class_of(settings.model), None if data is None else class_of(data)
@@ -106,6 +110,7 @@ class VaevarCLI(LightningCLI):
             bar = settings.trainer.enable_progress_bar is not False
             settings.trainer.callbacks = complete_cycle(as_list(settings.trainer.callbacks), bar)
             look_shortly(settings.trainer)
+            share_among(len(settings.model.init_args.get("arms") or ()), settings.trainer)
         if settings.trainer.enable_progress_bar is False:
             settings.trainer.callbacks = without_bars(as_list(settings.trainer.callbacks))
         _silence_warnings()
@@ -113,7 +118,10 @@ class VaevarCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         if self.subcommand == "fit":
             callbacks = [*callbacks, *lines_for_bars(config, callbacks)]
+        require_usable(config)
         trainer = prepare(super()._instantiate_trainer(config, callbacks))
+        require_single_precision(trainer)
+        require_nodes(trainer)
         tell_fallbacks(trainer)
         return trainer
 
@@ -163,11 +171,14 @@ class VaevarCLI(LightningCLI):
                 )
                 print(f"{run.directory}: {run.already() or ended}")
                 return
+            if self._kept:
+                print(self._kept)
             if subcommand == "fit":
                 self._go_on(run, start)
             super()._run_subcommand(subcommand)
             if subcommand == "fit":
                 require_trained(self.trainer)
+                require_kept(self.trainer)
 
     def _run(self, command: str, restart: bool) -> Run:
         settings = self.config[command]

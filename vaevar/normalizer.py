@@ -62,7 +62,8 @@ class Normalizer(nn.Module):
                 raise UserError(f"{path}: holds {content}, expected a .npy file of numbers")
             if array.size != len(spec):
                 raise UserError(
-                    f"{path}: holds {array.shape} values, expected ({len(spec)},), one per channel"
+                    f"{path}: holds {array.shape} values, expected ({len(spec)},), one per channel of `spec` "
+                    "(FengWu's 69 channels where none is given)"
                 )
             if not np.isfinite(array).all():
                 raise UserError(f"{path}: every value must be finite")

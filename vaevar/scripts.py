@@ -16,7 +16,7 @@ from jsonargparse import ArgumentParser, Namespace, auto_cli
 
 from vaevar.errors import UserError, fault_of
 from vaevar.mistakes.notices import warnings_kept
-from vaevar.mistakes.parsing import refusal_of_parser, yaml_fault
+from vaevar.mistakes.parsing import refusal_of_parser, with_place, yaml_fault
 from vaevar.mistakes.place import causes
 from vaevar.mistakes.trainer import refusal_of_machine, refusal_of_trainer
 from vaevar.runs import stopping
@@ -159,7 +159,7 @@ def mistake_of(error: BaseException | None) -> Exception | None:
     refused: str | None = None
     for cause in causes(error):
         if isinstance(cause, UserError):
-            return cause
+            return with_place(cause, error) if error is not None else cause
         if isinstance(cause, OSError) and (fault := fault_of(cause)):
             return fault
         refused = refused or refusal_of_machine(cause) or refusal_of_trainer(cause)

@@ -209,7 +209,7 @@ FIT: list[Row] = [
     ("model.init_args.gaussian", False, "grid|errors.zarr|gaussian"),
     ("model.init_args.levels", [850, 500, 300], "levels"),
     ("model.init_args.levels", [250, 500, 850], "levels|channel"),
-    ("model.init_args.upper", ["q", "z", "u", "v", "t"], "channel"),
+    ("model.init_args.upper", ["q", "z", "u", "v", "t"], "upper|channel"),
     ("model.init_args.patch", 3, "patch"),
     ("model.init_args.patch", 0, "patch"),
     ("model.init_args.widths", [8], "widths|depths"),

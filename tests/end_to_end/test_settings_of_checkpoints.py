@@ -43,6 +43,29 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return line
 
 
+@pytest.mark.parametrize(
+    "way", [[], ["--ckpt_path", "last"], ["--ckpt_path", "runs/one/checkpoints/last.ckpt"]]
+)
+def test_callbacks_keep_the_settings_that_are_asked_for(
+    way: list[str], fit: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Lightning takes the patience of EarlyStopping from the checkpoint."""
+    stops = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss", "patience": 5}}
+    content = yaml.safe_load(fit.read_text())
+    content["trainer"]["callbacks"].append(stops)
+    fit.write_text(yaml.safe_dump(content, sort_keys=False))
+    command(fit, NAME, "one")
+    stops["init_args"]["patience"] = 7
+    fit.write_text(yaml.safe_dump(content, sort_keys=False))
+    capsys.readouterr()
+    command(fit, NAME, "one", "--trainer.max_epochs", "2", *way)
+    said = capsys.readouterr().out
+    assert "patience of EarlyStopping: 5 in the checkpoint, 7 now" in said
+    states = torch.load("runs/one/checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    (patience,) = [state["patience"] for key, state in states.items() if key.startswith("EarlyStopping")]
+    assert patience == 7
+
+
 def test_settings_beside_a_checkpoint(fit: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command(fit, NAME, "one")
     last = "runs/one/checkpoints/last.ckpt"

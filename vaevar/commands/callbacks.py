@@ -43,7 +43,9 @@ def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[N
     return sorted([*added, *callbacks], key=lambda callback: not issubclass(class_of(callback), Cycle))
 
 
-def keep_needed(callbacks: Sequence[Namespace], listed: Sequence[Sequence[Namespace]]) -> list[Namespace]:
+def keep_needed(
+    callbacks: Sequence[Namespace], listed: Sequence[Sequence[Namespace]]
+) -> tuple[list[Namespace], str]:
     """Callbacks, and those of earlier configs whose place they took although the run needs them.
 
     A later list takes the place of an earlier one. A monitor in it was not meant to drop what exports the
@@ -52,6 +54,9 @@ def keep_needed(callbacks: Sequence[Namespace], listed: Sequence[Sequence[Namesp
     Args:
         callbacks: that the command would run with.
         listed: that each of its configs names, the later ones last.
+
+    Returns:
+        The callbacks, and what is said of those that were kept once the command runs; else empty.
     """
     classes = [class_of(callback) for callback in callbacks]
     kept: dict[type, list[Namespace]] = {}
@@ -62,12 +67,11 @@ def keep_needed(callbacks: Sequence[Namespace], listed: Sequence[Sequence[Namesp
             if any(issubclass(cls, kind) for cls in classes):
                 continue
             kept[kind] = [callback for other, callback in needed if other is kind]
-    if kept:
-        print(
-            f"trainer.callbacks: {' and '.join(kind.__name__ for kind in kept)} of an earlier config stays "
-            "beside what is given now: the run cannot do without; give it with other settings to change it"
-        )
-    return [*callbacks, *(callback for group in kept.values() for callback in group)]
+    said = (
+        f"trainer.callbacks: {' and '.join(kind.__name__ for kind in kept)} of an earlier config stays "
+        "beside what is given now: the run cannot do without; give it with other settings to change it"
+    )
+    return [*callbacks, *(callback for group in kept.values() for callback in group)], said if kept else ""
 
 
 def _kind(cls: type) -> type:

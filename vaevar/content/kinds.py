@@ -45,6 +45,8 @@ def what_is(path: str | Path) -> str:
         beginning = file.read(4096)
     if not beginning:
         return "an empty file"
+    if beginning.startswith(b"CDF") and b"vaevar-covariance-" in beginning:
+        return "statistics of B, for `statistics` of ThreeDVar"
     if (name := of_beginning(beginning)) is not None:
         return name
     if _WEB_PAGE.match(beginning):

@@ -14,7 +14,7 @@ import yaml
 from jsonargparse import ArgumentError
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from vaevar.errors import one_line
+from vaevar.errors import UserError, one_line
 from vaevar.mistakes.place import Place, causes, place_of
 from vaevar.mistakes.wording import class_in, object_text, type_text, value_text
 from vaevar.short_names import nearest_classes
@@ -65,6 +65,21 @@ def refusal_of_parser(error: BaseException) -> str | None:
     return f"{place.file}: {line}" if place.file and not line.startswith(str(place.file)) else line
 
 
+def with_place(mistake: UserError, error: BaseException) -> UserError:
+    """A mistake that a constructor names, with the place in the config of what was being made.
+
+    Args:
+        mistake: what the constructor raised.
+        error: as it came out of the parser.
+    """
+    place, said = place_of(error), str(mistake)
+    # Some constructors name the place themselves.
+    if not place.constructing or not place.keys or re.match(rf"{place.name.partition('.')[0]}\b[.:]", said):
+        return mistake
+    name = place.cls.__name__ if place.cls is not None else ""
+    return UserError(f"{_object(place)}: {said.removeprefix(f'{name}: ')}")
+
+
 def yaml_fault(error: yaml.YAMLError) -> str:
     """What is wrong with a text, and where, such as ``line 4, column 1: ...``."""
     mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
@@ -85,11 +100,16 @@ def _of_constructor(place: Place, error: BaseException) -> str | None:
     ours = cls is not None and cls.__module__.partition(".")[0] == "vaevar"
     if not isinstance(error, Exception) or (ours and isinstance(error, _OURS)):
         return None
-    keys = place.keys[:-1] if place.keys[-1:] == ["init_args"] else place.keys
-    name = cls.__name__ if cls is not None else "an object"
-    where = f"{'.'.join(keys)}: " if keys else ""
     kind = "" if isinstance(error, _PLAIN) else f" ({type(error).__name__}; VAEVAR_TRACEBACK=1 shows where)"
-    return f"{where}{name} cannot be made: {one_line(error)}{kind}"
+    return f"{_object(place)} cannot be made: {one_line(error)}{kind}"
+
+
+def _object(place: Place) -> str:
+    """What was being made, after its place: ``model.init_args.arms.free: FreeRun``."""
+    # The command completes the list of callbacks, so numbers in it are not those of the config.
+    where = re.sub(r"^(trainer\.callbacks)\.\d+", r"\1", place.name.removesuffix(".init_args"))
+    name = place.cls.__name__ if place.cls is not None else "an object"
+    return f"{where}: {name}" if where else name
 
 
 def _line(place: Place, error: BaseException) -> str:

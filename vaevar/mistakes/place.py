@@ -78,8 +78,8 @@ def _follow(place: Place, frame: FrameType) -> None:
     if not Path(frame.f_code.co_filename).is_relative_to(_PARSER):
         return
     known, name = frame.f_locals, frame.f_code.co_name
-    if name == "default_class_instantiator":
-        place.constructing, place.cls = True, known.get("class_type", place.cls)
+    if name == "call_without_instantiate_context":
+        (place.cls, *_), place.constructing = known["args"] or (place.cls,), True
     elif name in ("parse_path", "adapt_subconfig_path"):
         path = known.get("fpath", known.get("path"))
         place.file = Path(str(path)) if path is not None else place.file

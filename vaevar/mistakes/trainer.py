@@ -26,6 +26,8 @@ _HINTS = {
     "numpy accepts from": "give a number in these bounds",
     "is not a valid duration": "such as 00:03:00:00 for three hours",
     "requested gpu": "give fewer --trainer.devices, or leave it out",
+    "could not find the monitored key": "give one of them as monitor in trainer.callbacks",
+    "Early stopping conditioned on metric": "give one of them as monitor in trainer.callbacks",
     "barebones": "leave barebones out",
 }
 _MEMORY = "give a smaller data.init_args.batch_size, fewer arms, or a machine with more memory"

@@ -7,6 +7,18 @@ import numpy as np
 from vaevar.sphere.grid import Grid
 
 
+def family_hint(grid: Grid, other: Grid) -> str:
+    """What to do where the points of a model are taken for those of another family; else empty.
+
+    Args:
+        grid: that the model is taken to work on.
+        other: of its data.
+    """
+    if grid.shape != other.shape or grid.family == other.family or not other.family:
+        return ""
+    return f"; if the model was made for the grid of the data, say so with `grid: {other.family}`"
+
+
 def grid_difference(grid: Grid, other: Grid) -> str:
     """What a grid is, and what another one is instead; empty for equal grids.
 

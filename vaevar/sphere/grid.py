@@ -95,6 +95,8 @@ class Grid:
         Raises:
             ValueError: for another name, or sizes of no such grid.
         """
+        if nlat < 2 or (nlon is not None and nlon < 2):
+            raise ValueError(f"a grid of {nlat} × {nlon} points: it has at least 2 rows and 2 columns")
         families = {"gaussian": cls.gaussian, "equiangular": cls.equiangular, "cells": cls.cells}
         if isinstance(family, bool):
             family = "gaussian" if family else "equiangular"
@@ -105,19 +107,13 @@ class Grid:
         return families[family](nlat, nlon)
 
     @property
-    def family(self) -> GridFamily:
-        """What :meth:`of_family` makes such a grid of.
-
-        Raises:
-            ValueError: for a grid of none.
-        """
-        if self.is_gaussian or self.is_equiangular:
-            return self.is_gaussian
-        if self.is_cells:
-            return "cells"
-        if self.lacks_south_pole:
-            return "regular"
-        raise ValueError(f"{self} is neither Gaussian nor equiangular")
+    def family(self) -> str:
+        """The name of its family, as :meth:`of_family` takes it; empty for a grid of none."""
+        members = {
+            "gaussian": self.is_gaussian, "equiangular": self.is_equiangular, "cells": self.is_cells,
+            "regular": self.lacks_south_pole,
+        }  # fmt: skip
+        return next((name for name, member in members.items() if member), "")
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -135,9 +131,8 @@ class Grid:
         return hash(self.shape)
 
     def __repr__(self) -> str:
-        families = {"Gaussian": self.is_gaussian, "equiangular": self.is_equiangular, "cells": self.is_cells}
-        families["no south pole"] = self.lacks_south_pole
-        kind = next((name for name, member in families.items() if member), "regular")
+        kinds = {"gaussian": "Gaussian", "regular": "no south pole", "": "regular"}
+        kind = kinds.get(self.family, self.family)
         return f"Grid({self.shape[0]} × {self.shape[1]}, {kind})"
 
     def difference(self, other: Grid) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -336,7 +337,20 @@ def test_a_damaged_chunk_is_named(store):
     chunk = next(p for p in (store / "geopotential").iterdir() if not p.name.startswith("."))
     chunk.write_bytes(chunk.read_bytes()[:20])
     opened = WeatherStore(store, SPEC)
-    assert "geopotential cannot be read (" in message_of(lambda: opened.read(TIMES), store)
+    text = message_of(lambda: opened.read(TIMES), store)
+    assert re.search(r"geopotential at 2020-0\d-\d\dT\d\d cannot be read \(.*; write or fetch it again", text)
+
+
+def test_the_time_of_a_damaged_chunk_is_told(store):
+    with xr.open_zarr(store) as opened:
+        parts = {"time": 1, "level": -1, "latitude": -1, "longitude": -1}
+        opened.load().chunk(parts).drop_encoding().to_zarr(store.with_name("parts.zarr"), zarr_format=2)
+    chunk = store.with_name("parts.zarr") / "geopotential" / "3.0.0.0"
+    chunk.write_bytes(chunk.read_bytes()[:20])
+    opened = WeatherStore(store.with_name("parts.zarr"), SPEC)
+    opened.read(TIMES[:3])
+    text = message_of(lambda: opened.read(TIMES), store.with_name("parts.zarr"))
+    assert f"geopotential at {TIMES[3]} cannot be read (" in text
 
 
 def test_the_cause_is_told_as_the_library_says_it():

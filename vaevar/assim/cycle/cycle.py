@@ -29,6 +29,7 @@ from vaevar.data.observations.points import Points
 from vaevar.data.weather.holes import holes
 from vaevar.errors import UserError
 from vaevar.forecast import rollout
+from vaevar.sphere.difference import family_hint
 from vaevar.state import difference
 
 # Seconds between restarts that are forced to the disk, and the least ratio of that time to what it takes.
@@ -274,6 +275,7 @@ def _check_forecaster(module: AssimilationModule, data: AnalysisTimes) -> None:
         raise UserError(
             f"the forecaster ({named(forecaster)}) works on other states than the truth "
             f"({data.source.description}), {fault}: bring a forecaster and a store that belong together"
+            f"{family_hint(forecaster.grid, data.store.grid)}"
         )
     if forecaster.step_hours != data.step_hours:
         raise UserError(

@@ -17,6 +17,7 @@ from vaevar.data.analysis_times import AnalysisTime, MissingTime
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, check_forecaster
 from vaevar.mistakes.notices import notice
+from vaevar.mistakes.trainer_settings import require_single_precision
 from vaevar.runs.directory import run_directory
 from vaevar.runs.naming import fault_of_name
 from vaevar.runs.threads import limit_threads
@@ -69,7 +70,7 @@ class AssimilationModule(L.LightningModule):
         require_gradients(self.trainer)
         limit_threads(prod(self.forecaster.grid.shape))
         require_analyses(self.trainer)
-        if self.trainer.world_size > len(self.arms):
+        if self.trainer.is_global_zero and self.trainer.world_size > len(self.arms):
             notice(
                 f"{self.trainer.world_size} processes share {len(self.arms)} arms, and some have none: give "
                 f"--trainer.devices {len(self.arms)}"
@@ -142,19 +143,6 @@ def require_gradients(trainer: L.Trainer) -> None:
     """
     if trainer.predict_loop.inference_mode:
         raise UserError("variational analyses need gradients: set `trainer.inference_mode: false`")
-
-
-def require_single_precision(trainer: L.Trainer) -> None:
-    """Check that states stay in single precision, in which forecasters take them.
-
-    Raises:
-        UserError: for one of Lightning's true precisions.
-    """
-    if not trainer.precision.endswith(("32-true", "-mixed")):
-        raise UserError(
-            f"trainer.precision is {trainer.precision}: states are in single precision; leave it at 32-true, "
-            "or give bf16-mixed or 16-mixed for the networks; a minimisation has a dtype of its own"
-        )
 
 
 def require_analyses(trainer: L.Trainer) -> None:

@@ -74,6 +74,8 @@ class Samples(ResumableData):
         super().__init__()
         if not 0 < validation_fraction < 1:
             raise UserError(f"validation_fraction must lie between 0 and 1, got {validation_fraction}")
+        if not Path(path).name:
+            raise UserError(f"path is {path!r}, give that of a store of samples, such as data/errors.zarr")
         if batch_size < 1 or workers < 0 or gap_hours < 0:
             raise UserError(
                 "batch_size must be positive, and workers and gap_hours not negative; got "

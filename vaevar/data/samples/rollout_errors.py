@@ -14,6 +14,7 @@ from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, rollout
 from vaevar.sphere.coarsening import Coarsening
+from vaevar.sphere.difference import family_hint
 from vaevar.sphere.grid import Grid
 
 HOUR = np.timedelta64(1, "h")
@@ -130,6 +131,7 @@ class RolloutErrors(ABC):
             raise UserError(
                 f"the forecaster runs on {self.forecaster.grid}, but {store.path} is on {store.grid}; "
                 f"{self.forecaster.grid.difference(store.grid)}"
+                f"{family_hint(self.forecaster.grid, store.grid)}"
             )
         return store
 

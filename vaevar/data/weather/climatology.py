@@ -51,7 +51,10 @@ def load_climatological_std(path: str | Path | np.ndarray, spec: StateSpec) -> n
         raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
     path = "climatology" if isinstance(path, np.ndarray) else path
     if std.shape != (len(spec),) or std.dtype.kind != "f":
-        raise UserError(f"{path}: holds {std.dtype} {std.shape}, expected floats ({len(spec)},)")
+        raise UserError(
+            f"{path}: holds {std.dtype} {std.shape}, expected floats ({len(spec)},), one per channel of "
+            "`spec` (FengWu's 69 channels where none is given)"
+        )
     judge_stds(path, std, spec)
     return std.astype(np.float64)
 

@@ -79,9 +79,7 @@ class WeatherStore:
             try:
                 values = array.isel(time=positions).values
             except Exception as error:  # codecs and file systems raise many kinds
-                raise UserError(
-                    f"{self.path}: {VARIABLES[name].long_name} cannot be read ({first_line(error)})"
-                ) from None
+                raise UserError(self._unreadable(name, requested, error)) from None
             if self._flip:
                 values = values[..., ::-1, :]
             if self._roll:
@@ -109,6 +107,23 @@ class WeatherStore:
                 field[:] = now
                 pieces.append(self._judge.field(field, channel, time))
         return np.array(pieces, np.float32).reshape(times.size, len(channels), *self._judge.piece_shape)
+
+    def _unreadable(self, name: str, times: np.ndarray, error: Exception) -> str:
+        """What is said of fields that cannot be read, with the first of their times."""
+
+        def fails(time: np.datetime64) -> bool:
+            try:
+                self._arrays[name].isel(time=self._position[time]).load()
+            except Exception:  # of any kind, as where they were read together
+                return True
+            return False
+
+        first = next(filter(fails, times), times[0])
+        return (
+            f"{self.path}: {VARIABLES[name].long_name} at {moment(first)} cannot be read "
+            f"({first_line(error)}): what holds it is cut short, damaged or out of reach; write or fetch it "
+            "again"
+        )
 
     def _not_there(self, missing: list[np.datetime64]) -> str:
         """What is missing, and what is there instead."""

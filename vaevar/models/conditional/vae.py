@@ -36,6 +36,7 @@ import torch
 from torch import Tensor
 
 from vaevar.errors import UserError
+from vaevar.mistakes.bounds import require_at_least, require_positive
 from vaevar.models.conditional.network import ContextNetwork, Modulation
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
@@ -94,11 +95,17 @@ class ConditionalVAE(ClippedModule, SavedModule):
         coverage_maps: int = 4,
     ) -> None:
         super().__init__()
-        if not (sigma > 0 and learning_rate > 0 and 0 <= dropout < 1 and widths):
+        if not (0 <= dropout < 1 and widths):
             raise UserError(
-                f"ConditionalVAE: sigma {sigma}, learning_rate {learning_rate} and widths {list(widths)} "
-                f"must be positive, and dropout {dropout} in [0, 1)"
+                f"ConditionalVAE: dropout {dropout} must lie in [0, 1), and widths {list(widths)} have one "
+                "entry or more"
             )
+        require_at_least("ConditionalVAE", 1, widths=widths)
+        require_at_least(
+            "ConditionalVAE", 0, depth=depth, maps=maps, coverage_maps=coverage_maps,
+            weight_decay=weight_decay, warmup_steps=warmup_steps,
+        )  # fmt: skip
+        require_positive("ConditionalVAE", sigma=sigma, learning_rate=learning_rate)
         self.save_hyperparameters()
         statistics = CovarianceStatistics.load(covariance)
         self.transform = CovarianceTransform(statistics)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from vaevar.errors import UserError
+from vaevar.content.kinds import what_is
+from vaevar.errors import UserError, first_line
 from vaevar.files import replacing
 from vaevar.models.covariance.balance import ControlVariables
 from vaevar.plausible.statistics import judge_error_stds
@@ -193,9 +194,9 @@ class CovarianceStatistics:
             with xr.open_dataset(path, engine="scipy") as opened:
                 dataset = opened.load()
         except Exception as error:  # the reader raises exceptions of many kinds; each means "no such file"
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
-                f"{path}: cannot be read as netCDF ({reason}); calibrate again with {CALIBRATE}"
+                f"{path}: cannot be read as statistics of B, a netCDF file: it is {what_is(path)} "
+                f"({first_line(error)}); calibrate them with {CALIBRATE}"
             ) from None
         file_format = dataset.attrs.get("format")
         if file_format != FORMAT:

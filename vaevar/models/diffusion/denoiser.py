@@ -21,13 +21,15 @@ from torch import Tensor
 
 from vaevar.batch_random import shared_randn, shared_spread, step_generator
 from vaevar.errors import UserError
+from vaevar.mistakes.bounds import require_at_least, require_positive
 from vaevar.models.diffusion.network import DenoiserNetwork
 from vaevar.models.diffusion.schedule import NoiseSchedule
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
+from vaevar.models.training.states import require_states_of_data
 from vaevar.plausible.statistics import judge_error_stds, judge_means, judge_stds
 from vaevar.sphere.grid import Grid, GridFamily
-from vaevar.state import PRESSURE_LEVELS, StateSpec, difference
+from vaevar.state import PRESSURE_LEVELS, StateSpec
 
 
 class Denoiser(ClippedModule, SavedModule):
@@ -53,7 +55,8 @@ class Denoiser(ClippedModule, SavedModule):
             when the fit begins, and stored in every checkpoint.
 
     Raises:
-        UserError: when the sizes do not fit together, or ``start_from`` is of another network.
+        UserError: for a setting out of range, when the sizes do not fit together, or ``start_from`` is of
+            another network.
     """
 
     weights_format, kind = "vaevar-denoiser-1", "denoiser"
@@ -97,6 +100,14 @@ class Denoiser(ClippedModule, SavedModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["start_from"])
+        require_at_least(
+            "Denoiser", 1, widths=widths, window=window, kernel_size=kernel_size, patch=patch,
+            head_width=head_width, embedding=embedding, max_weight=max_weight,
+        )  # fmt: skip
+        require_at_least(
+            "Denoiser", 0, depths=depths, heads=heads, weight_decay=weight_decay, warmup_steps=warmup_steps
+        )
+        require_positive("Denoiser", learning_rate=learning_rate)
         try:
             self.spec = StateSpec(surface, upper, levels)
             self.grid = Grid.of_family(gaussian, nlat, nlon)
@@ -108,11 +119,6 @@ class Denoiser(ClippedModule, SavedModule):
             )  # fmt: skip
         except ValueError as error:
             raise UserError(f"Denoiser: {error}") from None
-        if not (max_weight >= 1 and learning_rate > 0):
-            raise UserError(
-                f"Denoiser: max_weight {max_weight} must be at least 1, and learning_rate {learning_rate} "
-                "positive"
-            )
         self.max_weight = max_weight
         self.register_buffer("residual_std", torch.ones(count, 1, 1))
         self.register_buffer("forecast_mean", torch.zeros(count, 1, 1))
@@ -165,12 +171,7 @@ class Denoiser(ClippedModule, SavedModule):
         names = ("residual_std", "forecast_mean", "forecast_std", "lead_hours")
         if data is None or not all(hasattr(data, name) for name in (*names, "spec", "grid")):
             raise UserError("Denoiser: fit on BackgroundErrorPairs of vaevar.data.samples")
-        if data.spec != self.spec or data.grid != self.grid:
-            raise UserError(
-                "Denoiser: the model is for other states than the forecasts, "
-                f"{difference(self.spec, self.grid, data.spec, data.grid)}; make model and data agree in the "
-                "config"
-            )
+        require_states_of_data(self, data)
         for name in names[:3]:
             getattr(self, name).copy_(getattr(data, name)[:, None, None])
         self.lead_hours.fill_(data.lead_hours)

@@ -186,7 +186,7 @@ class OnnxForecaster(Forecaster):
         if isinstance(channels, int) and channels != 2 * count:
             raise UserError(
                 f"{self.model}: its input has {channels} channels, expected {2 * count}: "
-                f"2 states of {count} channels ({', '.join(self.spec.names[:5])}, ...)"
+                f"2 states of the {count} channels of `spec` ({', '.join(self.spec.names[:5])}, ...)"
             )
         if isinstance(batch, int) and batch != 1:
             raise UserError(f"{self.model}: its batch size is fixed to {batch}, expected 1 or an open one")

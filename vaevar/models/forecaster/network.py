@@ -49,8 +49,10 @@ class ForecastNetwork(UNet):
         resolved: ResolvedScales | None = None,
     ) -> None:
         super().__init__()
-        if len(widths) != len(depths):
-            raise ValueError(f"widths {list(widths)} and depths {list(depths)} differ in length")
+        if not len(widths) == len(depths) > 0:
+            raise ValueError(
+                f"widths {list(widths)} and depths {list(depths)} differ in length, or are empty"
+            )
         if columns % (patch * 2 ** (len(widths) - 1)):
             raise ValueError(
                 f"{columns} longitudes are no multiple of patch × 2^(scales − 1) = "

@@ -18,10 +18,12 @@ from torch.utils.checkpoint import checkpoint
 from vaevar.content.kinds import model_of, what_holds, what_is
 from vaevar.content.tensors import read_tensors
 from vaevar.errors import UserError, first_line
+from vaevar.mistakes.bounds import require_at_least, require_positive
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.resolved_scales import ResolvedScales
 from vaevar.models.forecaster.training_cycle import TrainingCycle
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
+from vaevar.models.training.states import require_states_of_data
 from vaevar.sphere.grid import Grid, GridFamily
 from vaevar.state import StateSpec
 
@@ -51,7 +53,8 @@ class ForecasterModule(ClippedModule):
         start_from: checkpoint of an earlier fit whose network is trained further.
 
     Raises:
-        UserError: when the settings do not fit together, or ``start_from`` is no checkpoint of this network.
+        UserError: for a setting out of range, when the settings do not fit together, or ``start_from`` is no
+            checkpoint of this network.
     """
 
     mean: Tensor
@@ -81,16 +84,22 @@ class ForecasterModule(ClippedModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["start_from"])
-        self.spec = StateSpec(surface, upper, levels)
-        self.grid = Grid.of_family(gaussian, rows, columns)
-        count = len(self.spec)
+        name = "ForecasterModule"
+        require_at_least(
+            name, 1, widths=widths, kernel_size=kernel_size, patch=patch, rollout_steps=rollout_steps
+        )
+        require_at_least(name, 0, depths=depths, weight_decay=weight_decay, warmup_steps=warmup_steps)
+        require_positive(name, learning_rate=learning_rate)
         try:
+            self.spec = StateSpec(surface, upper, levels)
+            self.grid = Grid.of_family(gaussian, rows, columns)
+            count = len(self.spec)
             resolved = (
                 None if resolved_lmax is None else ResolvedScales(count, self.grid, resolved_lmax, memory)
             )
+            self.network = ForecastNetwork(count, rows, columns, widths, depths, kernel_size, patch, resolved)
         except ValueError as error:
-            raise UserError(f"ForecasterModule: {error}") from None
-        self.network = ForecastNetwork(count, rows, columns, widths, depths, kernel_size, patch, resolved)
+            raise UserError(f"{name}: {error}") from None
         self.learning_rate, self.weight_decay = learning_rate, weight_decay
         if cycled and rollout_steps > 1:
             raise UserError("ForecasterModule: cycled trains single steps; set rollout_steps to 1")
@@ -110,12 +119,7 @@ class ForecasterModule(ClippedModule):
 
     def setup(self, stage: str) -> None:
         datamodule: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-        if self.spec != datamodule.spec or self.grid != datamodule.grid:
-            raise UserError(
-                f"the forecaster's {len(self.spec)} channels on {self.grid} are not the data's "
-                f"{len(datamodule.spec)} channels on {datamodule.grid}; set surface, upper, levels, rows, "
-                "columns and gaussian to the data's"
-            )
+        require_states_of_data(self, datamodule)
         self.network.change_std.copy_(datamodule.change_std.reshape(-1, 1, 1))
         if self.network.resolved is not None:
             self.network.resolved.set_mean(datamodule.mean_state)

@@ -1,13 +1,14 @@
 """Whether a checkpoint and the command that uses it agree: what differs is told, or refused where it is lost.
 
 A model is made as the command says and then takes the weights of the checkpoint, and a fit its optimiser's
-state. So settings of the loss, of the schedule and of the data are used as they are given, and it is said
-where the checkpoint was trained with others. Sizes of a network, what the optimiser's state holds, and the
-normalisation that the weights were trained for are the checkpoint's, and must be the same.
+state. So settings of the loss, of the schedule, of callbacks and of the data are used as they are given, and
+it is said where the checkpoint was trained with others. Sizes of a network, what the optimiser's state holds,
+and the normalisation that the weights were trained for are the checkpoint's, and must be the same.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,34 @@ def other_optimisers(there: Sequence[Mapping[str, Any]], now: Sequence[torch.opt
                     label = "learning rate" if name in ("initial_lr", "lr") else name
                     found[_both(label, before[name], asked[name])] = None
     return list(found)
+
+
+def settings_of_callbacks(callbacks: Sequence[L.Callback]) -> list[dict[str, Any]]:
+    """Arguments of the constructor of each, as far as they are plain values that it keeps by their names."""
+    return [
+        {name: value for name in inspect.signature(type(callback)).parameters
+         if isinstance(value := getattr(callback, name, callback), int | float | str | None)}
+        for callback in callbacks
+    ]  # fmt: skip
+
+
+def take_back(callbacks: Sequence[L.Callback], asked: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Give callbacks the settings again that they had before a checkpoint brought others.
+
+    Args:
+        callbacks: with their state from the checkpoint, such as the patience of ``EarlyStopping``.
+        asked: of :func:`settings_of_callbacks`, before.
+
+    Returns:
+        Those that differed, with both values.
+    """
+    found = []
+    for callback, settings in zip(callbacks, asked, strict=True):
+        for name, value in settings.items():
+            if (there := getattr(callback, name)) != value:
+                setattr(callback, name, value)
+                found.append(_both(f"{name} of {type(callback).__name__}", there, value))
+    return found
 
 
 def _of_network(module: L.LightningModule) -> list[tuple[str, Tensor]]:

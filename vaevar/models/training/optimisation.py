@@ -10,14 +10,16 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from vaevar.errors import UserError
 
-def warmup_cosine(total: int, warmup: int, origin: int = 0, hold: float = 0) -> Callable[[int], float]:
+
+def warmup_cosine(total: float, warmup: int, origin: int = 0, hold: float = 0) -> Callable[[int], float]:
     """A linear warm-up, then a cosine down to 0: the factor of the learning rate after each number of steps.
 
         min(1, (step + 1)/warmup) · ½ (1 + cos π p),   p = (step − origin)/(total − origin), within [0, 1]
 
     Args:
-        total: optimiser steps of the fit.
+        total: optimiser steps of the fit; infinity: it never falls.
         warmup: steps of the warm-up.
         origin: the step at which the cosine begins.
         hold: the cosine has no effect before this step.
@@ -35,9 +37,23 @@ def warmup_cosine(total: int, warmup: int, origin: int = 0, hold: float = 0) -> 
     return factor
 
 
-def total_steps(module: L.LightningModule) -> int:
-    """Optimiser steps of the fit that the module is in; at least 1."""
-    return max(int(module.trainer.estimated_stepping_batches), 1)
+def total_steps(module: L.LightningModule, endless: bool = False) -> float:
+    """Optimiser steps of the fit that the module is in; at least 1.
+
+    Args:
+        module: in a fit.
+        endless: its learning rate does not fall until the end, which need not be known then (infinity).
+
+    Raises:
+        UserError: for a fit whose end is not known, though its learning rate falls until then.
+    """
+    steps = module.trainer.estimated_stepping_batches
+    if math.isinf(steps) and not endless:
+        raise UserError(
+            "trainer: the learning rate falls until the end of the fit, and neither max_epochs nor max_steps "
+            "says when that is; give one of them, which max_time may cut short"
+        )
+    return max(steps, 1)
 
 
 def adamw(

@@ -15,8 +15,11 @@ from vaevar.models.training.agreement import (
     other_normalisation,
     other_optimisers,
     other_settings,
+    settings_of_callbacks,
+    take_back,
 )
 from vaevar.models.training.checkpoint_io import WholeCheckpoints
+from vaevar.models.training.fit_checks import FitChecks
 from vaevar.models.training.last_checkpoint import LastCheckpoint
 from vaevar.models.training.stops import StopsBetweenBatches
 from vaevar.runs import stopping
@@ -35,7 +38,7 @@ def prepare(trainer: L.Trainer) -> L.Trainer:
     trainer._signal_connector = OwnSignals(trainer)
     if trainer.strategy._checkpoint_io is None:
         trainer.strategy.checkpoint_io = WholeCheckpoints()
-    trainer.callbacks += [LastCheckpoint(), StopsBetweenBatches()]  # type: ignore[attr-defined]
+    trainer.callbacks += [FitChecks(), LastCheckpoint(), StopsBetweenBatches()]  # type: ignore[attr-defined]
     environment = trainer._accelerator_connector.cluster_environment
     if isinstance(environment, SLURMEnvironment):
         signals = {*REQUEUE_SIGNALS, environment.requeue_signal} if environment.auto_requeue else set()
@@ -44,23 +47,6 @@ def prepare(trainer: L.Trainer) -> L.Trainer:
         environment.auto_requeue = False
     stopping.end_together(Launched(trainer))
     return trainer
-
-
-def require_trained(trainer: L.Trainer) -> None:
-    """Check that a fit has seen a batch; Lightning says so in passing, if at all, and ends without an error.
-
-    Args:
-        trainer: whose fit has ended.
-
-    Raises:
-        UserError: when it has seen none, nor had the run that it went on with.
-    """
-    if trainer.fit_loop.epoch_loop.batch_progress.total.ready:
-        return
-    names = ("max_epochs", "max_steps", "limit_train_batches")
-    none = [f"trainer.{name} is 0" for name in names if getattr(trainer, name) == 0]
-    cause = none[0] if none else "there are fewer training samples than one batch over all processes takes"
-    raise UserError(f"this fit has trained nothing: {cause}; give more, or a smaller batch_size")
 
 
 class OwnCheckpoints(_CheckpointConnector):
@@ -101,6 +87,17 @@ class OwnCheckpoints(_CheckpointConnector):
             self._say(
                 f"{self._ckpt_path}: was trained with other settings; those given now are used: "
                 f"{explained(self._differing)}"
+            )
+
+    def restore_callbacks(self) -> None:
+        """Restore what callbacks have come to; their settings are those that are asked for."""
+        callbacks: list[L.Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        asked = settings_of_callbacks(callbacks)
+        super().restore_callbacks()
+        if differing := take_back(callbacks, asked):
+            self._say(
+                f"{self._ckpt_path}: its callbacks had other settings; those given now are used: "
+                f"{explained(differing)}"
             )
 
     def restore_training_state(self) -> None:

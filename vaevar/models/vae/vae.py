@@ -24,15 +24,17 @@ from torch import Tensor
 
 from vaevar.batch_random import shared_randn, step_generator
 from vaevar.errors import UserError
+from vaevar.mistakes.bounds import require_at_least, require_positive
 from vaevar.models.training.batches import training_batches
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosine
+from vaevar.models.training.states import require_states_of_data, settings_for
 from vaevar.models.vae.divergence import kl_divergence
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
 from vaevar.models.vae.prior import LatentPrior
 from vaevar.plausible.statistics import judge_error_stds
 from vaevar.sphere.grid import Grid, GridFamily
-from vaevar.state import PRESSURE_LEVELS, StateSpec, difference
+from vaevar.state import PRESSURE_LEVELS, StateSpec
 
 
 class VAE(SavedModule):
@@ -69,7 +71,8 @@ class VAE(SavedModule):
             the fit begins, and stored in every checkpoint.
 
     Raises:
-        UserError: when the sizes do not fit the grid or each other, or ``start_from`` has other sizes.
+        UserError: for a setting out of range, sizes that do not fit the grid or each other, or a
+            ``start_from`` of other sizes.
     """
 
     weights_format, kind = "vaevar-vae-1", "VAE"
@@ -115,10 +118,17 @@ class VAE(SavedModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["start_from"])
-        if sigma <= 0:
-            raise UserError(f"VAE: sigma must be positive, got {sigma}")
-        if not learning_rate > 0:
-            raise UserError(f"VAE: learning_rate is {learning_rate}, must be positive")
+        require_at_least(
+            "VAE", 1, patch=patch, stem_width=stem_width, head_width=head_width, widths=widths, window=window,
+            expansion=expansion, kernel_size=kernel_size, latent_channels=latent_channels,
+        )  # fmt: skip
+        require_at_least(
+            "VAE", 0, depths=depths, heads=heads, prior_rank=prior_rank, kl_weight=kl_weight,
+            weight_decay=weight_decay, warmup_steps=warmup_steps,
+        )  # fmt: skip
+        require_positive(
+            "VAE", sigma=sigma, learning_rate=learning_rate, prior_reach_degrees=prior_reach_degrees
+        )
         try:
             self.spec = StateSpec(surface, upper, levels)
             self.grid = Grid.of_family(gaussian, nlat, nlon)
@@ -219,16 +229,9 @@ class VAE(SavedModule):
         """A VAE of the channels and the grid of a data module; ``settings`` are the other arguments.
 
         Raises:
-            UserError: when the sizes do not fit the grid.
-            ValueError: when the grid is of no family.
+            UserError: when the grid is of no family, or the sizes do not fit it.
         """
-        if not hasattr(data, "grid"):
-            data.prepare_data()
-            data.setup("fit")
-        spec, (rows, columns) = data.spec, data.grid.shape
-        channels = {"surface": spec.surface, "upper": spec.upper, "levels": spec.levels}
-        family = data.grid.family
-        return cls(rows, columns, gaussian=family, **channels, **settings)
+        return cls(**settings_for(data), **settings)
 
     def losses(self, x: Tensor, step: int = 0) -> dict[str, Tensor]:
         """The loss and its two terms, scalars, for normalised errors [B, C, H, W].
@@ -268,12 +271,7 @@ class VAE(SavedModule):
                 "VAE: the data module lacks error_std, spec or grid; fit on BackgroundErrors of "
                 "vaevar.data.samples"
             )
-        if data.spec != self.spec or data.grid != self.grid:
-            raise UserError(
-                "VAE: the model is for other states than the background errors, "
-                f"{difference(self.spec, self.grid, data.spec, data.grid)}; make model and data agree in the "
-                "config"
-            )
+        require_states_of_data(self, data)
         self.error_std.copy_(data.error_std)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
@@ -316,7 +314,7 @@ class VAE(SavedModule):
     def configure_optimizers(self) -> Any:
         """AdamW; linear warm-up, then constant or a cosine down to 0."""
         settings = self.hparams
-        total, warmup = total_steps(self), settings["warmup_steps"]
+        total, warmup = total_steps(self, endless=not settings["cosine"]), settings["warmup_steps"]
         # Without a cosine, hold the full rate to the end and beyond.
         hold = 0 if settings["cosine"] else math.inf
         factor = warmup_cosine(total, warmup, origin=warmup, hold=hold)
