@@ -168,7 +168,9 @@ class ItemReader:
         Raises:
             ValueError: when its checksum is not the one that was noted.
         """
-        if self.checksums is not None and checksum.view("<u4")[0] != self.checksums[index[0]]:
+        if self.checksums is None:
+            return
+        if checksum.size < _CHECKSUM_BYTES or checksum.view("<u4")[0] != self.checksums[index[0]]:
             raise ValueError(
                 "it is not what was written when the store was made, but another item or changed"
             )

@@ -25,6 +25,7 @@ from vaevar.state import SURFACE_VARIABLES, StateSpec
 
 # Between the sizes of one sample and of all of them there is less.
 _UNLIKE = 64.0
+_LONGEST_LEAD = 24 * 30  # hours; beyond it, no forecast knows the weather
 _COORDINATES = ("time", "lead", "channel", "latitude", "longitude")
 
 
@@ -91,6 +92,10 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         self.lead_hours = leads[0] if lead_hours is None else lead_hours
         if self.lead_hours not in leads:
             raise UserError(f"{path}: holds leads of {leads} h, not {lead_hours} h")
+        if not 0 < self.lead_hours <= _LONGEST_LEAD:
+            raise UserError(
+                f"{path}: a lead of {self.lead_hours} h, expected 1 to {_LONGEST_LEAD}; make it again"
+            )
         lead = leads.index(self.lead_hours)
         initial = loaded["time"].values.astype("datetime64[ns]")
         self.times = initial + np.timedelta64(self.lead_hours, "h")
