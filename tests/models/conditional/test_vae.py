@@ -15,6 +15,7 @@ from tests.models.covariance.test_covariance import SPECS, samples
 from tests.models.covariance.test_covariance import statistics as statistics_of
 from vaevar.assim.context import AnalysisContext
 from vaevar.assim.control.conditional import ConditionalControl
+from vaevar.content.seal import sealed
 from vaevar.data.observations.coverage import MAPS
 from vaevar.errors import UserError
 from vaevar.models.conditional.network import Modulation
@@ -289,7 +290,7 @@ def test_checkpoints_from_before_coverage_maps_was_an_argument(covariance: Path,
     model(covariance).save_weights(path, {})
     content = torch.load(path, weights_only=True)
     del content["hyper_parameters"]["coverage_maps"]
-    torch.save(content, path)
+    torch.save(sealed(content), path)
     assert ConditionalVAE.load(path).hparams["coverage_maps"] == MAPS
 
 
@@ -310,7 +311,7 @@ def test_checkpoints(covariance: Path, tmp_path: Path) -> None:
     statistics_of(SPECS["wind alone"]).save(other)
     content = torch.load(path, weights_only=True)
     content["hyper_parameters"]["covariance"] = str(other)
-    torch.save(content, path)
+    torch.save(sealed(content), path)
     with pytest.raises(UserError, match="not a checkpoint of this conditional VAE"):
         ConditionalVAE.load(path)
     dataclasses.replace(statistics_of(SPEC), provenance={"other": 1}).save(other)

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from vaevar.assim.assimilator import Analysis, Assimilator, add_increment
 from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.assim.diffda.repaint import repaint, soft_mask, walk
+from vaevar.assim.innovation import tell_of_none
 from vaevar.assim.interpolation.linear import LinearInterpolation
 from vaevar.assim.interpolation.places import group_by_places
 from vaevar.data.observations.points import Observations
@@ -113,6 +114,7 @@ class DiffDA(Assimilator):
         """
         began = time.perf_counter()
         if not len(observations):
+            tell_of_none()
             denoiser = self._denoiser_of(background, context)
             numbers = {"evaluations": 0.0, "lead_hours": float(denoiser.lead_hours), "spread": math.nan}
             return Analysis(background, numbers | {"seconds": 0.0})
