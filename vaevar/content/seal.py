@@ -49,9 +49,13 @@ def _lines(name: str, value: Any) -> Iterator[str]:
             yield from _lines(f"{name}/{number}", item)
     elif isinstance(value, Tensor):
         flat = value.detach().cpu().contiguous().reshape(-1)
-        yield f"{name} {value.dtype} {tuple(value.shape)} {zlib.crc32(flat.view(torch.uint8).numpy())}"
+        yield f"{name} {value.dtype} {tuple(value.shape)} {_checksum(flat.view(torch.uint8).numpy())}"
     elif isinstance(value, np.ndarray):
-        native = np.ascontiguousarray(value, value.dtype.newbyteorder("<"))
-        yield f"{name} {value.dtype.name} {value.shape} {zlib.crc32(native.reshape(-1).view(np.uint8).data)}"
+        native = np.ascontiguousarray(value, value.dtype.newbyteorder("<")).reshape(-1)
+        yield f"{name} {value.dtype.name} {value.shape} {_checksum(native.view(np.uint8))}"
     elif isinstance(value, _PLAIN):
         yield f"{name} {value!r}"
+
+
+def _checksum(values: np.ndarray) -> int:
+    return zlib.crc32(values.data)

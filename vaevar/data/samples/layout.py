@@ -284,8 +284,8 @@ class SampleWriter:
                 self.array("zonal_error_std")[:] = zonal_std * scale[..., None]
         for name in _FIELDS:
             if (self.path / f"{name}_checksum").is_dir():  # not in a store that an earlier version began
-                sums = self.array(f"{name}_checksum")
-                sums[...] = ItemReader(self.path / name).stored_checksums(sums.shape)
+                checksums = self.array(f"{name}_checksum")
+                checksums[...] = ItemReader(self.path / name).stored_checksums(checksums.shape)
         seal(self.path, SEALED)
 
 

@@ -18,6 +18,7 @@ from vaevar.data.checksums import seal_is_broken
 from vaevar.data.observations.coverage import MAPS
 from vaevar.data.samples.layout import RECORD_A_CYCLE, SCALED, SEALED, STATISTICS, check_format
 from vaevar.data.samples.reader import ItemReader
+from vaevar.data.weather.bounds import require_bounded_zarr
 from vaevar.errors import UserError
 from vaevar.plausible.statistics import judge_error_means, judge_error_stds, judge_means, judge_stds
 from vaevar.sphere.grid import Grid
@@ -65,6 +66,7 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
                 f"{RECORD_A_CYCLE}"
             )
         self.attributes = check_format(self.path)
+        require_bounded_zarr(self.path)
         try:
             dataset = xr.open_zarr(path, chunks=None)
         except Exception as error:  # zarr raises many kinds; each means "not readable"
