@@ -296,7 +296,8 @@ def test_checkpoints_from_before_coverage_maps_was_an_argument(covariance: Path,
 
 def test_checkpoints(covariance: Path, tmp_path: Path) -> None:
     vae = model(covariance, awake=True)
-    vae.background_std.copy_(torch.tensor(typical_climate(SPEC)[1]).reshape(vae.background_std.shape))
+    for buffer, values in zip((vae.background_mean, vae.background_std), typical_climate(SPEC), strict=True):
+        buffer.copy_(torch.tensor(values).reshape(buffer.shape))
     path = tmp_path / "vae.ckpt"
     vae.save_weights(path, {"command": "test"})
     control = ConditionalControl(path)
