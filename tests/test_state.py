@@ -214,6 +214,11 @@ def test_files_are_read_in_float64_of_any_shape_with_one_value_a_channel(files):
     torch.testing.assert_close(normalizer.mean.flatten(), MEANS)
     np.save(files[0], np.load(files[0]).reshape(1, 6, 1, 1))
     torch.testing.assert_close(Normalizer.load(*files, SMALL).mean, normalizer.mean)
+    for path in files:  # the bytes of a number in another order
+        np.save(path, np.load(path).astype(">f8"))
+    again = Normalizer.load(*files, SMALL)
+    assert torch.equal(again.mean, normalizer.mean)
+    assert torch.equal(again.std, normalizer.std)
 
 
 def spoil(array: np.ndarray, value: float) -> np.ndarray:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from filelock import BaseFileLock, FileLock, SoftFileLease
 
+from vaevar.content.seal import sealed
 from vaevar.errors import UserError
 from vaevar.runs.stopping import finishing
 
@@ -66,14 +67,14 @@ def save_array(path: Path, values: np.ndarray) -> None:
 
 
 def save_tensors(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a file of ``torch.save``, whole or not at all.
+    """Write a file of ``torch.save``, whole or not at all, with a digest of its content.
 
     Raises:
         OSError: when it cannot be written, such as to a full disk.
     """
     with replacing(path) as partial, partial.open("wb") as file:
         try:
-            torch.save(content, file)
+            torch.save(sealed(content), file)
         except RuntimeError as error:
             # torch reports the unfinished archive that a failed write leaves, not the write.
             if isinstance(error.__context__, OSError):

@@ -16,8 +16,8 @@ from changes.world import SPEC
 from vaevar.state import StateSpec
 
 MEAN, STD, CLIMATOLOGY = "drift_mean.npy", "drift_std.npy", "climatology.npy"
-LAST_DIGIT = "the last digit: DiffDA draws other noise for observations that differ in it"
-CLOSE = "the numbers differ by less than those of two reanalyses"
+LAST_DIGIT = "it is the last digit: DiffDA draws other noise for observations that differ in it"
+CLOSE = "a .npy file is bare numbers, and these differ by less than two reanalyses, seasons or models do"
 NO_NAMES = "a .npy file has no checksum, and both numbers fit both channels"
 _CHANNELS = StateSpec(**SPEC)
 Edit = Callable[[np.ndarray], np.ndarray]
@@ -38,7 +38,7 @@ def cases() -> Iterator[Case]:
         reason = (
             ""
             if MEAN in (target, other)
-            else "both are stds of the same channels, one of weather, one of climate"
+            else "a .npy file is bare numbers, and both are stds of the same channels, one of weather, one of climate"
         )
         yield Case(target, f"{other} instead", _replaced_by(target, other), "cycle", target, reason)
 

@@ -60,13 +60,13 @@ def _places() -> Iterator[tuple[str, Edit, str, str]]:
         "latitudes in radians",
         _set("latitude", np.radians),
         "latitude",
-        ("they are places on the sphere, all within two degrees of the equator"),
+        "",
     )
     yield (
         "longitudes in radians",
         _set("longitude", np.radians),
         "longitude",
-        ("they are places on the sphere, all within seven degrees of Greenwich"),
+        "",
     )
     yield (
         "a latitude of 95",
@@ -106,7 +106,7 @@ def _values() -> Iterator[tuple[str, Edit, str, str]]:
         "u in knots",
         _set("value", lambda x: x * 1.94, "u"),
         "u",
-        "winds in knots lie within what winds can be",
+        "",
     )
     for number in (np.nan, np.inf, 1e20, -9999.0, 0.0):
         yield f"a t of {number:g}", _one("t", number), r"\bt\b|t[2-9]|value", ""
@@ -140,8 +140,8 @@ def _errors() -> Iterator[tuple[str, Edit, str, str]]:
     yield "errors of t of 1e-9 K", _set("error_std", lambda x: x * 0 + 1e-9, "t"), "error_std", ""
     yield "errors of t of 1000 K", _set("error_std", lambda x: x * 1000, "t"), "error_std", ""
     yield "variances for errors of z", _set("error_std", np.square, "z"), "error_std", ""
-    yield "variances for errors of q", _set("error_std", np.square, "q"), "error_std", NO_FILE
-    yield "errors of msl in hPa", _set("error_std", lambda x: x / 100, "msl"), "error_std", NO_FILE
+    yield "variances for errors of q", _set("error_std", np.square, "q"), "error_std", ""
+    yield "errors of msl in hPa", _set("error_std", lambda x: x / 100, "msl"), "error_std", ""
     yield "errors of u doubled", _set("error_std", lambda x: x * 2, "u"), "error_std", NO_FILE
 
 
@@ -167,7 +167,7 @@ def _others() -> Iterator[tuple[str, Edit, str, str]]:
         "",
     )
     yield "another order", _shuffled, "order", ""
-    yield "no observations", lambda f: f.update({n: v[:0] for n, v in f.items()}), "observ", "none is none"
+    yield "no observations", lambda f: f.update({n: v[:0] for n, v in f.items()}), "observ", ""
 
 
 def _shuffled(fields: Fields) -> None:

@@ -14,9 +14,12 @@ import zarr
 from changes import chunks, stores
 from changes.damage import damaged
 from changes.kinds import Case
+from vaevar.content.seal import SEAL
 
 ERRORS, PAIRS = "errors.zarr", "pairs.zarr"
-AS_MADE = "whoever writes a store anew through zarr gives it new checksums, and the numbers are possible"
+UNSEALED = (
+    "a store of an earlier version has no digest, and samples in units of their own scale are all of one size"
+)
 Apply = Callable[[Path], Any]
 
 
@@ -27,6 +30,8 @@ def cases() -> Iterator[Case]:
             yield Case(target, change, apply, probe, target, unknowable)
         for change, damage in chunks.DAMAGES.items():
             yield Case(target, change, damaged(f"{target}/error/3.0.0.0.0", damage), probe, target)
+        for change, apply, unknowable in _of_earlier_versions(target):
+            yield Case(target, f"without a digest: {change}", apply, probe, target, unknowable)
     for change, apply, unknowable in _arrays(ERRORS):
         if "scale" not in change:
             yield Case(ERRORS, f"B: {change}", apply, "calibrate", f"{ERRORS}|samples", unknowable)
@@ -83,7 +88,7 @@ def _arrays(target: str) -> Iterator[tuple[str, Apply, str]]:
     yield "latitudes equally spaced", _array(target, "latitude", lambda x: np.linspace(80, -80, x.size)), ""
     yield "longitudes half a step further", _array(target, "longitude", lambda x: x + 5.6), ""
     yield "longitudes from −180", _array(target, "longitude", lambda x: x - 180), ""
-    yield "error_scale twice as large", _array(target, "error_scale", lambda x: x * 2), AS_MADE
+    yield "error_scale twice as large", _array(target, "error_scale", lambda x: x * 2), ""
     yield "error_scale a thousand times as large", _array(target, "error_scale", lambda x: x * 1000), ""
     yield (
         "error_scale from the last channel to the first",
@@ -92,7 +97,7 @@ def _arrays(target: str) -> Iterator[tuple[str, Apply, str]]:
     )
     yield "error_scale zero", _array(target, "error_scale", np.zeros_like), ""
     yield "error_scale NaN", _array(target, "error_scale", lambda x: x * np.nan), ""
-    yield "error_std twice as large", _array(target, "error_std", lambda x: x * 2), AS_MADE
+    yield "error_std twice as large", _array(target, "error_std", lambda x: x * 2), ""
     yield (
         "error_std from the last channel to the first",
         _array(target, "error_std", lambda x: x[:, ::-1]),
@@ -102,24 +107,24 @@ def _arrays(target: str) -> Iterator[tuple[str, Apply, str]]:
     yield (
         "zonal_error_std from south to north",
         _array(target, "zonal_error_std", lambda x: x[..., ::-1]),
-        AS_MADE,
+        "",
     )
-    yield "errors twice as large", _array(target, "error", lambda x: x * np.float16(2)), AS_MADE
-    yield "errors zero", _array(target, "error", np.zeros_like), AS_MADE
+    yield "errors twice as large", _array(target, "error", lambda x: x * np.float16(2)), ""
+    yield "errors zero", _array(target, "error", np.zeros_like), ""
     yield (
         "errors with their channels from last to first",
         _array(target, "error", lambda x: x[:, :, ::-1]),
-        AS_MADE,
+        "",
     )
     yield "an error NaN", _array(target, "error", _one(np.nan)), ""
     yield "an error infinite", _array(target, "error", _one(np.inf)), ""
-    yield "an error of 60 000", _array(target, "error", _one(6e4)), AS_MADE
+    yield "an error of 60 000", _array(target, "error", _one(6e4)), ""
     if target == PAIRS:
         yield "background_mean of other channels", _array(target, "background_mean", lambda x: x[:, ::-1]), ""
         yield "background_std a thousandth", _array(target, "background_std", lambda x: x / 1000), ""
-        yield "background_offset zero", _array(target, "background_offset", np.zeros_like), AS_MADE
-        yield "backgrounds zero", _array(target, "background", np.zeros_like), AS_MADE
-        yield "errors instead of backgrounds", _copied("error", "background", target), AS_MADE
+        yield "background_offset zero", _array(target, "background_offset", np.zeros_like), ""
+        yield "backgrounds zero", _array(target, "background", np.zeros_like), ""
+        yield "errors instead of backgrounds", _copied("error", "background", target), ""
     yield "another format", _attributes(target, format="vaevar-samples-0"), ""
     yield "another scheme", _attributes(target, scheme="truth minus a 48 h forecast"), ""
     yield "another period", _attributes(target, start="2020-01-01T00"), ""
@@ -128,8 +133,30 @@ def _arrays(target: str) -> Iterator[tuple[str, Apply, str]]:
     yield "without its errors", lambda d: shutil.rmtree(d / target / "error"), ""
     yield "without error_std", lambda d: shutil.rmtree(d / target / "error_std"), ""
     yield "a sample missing", lambda d: (d / target / "error" / "3.0.0.0.0").unlink(), ""
-    yield "two samples exchanged", _exchanged(target), AS_MADE
+    yield "two samples exchanged", _exchanged(target), ""
     yield "cut metadata", lambda d: (d / target / ".zmetadata").write_text("{"), ""
+
+
+def _of_earlier_versions(target: str) -> Iterator[tuple[str, Apply, str]]:
+    """What statistics tell without a digest, and what they do not."""
+
+    def after(apply: Apply) -> Apply:
+        def unsealed(directory: Path) -> None:
+            del zarr.open_group(directory / target, mode="r+").attrs[SEAL]
+            for sums in (directory / target).glob("*_checksum"):
+                shutil.rmtree(sums)
+            zarr.consolidate_metadata(directory / target)
+            apply(directory)
+
+        return unsealed
+
+    for name, change in (("error_scale", "a thousand times"), ("error_std", "a thousandth of")):
+        factor = 1e3 if change.startswith("a thousand t") else 1e-3
+        yield f"{change} {name}", after(_array(target, name, lambda x, f=factor: x * f)), ""
+    yield "lead of 4800 h", after(_array(target, "lead", lambda x: x * 100)), ""
+    yield "error_std twice as large", after(_array(target, "error_std", lambda x: x * 2)), UNSEALED
+    yield "errors twice as large", after(_array(target, "error", lambda x: x * np.float16(2))), UNSEALED
+    yield "errors zero", after(_array(target, "error", np.zeros_like)), UNSEALED
 
 
 def _one(value: float) -> Callable[[np.ndarray], np.ndarray]:

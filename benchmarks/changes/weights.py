@@ -14,10 +14,11 @@ from torch import Tensor
 
 from changes.damage import bit_flipped, damaged
 from changes.kinds import Case
+from vaevar.content.seal import SEAL
 
 VAE, DENOISER = "vae.ckpt", "denoiser.ckpt"
 STATISTICS = {VAE: ("error_std",), DENOISER: ("residual_std", "forecast_mean", "forecast_std")}
-WRITTEN_ANEW = "whoever writes a checkpoint anew gives it new checksums; the numbers are possible"
+UNSEALED = "a checkpoint of an earlier version has no digest, and the numbers are possible"
 Edit = Callable[[dict[str, Any]], Any]
 
 
@@ -27,6 +28,11 @@ def cases() -> Iterator[Case]:
         names = f"{target}|arm {arm}|{arm} at"
         for change, edit, unknowable in [*_settings(), *_numbers(target)]:
             yield Case(target, change, _edited(target, edit), "cycle", names, unknowable)
+        for change, edit, unknowable in _of_earlier_versions(target):
+            edit = _unsealed(edit)
+            yield Case(
+                target, f"without a digest: {change}", _edited(target, edit), "cycle", names, unknowable
+            )
         for change, damage in _bytes(target):
             yield Case(target, change, damage, "cycle", target)
 
@@ -48,7 +54,7 @@ def _settings() -> Iterator[tuple[str, Edit, str]]:
     yield "hyperparameters: other levels", hyper(levels=[250, 500, 850]), ""
     yield "hyperparameters: u before q", hyper(upper=["z", "u", "q", "v", "t"]), ""
     yield "hyperparameters: msl before t2m", hyper(surface=["u10", "v10", "msl", "t2m"]), ""
-    yield "hyperparameters: an equiangular grid", hyper(gaussian=False), WRITTEN_ANEW
+    yield "hyperparameters: an equiangular grid", hyper(gaussian=False), ""
     yield "hyperparameters: 17 rows", hyper(nlat=17), ""
     yield "hyperparameters: other widths", hyper(widths=[8, 16]), ""
     yield "hyperparameters: no window", hyper(window=0), ""
@@ -79,7 +85,7 @@ def _numbers(target: str) -> Iterator[tuple[str, Edit, str]]:
         yield f"{name} with one channel less", _entry(name, lambda x: x[:-1]), ""
         if name.endswith("std"):
             yield f"{name} squared", _entry(name, torch.square), ""
-            yield f"{name} 10 % larger", _entry(name, lambda x: x * 1.1), WRITTEN_ANEW
+            yield f"{name} 10 % larger", _entry(name, lambda x: x * 1.1), ""
 
     def first_matrix(content: dict[str, Any]) -> str:
         return next(
@@ -96,9 +102,9 @@ def _numbers(target: str) -> Iterator[tuple[str, Edit, str]]:
 
     yield "weights: NaN", weights(lambda x: x * torch.nan), ""
     yield "weights: infinite", weights(lambda x: x / 0), ""
-    yield "weights: zero", weights(torch.zeros_like), WRITTEN_ANEW
-    yield "weights: with their signs turned", weights(torch.negative), WRITTEN_ANEW
-    yield "weights: as drawn at random", weights(lambda x: torch.randn_like(x) * 0.1), WRITTEN_ANEW
+    yield "weights: zero", weights(torch.zeros_like), ""
+    yield "weights: with their signs turned", weights(torch.negative), ""
+    yield "weights: as drawn at random", weights(lambda x: torch.randn_like(x) * 0.1), ""
     yield "weights: one of them missing", lambda c: c["state_dict"].pop(first_matrix(c)), ""
     yield "weights: one more", lambda c: c["state_dict"].update(extra=torch.zeros(3)), ""
     yield (
@@ -120,6 +126,21 @@ def _one_nan(values: Tensor) -> Tensor:
     new = values.clone()
     new[2] = torch.nan
     return new
+
+
+def _unsealed(edit: Edit) -> Edit:
+    def unsealed(content: dict[str, Any]) -> None:
+        content.pop(SEAL)
+        edit(content)
+
+    return unsealed
+
+
+def _of_earlier_versions(target: str) -> Iterator[tuple[str, Edit, str]]:
+    """What ranges and names tell without a digest, and what they do not."""
+    untold = ("10 % larger", "weights: zero", "weights: with their signs", "weights: as drawn", "equiangular")
+    for change, edit, _ in [*_settings(), *_numbers(target)]:
+        yield change, edit, UNSEALED if any(text in change for text in untold) else ""
 
 
 class _Malicious:

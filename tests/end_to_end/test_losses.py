@@ -17,6 +17,7 @@ import yaml
 from tests.end_to_end.commands import FREE_AND_OI, predict, refused
 from vaevar.assim.cycle import cycle
 from vaevar.assim.cycle.writer import StateWriter
+from vaevar.content.seal import sealed
 from vaevar.data.analysis_times import AnalysisTime
 
 ARM = Path("runs/cycle/oi")
@@ -165,11 +166,12 @@ def test_a_restart_is_checked_before_it_is_believed(config: Path, capsys: pytest
             {"channels": ["t2m", "msl"]},
             "is of another cycle: its channels is t2m, msl, the config's is t2m, msl, z",
         ),
+        ({"arm": "free"}, "is of another cycle: its arm is free, the config's is oi"),
         ({"time": "1999-01-01T00:00:00"}, "another cycle: its time"),
         (grid, "another cycle: its latitude"),
     ]
     for change, said in cases:
-        torch.save(good | change, path)
+        torch.save(sealed(good | change), path)
         line = refused(config, capsys)
         assert "oi/restart.pt: " in line
         assert said in line

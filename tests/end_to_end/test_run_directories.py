@@ -13,6 +13,7 @@ import xarray as xr
 import yaml
 
 from vaevar.cli import main
+from vaevar.content.seal import sealed
 
 SHORT = ("--data.init_args.analyses", "2", "--trainer.callbacks", "[]")
 ONE_LOGGER_FOR_ALL = '''
@@ -134,7 +135,7 @@ def test_a_fit_that_began_from_a_checkpoint_does_not_begin_there_again(
         command("fit", fit.with_name("killed.yaml"), *origin)
     before = checksums("runs/vae")
     other = ("--ckpt_path", "runs/other/checkpoints/best.ckpt")
-    torch.save(torch.load(origin[1], weights_only=True) | {"more": 1}, other[1])
+    torch.save(sealed(torch.load(origin[1], weights_only=True) | {"more": 1}), other[1])
     line = refused(capsys, "fit", fit, *other, "--trainer.max_epochs", "3")
     assert f"began from {origin[1]} (sha256" in line
     assert f"now --ckpt_path is {other[1]} (sha256" in line

@@ -24,6 +24,7 @@ from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.assim.control.base import ControlTransform
 from vaevar.assim.cost import Cost
+from vaevar.assim.innovation import innovation, tell_of_none
 from vaevar.assim.minimiser import Minimum, minimise
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
@@ -91,6 +92,7 @@ class VariationalAssimilator(Assimilator):
         began = time.perf_counter()
         with torch.inference_mode(False), torch.no_grad():
             if len(observations) == 0:
+                tell_of_none()
                 zeros = ("j_b", "j_o", "j_o_initial", "grad_norm", "initial_grad_norm")
                 counts = dict.fromkeys((*zeros, "iterations", "evaluations"), 0.0)
                 return Analysis(background, counts | {"chi2": math.nan, "lambda": math.nan, "seconds": 0.0})
@@ -122,14 +124,13 @@ class VariationalAssimilator(Assimilator):
         device = background.values.device
         # H(x_b) in double precision: the innovation is a small difference of large numbers.
         operator = observations.operator(background.spec, background.grid).to(device)
-        observed = torch.tensor(observations.value, device=device)
-        innovation = (observed - operator(background.values)).to(self.dtype)
+        departure = innovation(operator, background.values, observations).to(self.dtype)
         error_std = torch.tensor(observations.error_std, device=device, dtype=self.dtype)
         observed_increment = operator.observed_increment(background, control.grid, self.dtype)
         lambda_ = self.lambda_ or lambda_from_innovations(
-            control, observed_increment, innovation, error_std, control.shape
+            control, observed_increment, departure, error_std, control.shape
         )
-        cost = Cost(control, observed_increment, innovation, error_std, lambda_)
+        cost = Cost(control, observed_increment, departure, error_std, lambda_)
         start = torch.zeros(control.shape, device=device, dtype=self.dtype)
         with torch.enable_grad():
             return cost, minimise(

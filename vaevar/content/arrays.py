@@ -32,4 +32,5 @@ def read_array(path: str | Path) -> np.ndarray:
         needed, there = prod(shape) * kind.itemsize, Path(path).stat().st_size - file.tell()
     if needed != there:
         raise ValueError(f"its shape {shape} of {kind} takes {needed} bytes, and {there} are there")
-    return np.asarray(np.load(path, allow_pickle=False))
+    array = np.asarray(np.load(path, allow_pickle=False))
+    return array.astype(array.dtype.newbyteorder("="), copy=False)  # torch takes no other order of bytes

@@ -98,7 +98,7 @@ def _of_archive(path: Path) -> str:
         return "a program of TorchScript, which is never run"
     if any(name.endswith("data.pkl") for name in names):
         try:
-            return what_holds(read_tensors(path, mmap=True))
+            return what_holds(read_tensors(path, mmap=True, whole=False))
         except Exception:  # of many kinds; each means the same
             return "a file of torch with more in it than tensors, or damaged"
     if names and all(name.endswith(".npy") for name in names):

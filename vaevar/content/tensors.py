@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaevar.content.seal import CHANGED, is_changed
+
 # Bytes that a file may grow by when it is read: what is small is worth no question.
 _SLACK = 2**26
 
@@ -24,11 +26,11 @@ def read_tensors(path: str | Path, mmap: bool = False, whole: bool = True) -> An
     Args:
         path: the file.
         mmap: leave the tensors on the disk until they are needed.
-        whole: read the file to its last byte for that, and compare checksums.
+        whole: read the file to its last byte for that, and compare checksums and its digest.
 
     Raises:
-        ValueError: when a checksum is wrong, or the file, or a tensor in it, claims to be larger than what is
-            there.
+        ValueError: when a checksum or the digest is wrong, or the file, or a tensor in it, claims to be
+            larger than what is there.
         Exception: of many kinds, when it is no such file, damaged, or holds other objects.
     """
     size = Path(path).stat().st_size
@@ -43,6 +45,8 @@ def read_tensors(path: str | Path, mmap: bool = False, whole: bool = True) -> An
     for tensor in _tensors(content):
         if tensor.numel() * tensor.element_size() > size + _SLACK:
             raise ValueError(f"a tensor of the shape {tuple(tensor.shape)} in a file of {size} bytes")
+    if whole and is_changed(content):
+        raise ValueError(CHANGED)
     return content
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from vaevar.data.observations.networks import ColumnNetwork
 from vaevar.data.observations.points import Observations, Points
 from vaevar.data.observations.simulate import simulate
 from vaevar.errors import UserError
+from vaevar.mistakes import notices
+from vaevar.mistakes.notices import Notice
 from vaevar.models.diffusion.denoiser import Denoiser
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
@@ -138,3 +141,43 @@ def test_mistakes(denoiser: Denoiser, tmp_path: Path) -> None:
     other = State(background().values[:2], StateSpec(["t2m", "msl"], [], []), GRID)
     with pytest.raises(UserError, match="denoiser was made for"):
         DiffDA(denoiser)(other, observed(background()))
+
+
+@pytest.mark.parametrize(
+    ("leads", "said"),
+    [
+        ((48, None), []),
+        ((48, 6), []),
+        ((0, None), []),  # in memory, not fitted
+        ((6, None), [r"checkpoint_48h \(.*one\.ckpt\) .* of 6 h, expected 48 h"]),
+        ((48, 48), [r"checkpoint_6h \(.*two\.ckpt\) .* of 48 h, expected 6 h"]),
+        ((24, 12), ["checkpoint_48h .* 24 h, expected 48 h", "checkpoint_6h .* 12 h, expected 6 h"]),
+    ],
+)
+def test_a_denoiser_of_another_lead_is_told(
+    denoiser: Denoiser, leads: tuple[int, int | None], said: list[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(notices, "_told", [])
+    paths: list[Path | None] = []
+    for name, lead in zip(("one.ckpt", "two.ckpt"), leads, strict=True):
+        paths.append(None if lead is None else tmp_path / name)
+        if lead is not None:
+            denoiser.lead_hours.fill_(lead)
+            denoiser.save_weights(tmp_path / name, {})
+    assert paths[0] is not None
+    DiffDA(paths[0], paths[1])
+    lines = [str(warning.message) for warning in recwarn if warning.category is Notice]
+    assert len(lines) == len(said)
+    assert all(re.search(pattern, line) for pattern, line in zip(said, lines, strict=True))
+    assert notices.told() == lines  # and kept for the record of the run
+
+
+def test_exchanged_denoisers_are_refused(denoiser: Denoiser, tmp_path: Path) -> None:
+    for name, lead in (("48h.ckpt", 48), ("6h.ckpt", 6)):
+        denoiser.lead_hours.fill_(lead)
+        denoiser.save_weights(tmp_path / name, {})
+    with pytest.raises(
+        UserError, match=r"checkpoint_48h \(.*6h\.ckpt\) is of forecasts of 6 h.*exchange them"
+    ):
+        DiffDA(tmp_path / "6h.ckpt", tmp_path / "48h.ckpt")

@@ -12,6 +12,7 @@ from vaevar.data.weather.climatology import climatological_std, load_climatologi
 from vaevar.data.weather.store import StoreSource, WeatherStore
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
+from vaevar.mistakes.notices import Notice
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -88,3 +89,31 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     for name in ("torn.npy", "absent.npy"):
         with pytest.raises(UserError, match=rf"{name}: cannot be read"):
             load_climatological_std(tmp_path / name, SPEC)
+
+
+def test_states_that_do_not_change_are_named_by_their_store(tmp_path: Path) -> None:
+    path = tmp_path / "still.zarr"
+    create_store(path, TIMES, SPEC, GRID, {})
+    write_states(path, 0, np.repeat(values()[:1], len(TIMES), axis=0), SPEC)
+    period = [str(time) for time in TIMES[[0, -1]]]
+    with pytest.raises(
+        UserError, match=r"still\.zarr: its states do not change: t2m, msl, z500 are the same"
+    ):
+        climatology.write(StoreSource(str(path)), *period, 6, str(tmp_path / "std.npy"), SPEC)
+    assert not (tmp_path / "std.npy").exists()
+
+
+def test_a_climatology_of_days_is_told(store: Path, tmp_path: Path) -> None:
+    period = [str(time) for time in TIMES[[0, -1]]]
+    with pytest.warns(Notice, match=r"std\.npy: is made of 9 states .*; a climatology is of a year or more"):
+        climatology.write(StoreSource(str(store)), *period, 6, str(tmp_path / "std.npy"), SPEC)
+    assert load_climatological_std(tmp_path / "std.npy", SPEC).shape == (3,)
+
+
+@pytest.mark.parametrize("kind", [">f8", ">f4", "<f4"])
+def test_bytes_in_another_order_are_the_same_numbers(tmp_path: Path, kind: str) -> None:
+    std = np.array([10.0, 800.0, 2000.0])
+    np.save(tmp_path / "std.npy", std.astype(kind))
+    found = load_climatological_std(tmp_path / "std.npy", SPEC)
+    assert found.dtype.isnative
+    np.testing.assert_array_equal(found, std)

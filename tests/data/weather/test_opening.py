@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+import zarr
 
 from tests.data.weather.worlds import GRID, SPEC, TIMES, dataset, message_of, truth, write
 from vaevar.data.weather.holes import holes
@@ -43,6 +44,47 @@ def test_netcdf_of_both_formats(tmp_path: Path) -> None:
         reads_as_the_world(tmp_path / "four.nc")
         # The form is in the file, not in its name.
         reads_as_the_world((tmp_path / "four.nc").rename(tmp_path / "four.zarr"))
+
+
+def test_numbers_with_their_bytes_in_another_order(tmp_path: Path) -> None:
+    ds = dataset()
+    for name in ds.data_vars:
+        ds[name] = ds[name].astype(">f4")
+        ds[name].encoding["dtype"] = ">f4"
+    for zarr_format in (2, 3):
+        write(ds, tmp_path / f"v{zarr_format}.zarr", zarr_format=zarr_format, consolidated=False)
+        reads_as_the_world(tmp_path / f"v{zarr_format}.zarr")
+    if engine := netcdf4():
+        ds.to_netcdf(tmp_path / "four.nc", engine=engine)
+        reads_as_the_world(tmp_path / "four.nc")
+
+
+def huge_zarr(path: Path, axis: str) -> None:
+    write(dataset(), path)
+    shutil.rmtree(path / axis)
+    array = zarr.open_group(path, mode="r+", use_consolidated=False).create_array(
+        axis, shape=(10**12,), chunks=(10**6,), dtype="f8"
+    )
+    array.attrs["_ARRAY_DIMENSIONS"] = [axis]
+    zarr.consolidate_metadata(path)
+
+
+@pytest.mark.parametrize("axis", ["time", "latitude"])
+def test_an_axis_of_terabytes_is_refused_before_it_is_read(tmp_path: Path, axis: str) -> None:
+    paths = [tmp_path / "huge.zarr"]
+    huge_zarr(paths[0], axis)
+    paths.append(Path(shutil.make_archive(str(tmp_path / "huge.zarr"), "zip", paths[0])))
+    if netcdf4() == "h5netcdf":
+        import h5netcdf
+
+        paths.append(tmp_path / "huge.nc")
+        with h5netcdf.File(paths[-1], "w") as file:
+            file.dimensions = {axis: 10**12}
+            file.create_variable(axis, (axis,), "f8", chunks=(1024,))
+    for path in paths:
+        assert path.stat().st_size < 10**6
+        text = message_of(lambda path=path: WeatherStore(path, SPEC), path)  # type: ignore[misc]
+        assert f"its axis {axis} claims 1000000000000 values, expected 10000000 at most" in text
 
 
 def test_netcdf_as_the_cds_gives_it_but_for_the_names(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from tests.models.covariance.test_covariance import SPECS, samples
 from tests.models.covariance.test_covariance import statistics as statistics_of
 from vaevar.assim.context import AnalysisContext
 from vaevar.assim.control.conditional import ConditionalControl
+from vaevar.content.seal import sealed
 from vaevar.data.observations.coverage import MAPS
 from vaevar.errors import UserError
 from vaevar.models.conditional.network import Modulation
@@ -310,13 +311,14 @@ def test_checkpoints_from_before_coverage_maps_was_an_argument(covariance: Path,
     model(covariance).save_weights(path, {})
     content = torch.load(path, weights_only=True)
     del content["hyper_parameters"]["coverage_maps"]
-    torch.save(content, path)
+    torch.save(sealed(content), path)
     assert ConditionalVAE.load(path).hparams["coverage_maps"] == MAPS
 
 
 def test_checkpoints(covariance: Path, tmp_path: Path) -> None:
     vae = model(covariance, awake=True)
-    vae.background_std.copy_(torch.tensor(typical_climate(SPEC)[1]).reshape(vae.background_std.shape))
+    for buffer, values in zip((vae.background_mean, vae.background_std), typical_climate(SPEC), strict=True):
+        buffer.copy_(torch.tensor(values).reshape(buffer.shape))
     path = tmp_path / "vae.ckpt"
     vae.save_weights(path, {"command": "test"})
     control = ConditionalControl(path)
@@ -331,7 +333,7 @@ def test_checkpoints(covariance: Path, tmp_path: Path) -> None:
     statistics_of(SPECS["wind alone"]).save(other)
     content = torch.load(path, weights_only=True)
     content["hyper_parameters"]["covariance"] = str(other)
-    torch.save(content, path)
+    torch.save(sealed(content), path)
     with pytest.raises(UserError, match=r"needs the statistics .*covariance\.nc holds others"):
         ConditionalVAE.load(path)
     dataclasses.replace(statistics_of(SPEC), provenance={"other": 1}).save(other)

@@ -195,3 +195,26 @@ def test_mistakes(tmp_path: Path) -> None:
     Denoiser(**SMALL).save_weights(tmp_path / "small.ckpt", {})
     with pytest.raises(UserError, match="not a checkpoint of this denoiser"):
         Denoiser(**{**SMALL, "widths": [8, 24]}, start_from=str(tmp_path / "small.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("forecast_mean", 0.0, "forecast_mean: the mean of t2m is 0"),
+        ("forecast_std", 1.0, "forecast_std: the std of z500 is 1"),
+        ("residual_std", 1e5, "residual_std: the error std of t2m is 1e\\+05"),
+    ],
+)
+def test_statistics_of_nothing_are_refused(tmp_path: Path, name: str, value: float, said: str) -> None:
+    """Also in a checkpoint without a digest. One that was not fitted has 0 and 1 in all of them."""
+    model, path = Denoiser(**SMALL), tmp_path / "x.ckpt"
+    model.save_weights(path, {})
+    Denoiser.load(path)
+    for buffer in ("residual_std", "forecast_mean", "forecast_std"):
+        getattr(model, buffer).copy_(getattr(Pairs, buffer)[:, None, None])
+    model.save_weights(path, {})
+    Denoiser.load(path)
+    getattr(model, name).fill_(value)
+    model.save_weights(path, {})
+    with pytest.raises(UserError, match=said):
+        Denoiser.load(path)

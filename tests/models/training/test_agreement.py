@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from vaevar.content.seal import sealed
 from vaevar.errors import UserError
 from vaevar.models.training.agreement import (
     other_model,
@@ -123,7 +124,7 @@ def test_another_normalisation_is_refused_when_a_model_is_judged(checkpoint: Pat
 def test_a_checkpoint_of_another_model_is_named(checkpoint: Path) -> None:
     content = torch.load(checkpoint, weights_only=True)
     content["hyper_parameters"]["_class_path"] = "vaevar.models.diffusion.denoiser.Denoiser"
-    torch.save(content, checkpoint)
+    torch.save(sealed(content), checkpoint)
     with pytest.raises(UserError, match=r"is a checkpoint of Denoiser, the config's model is Scaled"):
         go_on(checkpoint)
     assert other_model(content, Scaled()) == "Denoiser"

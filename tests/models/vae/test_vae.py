@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from vaevar.batch_random import step_generator
+from vaevar.content.seal import sealed
 from vaevar.errors import UserError
 from vaevar.models.vae.vae import VAE, kl_divergence
 from vaevar.sphere.grid import Grid
@@ -307,11 +308,11 @@ def test_unusable_files_are_refused_in_one_line(vae: VAE, tmp_path: Path) -> Non
     torch.save({"weights": torch.ones(2)}, other)
     changed, content = tmp_path / "changed.ckpt", torch.load(good, weights_only=True)
     content["hyper_parameters"]["latent_channels"] = 7
-    torch.save(content, changed)
+    torch.save(sealed(content), changed)
     surface_last, content = tmp_path / "surface_last.ckpt", torch.load(good, weights_only=True)
     std = content["state_dict"]["error_std"]
     std.copy_(torch.linspace(1e3, 1e4, len(std))[:, None, None].expand_as(std))
-    torch.save(content, surface_last)
+    torch.save(sealed(content), surface_last)
     for path in (tmp_path / "none.ckpt", truncated, text, other, changed, surface_last):
         with pytest.raises(UserError, match=path.name) as error:
             VAE.load(path)

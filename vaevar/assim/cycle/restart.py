@@ -19,7 +19,7 @@ from vaevar.files import save_tensors
 from vaevar.state import State, StateSpec
 
 LATEST, EARLIER = "restart.pt", "restart.before.pt"
-_LABELS = ("channels", "time", "latitude", "longitude")
+_LABELS = ("arm", "channels", "time", "latitude", "longitude")
 
 
 class RestartFiles:
@@ -50,6 +50,7 @@ class RestartFiles:
         """
         grid = self._data.store.grid
         content = {
+            "arm": self.directory.name,
             "next_index": restart.next_index,
             "time": _time_of(self._data, restart.next_index),
             "channels": list(self._data.spec.names),
@@ -114,7 +115,8 @@ class RestartFiles:
                 f"set data.init_args.analyses to at least {restart.next_index}"
             )
         grid = self._data.store.grid
-        expected = {
+        expected: dict[str, Any] = {
+            "arm": self.directory.name,
             "channels": list(self._data.spec.names),
             "time": _time_of(self._data, restart.next_index),
             "latitude": grid.latitude.tolist(),

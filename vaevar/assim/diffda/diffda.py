@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -28,10 +29,12 @@ from torch import Tensor, nn
 from vaevar.assim.assimilator import Analysis, Assimilator, add_increment
 from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.assim.diffda.repaint import repaint, soft_mask, walk
+from vaevar.assim.innovation import tell_of_none
 from vaevar.assim.interpolation.linear import LinearInterpolation
 from vaevar.assim.interpolation.places import group_by_places
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
+from vaevar.mistakes.notices import notice
 from vaevar.models.diffusion.denoiser import Denoiser
 from vaevar.state import State, difference
 
@@ -51,8 +54,11 @@ class DiffDA(Assimilator):
             ``LinearInterpolation(2000.0)``.
         seed: of the noise, which depends on it, the number of the analysis and the observations alone.
 
+    A denoiser of another lead time than its setting says is told in a notice.
+
     Raises:
-        UserError: for a setting out of range, or a checkpoint that is missing or of another model.
+        UserError: for a setting out of range, a checkpoint that is missing or of another model, or two that
+            were exchanged.
     """
 
     def __init__(
@@ -79,6 +85,8 @@ class DiffDA(Assimilator):
         for denoiser in (self.denoiser_48h, self.denoiser_6h):
             if not 1 <= steps <= denoiser.schedule.steps:
                 raise UserError(f"DiffDA: steps {steps} are not within 1 to {denoiser.schedule.steps}")
+        given = {"checkpoint_48h": checkpoint_48h, "checkpoint_6h": checkpoint_6h}
+        _check_leads(given, self.denoiser_48h, self.denoiser_6h)
         self.first_analyses, self.steps, self.members = first_analyses, steps, members
         self.jump_length, self.resamples, self.mask_width = jump_length, resamples, mask_width
         self.interpolation = LinearInterpolation(2000.0) if interpolation is None else interpolation
@@ -106,6 +114,7 @@ class DiffDA(Assimilator):
         """
         began = time.perf_counter()
         if not len(observations):
+            tell_of_none()
             denoiser = self._denoiser_of(background, context)
             numbers = {"evaluations": 0.0, "lead_hours": float(denoiser.lead_hours), "spread": math.nan}
             return Analysis(background, numbers | {"seconds": 0.0})
@@ -183,3 +192,32 @@ def _denoiser(checkpoint: str | Path | nn.Module) -> Denoiser:
     if isinstance(checkpoint, nn.Module):
         raise TypeError(f"DiffDA samples a Denoiser, not {type(checkpoint).__name__}")
     return Denoiser.load(checkpoint).eval().requires_grad_(False)
+
+
+def _check_leads(given: Mapping[str, object], of_48h: Denoiser, of_6h: Denoiser) -> None:
+    """Compare what denoisers were trained on with what they are used for.
+
+    Args:
+        given: the checkpoint of each setting; None stands for the other one.
+        of_48h, of_6h: the denoisers. One in memory that was not fitted has no lead.
+
+    Raises:
+        UserError: when the first was trained on forecasts of a shorter lead than the second.
+    """
+    first, then = int(of_48h.lead_hours), int(of_6h.lead_hours)
+    if 0 < first < then:
+        raise UserError(
+            f"DiffDA: checkpoint_48h ({_name(given['checkpoint_48h'])}) is of forecasts of {first} h, and "
+            f"checkpoint_6h ({_name(given['checkpoint_6h'])}) of those of {then} h: exchange them"
+        )
+    for setting, lead, usual in (("checkpoint_48h", first, 48), ("checkpoint_6h", then, 6)):
+        if given[setting] is not None and lead not in (0, usual):
+            notice(
+                f"DiffDA: {setting} ({_name(given[setting])}) was trained on forecasts of {lead} h, expected "
+                f"{usual} h: it draws errors of the size that forecasts of {lead} h have; give the other "
+                "weights if the backgrounds are of another age"
+            )
+
+
+def _name(checkpoint: object) -> str:
+    return str(checkpoint) if isinstance(checkpoint, str | Path) else "in memory"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vaevar.assim.innovation import innovation, tell_of_none
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.state import Channel, State, StateSpec
@@ -77,10 +78,11 @@ def group_by_places(background: State, observations: Observations) -> list[Place
         UserError: as :func:`channel_numbers`.
     """
     if not len(observations):
+        tell_of_none()
         return []
     channels = channel_numbers(background.spec, observations)
     operator = observations.operator(background.spec, background.grid)
-    departure = observations.value - operator(background.values.detach().cpu()).numpy()
+    departure = innovation(operator, background.values.detach().cpu(), observations).numpy()
     precision = 1 / observations.error_std**2
     gathered: dict[bytes, tuple[np.ndarray, list[tuple[int, np.ndarray, np.ndarray]]]] = {}
     for number in np.unique(channels):

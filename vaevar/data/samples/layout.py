@@ -28,7 +28,9 @@ Statistics of all samples, float64, physical units: ``error_mean``, ``error_std`
 latitude], about the zonal mean error.
 
 Each chunk holds one sample's field at one lead, compressed by lz4, with a checksum
-(:mod:`vaevar.data.checksums`). A store is zarr v2; or zarr v3, with several samples in a file (a shard).
+(:mod:`vaevar.data.checksums`). ``error_checksum`` and the like, [time, lead], are those of all chunks, so
+that another sample in a chunk's place is noticed; a digest of them, of coordinates and statistics is among
+the attributes. A store is zarr v2; or zarr v3, with several samples in a file (a shard).
 Attributes are the record of how the samples were made, ``format`` among them.
 """
 
@@ -44,8 +46,9 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from vaevar.data.checksums import fast, plain
+from vaevar.data.checksums import fast, plain, seal
 from vaevar.data.observations.coverage import MAPS
+from vaevar.data.samples.reader import ItemReader
 from vaevar.data.weather.leads import TIME_UNITS
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
@@ -69,6 +72,8 @@ STATISTICS: dict[str, tuple[str, ...]] = {
     "background_mean": ("lead", "channel"),
     "background_std": ("lead", "channel"),
 }
+SUMS = tuple(f"{name}_checksum" for name in _FIELDS)
+SEALED = ("time", "lead", "channel", "units", "latitude", "longitude", *STATISTICS, *SUMS)
 RECORD_A_CYCLE = (
     "python main.py predict --config configs/cycle_sparse.yaml --config configs/cycle_errors.yaml"
 )
@@ -141,6 +146,8 @@ def lay_out(
         encoding[name] = {"chunks": chunk, **fast(zarr_format)}
         if sharded:
             encoding[name]["shards"] = file
+        outer = [dim for dim in _FIELDS[name] if dim in ("time", "lead")]
+        variables[f"{name}_checksum"] = (outer, np.zeros([sizes[dim] for dim in outer], np.uint32))
     for name, dims in STATISTICS.items():
         if "background" in fields or not name.startswith("background"):
             variables[name] = (dims, np.full([sizes[dim] for dim in dims], np.nan))
@@ -263,7 +270,7 @@ class SampleWriter:
             yield zonal_sums({n: np.asarray(a[sample : sample + 1]) for n, a in arrays.items()})
 
     def finish(self, sums: Iterable[np.ndarray]) -> None:
-        """Write the statistics, from the :func:`zonal_sums` of all samples."""
+        """Write the statistics, from the :func:`zonal_sums` of all samples, and seal the store."""
         weights = self.grid.area_weights.numpy()
         total: np.ndarray = reduce(np.add, sums)
         for name, (mean, square) in zip(SCALED, total / self.array("error").shape[0], strict=False):
@@ -275,6 +282,11 @@ class SampleWriter:
             if name == "error":
                 zonal_std = np.sqrt(np.maximum(square - mean**2, 0.0))
                 self.array("zonal_error_std")[:] = zonal_std * scale[..., None]
+        for name in _FIELDS:
+            if (self.path / f"{name}_checksum").is_dir():  # not in a store that an earlier version began
+                checksums = self.array(f"{name}_checksum")
+                checksums[...] = ItemReader(self.path / name).stored_checksums(checksums.shape)
+        seal(self.path, SEALED)
 
 
 def zonal_sums(stored: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -137,6 +137,10 @@ class Samples(ResumableData):
             raise UserError(f"{self.path}: holds the channels {names}; expected {self.making.spec}")
         if self.making is not None and store.grid != self.making.grid:
             raise UserError(f"{self.path}: is on {store.grid}; expected {self.making.grid}")
+        if self.making is not None and store.lead_hours not in self.making.leads:
+            raise UserError(
+                f"{self.path}: its lead is {store.lead_hours} h; expected one of {list(self.making.leads)}"
+            )
         training, validation = store.split_in_time(self.validation_fraction, self.gap_hours)
         self.training, self.validation = Subset(store, training), Subset(store, validation)
         self.spec, self.grid, self.lead_hours = store.spec, store.grid, store.lead_hours

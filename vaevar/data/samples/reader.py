@@ -45,18 +45,26 @@ class ItemReader:
     Args:
         path: the array.
         within: an item's indexes along the next axes, such as that of a lead time.
+        checksums: for each item, the checksum that it was written with. None: they are not known.
+
+    Raises:
+        ValueError: when the array is in another encoding than checksums were taken of.
 
     Attributes:
         shape: of an item.
         direct: whether items are read without zarr.
     """
 
-    def __init__(self, path: str | Path, within: tuple[int, ...] = ()) -> None:
-        self.path, self.within = str(path), within
+    def __init__(
+        self, path: str | Path, within: tuple[int, ...] = (), checksums: np.ndarray | None = None
+    ) -> None:
+        self.path, self.within, self.checksums = str(path), within, checksums
         self._array = zarr.open_array(self.path, mode="r")
         self.shape = self._array.shape[1 + len(within) :]
         self._layout = _layout(self._array, 1 + len(within))
         self._items: Tensor | None = None
+        if checksums is not None and (self._layout is None or not self._layout.checked):
+            raise ValueError("it was written again in another encoding, and nobody knows by whom")
 
     def __len__(self) -> int:
         return self._array.shape[0]
@@ -86,10 +94,38 @@ class ItemReader:
                 self._require_written(index, item)
         return torch.from_numpy(batch)
 
+    def stored_checksums(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The checksums behind the chunks, as they lie on the disk.
+
+        Args:
+            shape: how many chunks there are along the leading axes.
+
+        Returns:
+            [*shape] uint32, 0 for a chunk that was never written.
+
+        Raises:
+            ValueError: when the chunks have none, or one is cut short.
+        """
+        layout = _layout(self._array, len(shape))
+        if layout is None or not layout.checked:
+            raise ValueError(f"{self.path}: its chunks have no checksums")
+        sums = np.zeros(shape, "<u4")
+        for index in np.ndindex(shape):
+            path = self._file(layout, index)
+            if not os.path.exists(path):
+                continue
+            with FileIO(path) as file:
+                if (place := _place(file, layout, index)) is not None:
+                    checksum = np.empty(_CHECKSUM_BYTES, np.uint8)
+                    _fill(file, sum(place) - _CHECKSUM_BYTES, _CHECKSUM_BYTES, checksum)
+                    sums[index] = checksum.view("<u4")[0]
+        return sums
+
     def _require_written(self, index: tuple[int, ...], item: np.ndarray) -> None:
-        """Refuse what stands for an item that is not there, where that is NaN."""
+        """Refuse what stands for an item that is not there, where that is NaN or one was there."""
         fill: Any = self._array.fill_value
-        if isinstance(fill, float | np.floating) and np.isnan(fill) and np.isnan(item).all():
+        empty = isinstance(fill, float | np.floating) and np.isnan(fill) and np.isnan(item).all()
+        if empty or (self.checksums is not None and self.checksums[index[0]]):
             raise UserError(
                 f"{self.path}: item {', '.join(map(str, index))} was never written, or its file is missing; "
                 "delete the store to make it again"
@@ -97,28 +133,20 @@ class ItemReader:
 
     def _read_directly(self, layout: _Layout, index: tuple[int, ...], item: np.ndarray) -> bool:
         """Fill ``item``. False if it was never written: zarr knows the fill value."""
-        per_shard = layout.per_shard or (1,) * len(index)
-        shard = tuple(number // size for number, size in zip(index, per_shard, strict=True))
-        key = self._array.metadata.encode_chunk_key((*shard, *(0 for _ in self.shape)))
-        path = os.path.join(self.path, key)
+        path = self._file(layout, index)
         try:
             with FileIO(path) as file:
-                size = os.fstat(file.fileno()).st_size
-                if layout.per_shard is None:
-                    offset = 0
-                else:
-                    end = size
-                    offset, size = _place_in_shard(file, end, index, layout.per_shard)
-                    if offset == _ABSENT:
-                        return False
-                    if offset + size > end:
-                        raise ValueError(f"ends at {end} bytes, before the item's {offset + size}")
+                place = _place(file, layout, index)
+                if place is None:
+                    return False
+                offset, size = place
                 if layout.compressor is None and not layout.checked:
                     _fill(file, offset, size, item.view(np.uint8))
                 else:
                     stored = np.empty(size, np.uint8)
                     _fill(file, offset, size, stored)
                     if layout.checked:
+                        self._require_own(index, stored[-_CHECKSUM_BYTES:])
                         stored = CRC32C().decode(stored)
                     _decompress(layout.compressor, stored, item)
         except FileNotFoundError:
@@ -126,6 +154,26 @@ class ItemReader:
         except (OSError, ValueError, RuntimeError) as error:  # also what the decoders raise
             raise UserError(f"{path}: cannot be read ({error}); delete the store and make it again") from None
         return True
+
+    def _file(self, layout: _Layout, index: tuple[int, ...]) -> str:
+        """Where a chunk lies, by its indexes along the leading axes."""
+        per_shard = layout.per_shard or (1,) * len(index)
+        shard = [number // size for number, size in zip(index, per_shard, strict=True)]
+        inner = len(self._array.shape) - len(index)
+        return os.path.join(self.path, self._array.metadata.encode_chunk_key((*shard, *(0,) * inner)))
+
+    def _require_own(self, index: tuple[int, ...], checksum: np.ndarray) -> None:
+        """Refuse an item that was written in the place of the one that belongs there.
+
+        Raises:
+            ValueError: when its checksum is not the one that was noted.
+        """
+        if self.checksums is None:
+            return
+        if checksum.size < _CHECKSUM_BYTES or checksum.view("<u4")[0] != self.checksums[index[0]]:
+            raise ValueError(
+                "it is not what was written when the store was made, but another item or changed"
+            )
 
 
 def _layout(array: zarr.Array, leading: int) -> _Layout | None:
@@ -156,6 +204,23 @@ def _layout(array: zarr.Array, leading: int) -> _Layout | None:
     if not plain or len(compressors) > 1 or any(name not in _DECODERS for name in compressors):
         return None
     return _Layout(_DECODERS[compressors[0]]() if compressors else None, checked, per_shard)
+
+
+def _place(file: FileIO, layout: _Layout, index: tuple[int, ...]) -> tuple[int, int] | None:
+    """Offset and size in bytes of an item in its file; None if it was never written.
+
+    Raises:
+        ValueError: when the file ends before.
+    """
+    end = os.fstat(file.fileno()).st_size
+    if layout.per_shard is None:
+        return 0, end
+    offset, size = _place_in_shard(file, end, index, layout.per_shard)
+    if offset == _ABSENT:
+        return None
+    if offset + size > end:
+        raise ValueError(f"ends at {end} bytes, before the item's {offset + size}")
+    return offset, size
 
 
 def _place_in_shard(

@@ -9,12 +9,16 @@ from pathlib import Path
 import numpy as np
 import torch
 import xarray as xr
+import zarr
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vaevar.content.seal import SEAL
+from vaevar.data.checksums import seal_is_broken
 from vaevar.data.observations.coverage import MAPS
-from vaevar.data.samples.layout import RECORD_A_CYCLE, SCALED, STATISTICS, check_format
+from vaevar.data.samples.layout import RECORD_A_CYCLE, SCALED, SEALED, STATISTICS, check_format
 from vaevar.data.samples.reader import ItemReader
+from vaevar.data.weather.bounds import require_bounded_zarr
 from vaevar.errors import UserError
 from vaevar.plausible.statistics import judge_error_means, judge_error_stds, judge_means, judge_stds
 from vaevar.sphere.grid import Grid
@@ -22,6 +26,7 @@ from vaevar.state import SURFACE_VARIABLES, StateSpec
 
 # Between the sizes of one sample and of all of them there is less.
 _UNLIKE = 64.0
+_LONGEST_LEAD = 24 * 30  # hours; beyond it, no forecast knows the weather
 _COORDINATES = ("time", "lead", "channel", "latitude", "longitude")
 
 
@@ -61,6 +66,7 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
                 f"{RECORD_A_CYCLE}"
             )
         self.attributes = check_format(self.path)
+        require_bounded_zarr(self.path)
         try:
             dataset = xr.open_zarr(path, chunks=None)
         except Exception as error:  # zarr raises many kinds; each means "not readable"
@@ -88,12 +94,17 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         self.lead_hours = leads[0] if lead_hours is None else lead_hours
         if self.lead_hours not in leads:
             raise UserError(f"{path}: holds leads of {leads} h, not {lead_hours} h")
+        if not 0 < self.lead_hours <= _LONGEST_LEAD:
+            raise UserError(
+                f"{path}: a lead of {self.lead_hours} h, expected 1 to {_LONGEST_LEAD}; make it again"
+            )
         lead = leads.index(self.lead_hours)
         initial = loaded["time"].values.astype("datetime64[ns]")
         self.times = initial + np.timedelta64(self.lead_hours, "h")
         if not len(initial) or (np.diff(initial) <= np.timedelta64(0)).any():
             raise UserError(f"{path}: its times do not ascend; delete it and make it again")
         values = self._checked({name: loaded[name].values for name in needed}, lead)
+        self._require_unchanged()
         self._scales = {
             name: (
                 values[f"{name}_scale"],
@@ -136,6 +147,18 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
             if name in values:
                 judge(f"{self.path}: {name}", values[name].numpy(), self.spec)
 
+    def _require_unchanged(self) -> None:
+        try:
+            changed = seal_is_broken(self.path, SEALED)
+        except Exception as error:  # codecs raise many kinds; each means "damaged"
+            raise UserError(f"{self.path}: damaged ({error}); delete it and make it again") from None
+        if changed:
+            raise UserError(
+                f"{self.path}: its statistics, coordinates or checksums are not what it was made with: "
+                f"something was changed since; make it again, or remove its attribute {SEAL} and its arrays "
+                "..._checksum if the change is meant"
+            )
+
     def _require_positive(self, name: str, values: Tensor) -> None:
         wrong = [label for label, value in zip(self.spec.names, values, strict=True) if not value > 0]
         if wrong:
@@ -157,7 +180,11 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
 
     def _open(self, name: str, lead: int, in_memory: bool) -> ItemReader:
         try:
-            reader = ItemReader(self.path / name, (lead,) if name in SCALED else ())
+            within, sums = ((lead,) if name in SCALED else ()), self.path / f"{name}_checksum"
+            checksums = np.asarray(zarr.open_array(sums, mode="r")[...]) if sums.is_dir() else None
+            if checksums is not None and name in SCALED:
+                checksums = checksums[:, lead]
+            reader = ItemReader(self.path / name, within, checksums)
         except Exception as error:  # zarr raises many kinds; each means "not readable"
             raise UserError(f"{self.path}: {name} cannot be opened ({error})") from None
         maps = len(self.spec) if name in SCALED else MAPS

@@ -12,10 +12,13 @@ from vaevar.data.times import six_hourly, steps_in
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
 from vaevar.files import require_writable, save_array
+from vaevar.mistakes.notices import notice
 from vaevar.plausible.statistics import judge_stds
 from vaevar.runs.aside import keeping
 from vaevar.scripts import run
 from vaevar.state import StateSpec
+
+_USUAL_PERIOD = np.timedelta64(330, "D")
 
 
 def climatological_std(store: WeatherStore, times: np.ndarray) -> np.ndarray:
@@ -86,10 +89,31 @@ def write(
     source.prepare(times[0], times[-1])
     store = source.open(spec or StateSpec())
     std = climatological_std(store, times)
+    _require_change(store, times, std)
+    if times[-1] - times[0] < _USUAL_PERIOD:
+        notice(
+            f"{path}: is made of {times.size} states from {times[0]} to {times[-1]}; a climatology is of a "
+            "year or more: of a season, scores and humidity errors are relative to something else"
+        )
     judge_stds(f"{path} (not written)", std, store.spec)
     with keeping(target):
         save_array(target, std)
     print(f"wrote {path}")
+
+
+def _require_change(store: WeatherStore, times: np.ndarray, std: np.ndarray) -> None:
+    """Refuse states that stay the same.
+
+    Raises:
+        UserError: when a channel does; it names the store.
+    """
+    still = [name for name, value in zip(store.spec.names, std, strict=True) if value == 0]
+    if still:
+        which = ", ".join(still[:3]) + (f" and {len(still) - 3} more channels" if len(still) > 3 else "")
+        raise UserError(
+            f"{store.path}: its states do not change: {which} are the same in all {times.size} from "
+            f"{times[0]} to {times[-1]}; repair the store, or give a longer period"
+        )
 
 
 if __name__ == "__main__":

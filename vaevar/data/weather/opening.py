@@ -16,6 +16,7 @@ import xarray as xr
 import zarr
 
 from vaevar.content.kinds import of_beginning
+from vaevar.data.weather.bounds import require_bounded_netcdf, require_bounded_zarr
 from vaevar.errors import UserError, first_line
 
 _GROUP_FILES = (".zgroup", "zarr.json")
@@ -57,13 +58,18 @@ def open_zarr(path: str | Path) -> xr.Dataset:
             warnings.filterwarnings("ignore", "Failed to open Zarr store with consolidated", RuntimeWarning)
             return xr.open_zarr(path, chunks=None, decode_timedelta=True)
 
-    hint = "" if "://" in str(path) else _of_directory(Path(path))
+    remote = "://" in str(path)
+    if not remote:
+        require_bounded_zarr(path)
+    hint = "" if remote else _of_directory(Path(path))
     return _opened(path, "a zarr store", read, hint)
 
 
 def _opened(path: str | Path, form: str, read: Callable[[], xr.Dataset], hint: str = "") -> xr.Dataset:
     try:
         return read()
+    except UserError:
+        raise
     except Exception as error:  # zarr, fsspec and the codecs raise many kinds; all mean "not readable"
         raise UserError(f"{path}: cannot be opened as {form} ({first_line(error)}){hint}") from None
 
@@ -97,6 +103,7 @@ def _open_zip(path: Path) -> xr.Dataset:
 
     def read() -> xr.Dataset:
         store = zarr.storage.ZipStore(path, mode="r")
+        require_bounded_zarr(path, store, group)
         # Consolidated metadata are looked for at the root of the archive only.
         return xr.open_zarr(store, group=group, consolidated=False, chunks=None, decode_timedelta=True)
 
@@ -110,6 +117,7 @@ def _open_netcdf(path: Path, beginning: bytes) -> xr.Dataset:
             f"{path}: a netCDF-4 (HDF5) file, for which a library is missing: pip install netCDF4, or "
             f"{_CONVERT}"
         )
+    require_bounded_netcdf(path)
     return _opened(path, "a netCDF file", lambda: xr.open_dataset(path, **_options()))
 
 

@@ -12,6 +12,7 @@ from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.fabric.utilities.cloud_io import _is_local_file_protocol
 
 from vaevar.content.kinds import what_holds, what_is
+from vaevar.content.seal import sealed
 from vaevar.content.tensors import read_tensors
 from vaevar.errors import UserError, first_line
 from vaevar.files import replacing
@@ -35,7 +36,7 @@ class WholeCheckpoints(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         with replacing(Path(path)) as partial, partial.open("wb") as file:
-            torch.save(checkpoint, file)
+            torch.save(sealed(checkpoint), file)
             file.flush()
             os.fsync(file.fileno())
 

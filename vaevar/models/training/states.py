@@ -47,7 +47,7 @@ def settings_for(data: Any) -> dict[str, Any]:
     spec, (rows, columns), family = data.spec, data.grid.shape, data.grid.family
     if not family:
         raise UserError(
-            f"{data.grid} is neither Gaussian nor equiangular; interpolate the data to such a grid"
+            f"{data.grid} is neither Gaussian nor equiangular: interpolate the data to one that is"
         )
     return {
         "nlat": rows,
