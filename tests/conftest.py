@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,17 @@ def plain_environment() -> Iterator[None]:
             if name in ("VAEVAR_DATA", "VAEVAR_TRACEBACK", "RANK", "LOCAL_RANK") or name.startswith("SLURM_"):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> None:
+    """Programs that a test starts can be interrupted.
+
+    They inherit that the signal is ignored: Lightning ignores it after an interrupted fit, and a shell does
+    for what runs in its background.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass(frozen=True)

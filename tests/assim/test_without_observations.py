@@ -56,12 +56,13 @@ SAME = (ThreeDVar, VAEVar)
 
 
 def methods() -> Iterator[type[Assimilator]]:
-    for module in pkgutil.walk_packages(vaevar.assim.__path__, "vaevar.assim."):
-        importlib.import_module(module.name)
+    modules = {module.name for module in pkgutil.walk_packages(vaevar.assim.__path__, "vaevar.assim.")}
+    for module in modules:
+        importlib.import_module(module)
     found = [Assimilator]
     for cls in found:
         found += cls.__subclasses__()
-        if cls is not Assimilator and cls.__module__.startswith("vaevar."):
+        if cls is not Assimilator and cls.__module__ in modules:
             yield cls
 
 
