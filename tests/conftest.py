@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from vaevar.mistakes import notices
 from vaevar.plausible.atmosphere import standard_geopotential, standard_temperature
 from vaevar.state import Channel, StateSpec
 
@@ -45,6 +46,12 @@ def plain_environment() -> Iterator[None]:
             if name in ("VAEVAR_DATA", "VAEVAR_TRACEBACK", "RANK", "LOCAL_RANK") or name.startswith("SLURM_"):
                 patch.delenv(name)
         yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A notice is told once in a process; what another test has heard does not count."""
+    monkeypatch.setattr(notices, "_told", [])
 
 
 @pytest.fixture(autouse=True)

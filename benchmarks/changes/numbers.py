@@ -38,7 +38,7 @@ def cases() -> Iterator[Case]:
         reason = (
             ""
             if MEAN in (target, other)
-            else "a .npy file is bare numbers, and both are stds of the same channels, one of weather, one of climate"
+            else "a .npy file is bare numbers, and both are stds of these channels, of weather and of climate"
         )
         yield Case(target, f"{other} instead", _replaced_by(target, other), "cycle", target, reason)
 

@@ -13,7 +13,6 @@ import torch
 from vaevar.assim.innovation import doubts, innovation
 from vaevar.assim.interpolation.linear import LinearInterpolation
 from vaevar.data.observations.points import Observations
-from vaevar.mistakes import notices
 from vaevar.mistakes.notices import Notice
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
@@ -124,8 +123,7 @@ def test_what_is_only_unusual_is_not(case: str) -> None:
     assert told(FINE[case]()) == []
 
 
-def test_every_method_tells_once(monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder) -> None:
-    monkeypatch.setattr(notices, "_told", [])
+def test_it_is_told_once(recwarn: pytest.WarningsRecorder) -> None:
     knots = observations(value=of("u", lambda x: x * 1.944))
     for observed in (knots, knots, knots.select(np.zeros(0, dtype=int))):
         LinearInterpolation()(background(), observed)

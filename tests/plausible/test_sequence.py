@@ -12,6 +12,7 @@ from changes.world import SPEC, START, weather
 from vaevar.data.weather.store import WeatherStore
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
+from vaevar.plausible.repeats import Repeats
 from vaevar.plausible.sequence import against_the_wind, other_weather
 from vaevar.sphere.grid import Grid
 from vaevar.standins.weather import SyntheticWeather
@@ -114,6 +115,15 @@ def test_a_whole_state_again_after_days(tmp_path: Path) -> None:
     store.read(TIMES[[15]])
     with pytest.raises(UserError, match=r"2021-01-06T00 .* is that of 2021-01-01T06, number for number"):
         store.read(TIMES[[20]])
+
+
+def test_memory_of_fields_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaevar.plausible.repeats._REMEMBERED", 3)
+    repeats = Repeats(CHANNELS)
+    assert [repeats(STATES[i], TIMES[i]) for i in range(10)] == [""] * 10
+    assert repeats(STATES[0], TIMES[20]) == ""  # forgotten
+    assert "is that of 2021-01-03T06, number for number" in repeats(STATES[9], TIMES[21])
+    assert repeats(STATES[9], TIMES[9]) == ""
 
 
 def test_what_does_not_change_anywhere_may_stay(tmp_path: Path) -> None:

@@ -147,7 +147,8 @@ _SURFACE_MEANS = {
 }
 _UPPER_MEANS = {
     "z": _about(standard_geopotential, (4e3, 6e3), (4e3, 6e3)),
-    # At the least that of the dry stratosphere, at the most a tropical atmosphere everywhere.
+    # At the least that of the dry stratosphere, at the most a tropical atmosphere everywhere. A thousandth of
+    # what is usual near the ground is kg/kg taken for g/kg; who has dry air leaves q out.
     "q": _between(
         (1, -1e-5, 5e-4), (100, -1e-4, 3e-3), (300, -5e-4, 6e-3), (500, 1e-6, 0.01), (1000, 1e-4, 0.02)
     ),

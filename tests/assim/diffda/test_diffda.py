@@ -156,9 +156,8 @@ def test_mistakes(denoiser: Denoiser, tmp_path: Path) -> None:
 )
 def test_a_denoiser_of_another_lead_is_told(
     denoiser: Denoiser, leads: tuple[int, int | None], said: list[str], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder,
+    recwarn: pytest.WarningsRecorder,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(notices, "_told", [])
     paths: list[Path | None] = []
     for name, lead in zip(("one.ckpt", "two.ckpt"), leads, strict=True):
         paths.append(None if lead is None else tmp_path / name)
