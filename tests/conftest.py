@@ -43,7 +43,13 @@ def plain_environment() -> Iterator[None]:
     """Without the variables that a developer or a cluster's job has set for other runs."""
     with pytest.MonkeyPatch.context() as patch:
         for name in list(os.environ):
-            if name in ("VAEVAR_DATA", "VAEVAR_TRACEBACK", "RANK", "LOCAL_RANK") or name.startswith("SLURM_"):
+            if name in (
+                "VAEVAR_DATA",
+                "VAEVAR_TRACEBACK",
+                "VAEVAR_RELATIONS",
+                "RANK",
+                "LOCAL_RANK",
+            ) or name.startswith("SLURM_"):
                 patch.delenv(name)
         yield
 

@@ -11,6 +11,7 @@ import pytest
 from vaevar.data.weather.store import WeatherStore
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.errors import UserError
+from vaevar.mistakes.notices import Notice
 from vaevar.sphere.grid import Grid
 from vaevar.standins.weather import SyntheticWeather
 from vaevar.state import StateSpec
@@ -157,3 +158,20 @@ def test_dry_air_high_up_and_calm_poles_are_weather(tmp_path: Path, weather: np.
     values[:, SPEC.index("q50")] = 0.0
     values[:, SPEC.index("u500"), [0, -1]] = 0.0
     stored(tmp_path / "truth.zarr", values).read(TIMES)
+
+
+def test_who_knows_better_is_told_and_not_refused(
+    tmp_path: Path, weather: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fields say of each other may be wrong; their ranges are not."""
+    values = weather.copy()
+    DAMAGE["t of the level above"][0](values)
+    store = stored(tmp_path / "truth.zarr", values)
+    with pytest.raises(UserError, match="VAEVAR_RELATIONS=tell makes this a warning"):
+        store.read(TIMES[:1])
+    monkeypatch.setenv("VAEVAR_RELATIONS", "tell")
+    with pytest.warns(Notice, match=r"truth\.zarr: at .* it is used all the same, as VAEVAR_RELATIONS says"):
+        store.read(TIMES[:1])
+    DAMAGE["t of a missing chunk"][0](values)
+    with pytest.raises(UserError, match="temperature at 500 hPa at 2020-03-01T18 is 0 at"):
+        stored(tmp_path / "other.zarr", values).read(TIMES[3:4])

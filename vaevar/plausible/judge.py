@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import numpy as np
 
 from vaevar.errors import UserError
+from vaevar.mistakes.notices import notice
 from vaevar.plausible.belonging import disagreement, other_than_before
 from vaevar.plausible.fields import described, fault, place
 from vaevar.plausible.geostrophic import contradiction
@@ -18,6 +20,8 @@ from vaevar.plausible.sequence import against_the_wind, other_weather
 from vaevar.sphere.grid import Grid
 from vaevar.state import Channel, StateSpec
 
+# A variable of the environment: with the value "tell", what is no matter of ranges is told, not refused.
+RELATIONS = "VAEVAR_RELATIONS"
 # A coarse piece of a state is enough to notice what is wrong with a part of it.
 _ROWS_LOOKED_AT = 60
 # Beyond this, weather may have become another: nothing is compared.
@@ -100,7 +104,7 @@ class StateJudge:
             if not self.in_sequence:
                 last = None
             if repeated := self._repeats(state, time):
-                raise self._refused(f"at {_hour(time)} {repeated}")
+                self._object(f"at {_hour(time)} {repeated}")
             changes: dict[str, float] = {}
             if last is not None:
                 step = time - last.time
@@ -111,7 +115,7 @@ class StateJudge:
             if is_atmosphere(found):
                 wrong = wrong or self._as_an_atmosphere(found, state, last, step)
             if wrong:
-                raise self._refused(f"at {_hour(time)} {wrong}")
+                self._object(f"at {_hour(time)} {wrong}")
             self._last = _Last(time, state, step, changes, unexplained(found))
 
     def _as_an_atmosphere(
@@ -143,7 +147,7 @@ class StateJudge:
             before = last.changes.get(variable, 0.0)
             usual = _USUAL_RATIOS.get(variable, _USUAL_RATIO)
             if time - last.time == last.step and 0 < usual * before < change:
-                raise self._refused(
+                self._object(
                     f"{described(channels[-1])} changes {change / before:.2g} times as much from "
                     f"{_hour(last.time)} to {_hour(time)} as in the step before, all over the sphere: one "
                     "of the two is of another time, or damaged"
@@ -166,13 +170,27 @@ class StateJudge:
         if change.max() > limits.high or size > limits.low:
             row, column = np.unravel_index(int(change.argmax()), change.shape)
             where = place(self.grid.latitude[row * self._stride], self.grid.longitude[column * self._stride])
-            raise self._refused(
+            self._object(
                 f"{described(channel)} changes from {past[row, column]:.4g} at {_hour(earlier)} to "
                 f"{now[row, column]:.4g} {channel.units} at {_hour(time)} at {where}, and by {size:.3g} as a "
                 f"root mean square; weather changes by at most {limits.high:.3g} and {limits.low:.3g}: one "
                 "of the two is damaged, or of another time"
             )
         return size / limits.low
+
+    def _object(self, found: str) -> None:
+        """Refuse what fields say of each other; or tell it, to somebody who knows them better.
+
+        Raises:
+            UserError: unless the environment says that it is enough to tell.
+        """
+        if os.environ.get(RELATIONS) == "tell":
+            notice(f"{self.path}: {found}; it is used all the same, as {RELATIONS} says")
+            return
+        raise UserError(
+            f"{self.path}: {found}; regenerate or repair the store (where it is known to be right, "
+            f"{RELATIONS}=tell makes this a warning)"
+        )
 
     def _refused(self, found: str) -> UserError:
         return UserError(f"{self.path}: {found}; regenerate or repair the store")
