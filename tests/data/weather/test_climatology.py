@@ -91,11 +91,18 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
             load_climatological_std(tmp_path / name, SPEC)
 
 
-def test_states_that_do_not_change_are_named_by_their_store(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore::vaevar.mistakes.notices.Notice")
+def test_states_that_do_not_change_are_named_by_their_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where their repetition is only told."""
     path = tmp_path / "still.zarr"
     create_store(path, TIMES, SPEC, GRID, {})
     write_states(path, 0, np.repeat(values()[:1], len(TIMES), axis=0), SPEC)
     period = [str(time) for time in TIMES[[0, -1]]]
+    with pytest.raises(UserError, match=r"2m_temperature is that of 2021-01-01T00, number for number"):
+        climatology.write(StoreSource(str(path)), *period, 6, str(tmp_path / "std.npy"), SPEC)
+    monkeypatch.setenv("VAEVAR_RELATIONS", "tell")
     with pytest.raises(
         UserError, match=r"still\.zarr: its states do not change: t2m, msl, z500 are the same"
     ):
