@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -123,3 +124,27 @@ def test_a_forecaster_of_ones_own_says_what_it_lacks(tiny: Any) -> None:
 
     with pytest.raises(vaevar.UserError, match="Mine: its constructor must set step_hours, grid"):
         Mine().forecast(tiny.store, 12, str(tiny.first))
+
+
+@pytest.mark.parametrize("kind", ["as it is", "upside down"])
+def test_a_state_that_is_upside_down_is_told(kind: str) -> None:
+    """North and south exchanged, the winds blow against their geopotential."""
+    grid = vaevar.Grid.gaussian(32)
+    spec = vaevar.StateSpec([], ["z", "u", "v"], [300, 500, 850])
+    latitude, longitude = np.meshgrid(np.radians(grid.latitude), np.radians(grid.longitude), indexing="ij")
+    wave = 600.0 * np.cos(latitude) ** 2 * np.cos(4 * longitude + latitude)
+    z = np.array([90e3, 55e3, 15e3])[:, None, None] - 4000.0 * np.sin(latitude) ** 2 + wave
+    f = 1.4584e-4 * np.sin(latitude)
+    f = np.where(np.abs(f) > 3e-5, f, np.copysign(3e-5, f))
+    east = -np.gradient(z, latitude[:, 0], axis=1) / 6.371e6 / f
+    north = np.gradient(z, longitude[0], axis=2) / 6.371e6 / np.cos(latitude) / f
+    values = np.concatenate([z, east, north])
+    values = values if kind == "as it is" else values[:, ::-1].copy()
+    background = vaevar.State(torch.from_numpy(values), spec, grid)
+    nothing = vaevar.Observations.concatenate([])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        vaevar.FreeRun()(background, nothing)
+    texts = [str(warning.message) for warning in told if "background" in str(warning.message)]
+    assert len(texts) == (kind == "upside down")
+    assert all("against its geopotential" in text or "upside down" in text for text in texts), texts

@@ -15,12 +15,16 @@ import numpy as np
 
 from vaevar.constants import SEA_LEVEL_PRESSURE
 from vaevar.plausible.atmosphere import standard_temperature
+from vaevar.plausible.geostrophic import contradiction
+from vaevar.plausible.hydrostatic import imbalance
 from vaevar.plausible.moisture import oversaturated
 from vaevar.plausible.patterns import area
 from vaevar.plausible.ranges import Range
-from vaevar.plausible.relations import Relation
+from vaevar.plausible.relations import Relation, is_atmosphere, relations
+from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
+_ROWS = 60  # are enough
 # Strength relative to what drives it, by variable. On 16 rows slopes are too flat: up to 1.45 there. In knots
 # wind is 1.94 times as strong, and 0.51 times if it was converted twice.
 _STRENGTHS = {"u": Range(0.6, 1.6), "v": Range(0.6, 1.6), "u10": Range(0.0, 1.25), "v10": Range(0.0, 1.25)}
@@ -63,6 +67,25 @@ def disagreement(
         or oversaturated(values, spec, latitude)
         or _another_ground(values, spec, latitude)
     )
+
+
+def fault_of_state(values: np.ndarray, spec: StateSpec, grid: Grid) -> str:
+    """Why the fields of a state of any origin, a forecast perhaps, cannot be of one atmosphere; empty if they
+    can. It tells a state that is upside down.
+
+    Args:
+        values: [C, H, W], physical units.
+        spec, grid: of the values.
+    """
+    stride = max(1, grid.shape[0] // _ROWS)
+    piece, latitude = values[:, ::stride, ::stride], grid.latitude[::stride]
+    found = relations(piece, spec, latitude)
+    wrong = imbalance(piece, spec, grid.area_weights.numpy()[::stride]) or contradiction(
+        piece, spec, latitude
+    )
+    if not wrong and is_atmosphere(found):
+        wrong = disagreement(found, piece, spec, latitude, forecast=True)
+    return wrong
 
 
 def other_than_before(before: dict[tuple[str, str], float], now: dict[tuple[str, str], float]) -> str:

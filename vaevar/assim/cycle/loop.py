@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaevar.assim.assimilator import Analysis, Assimilator
+from vaevar.assim.assimilator import Analysis, Assimilator, tell_faults
 from vaevar.assim.cycle.faults import IncrementLimit, analyse
 from vaevar.assim.cycle.standing import Standing
 from vaevar.data.observations.coverage import no_coverage
@@ -133,6 +133,7 @@ def _first(
             raise UserError("start_states are States [C, H, W], the last of them the first background")
         if found := difference(state.spec, state.grid, forecaster.spec, forecaster.grid):
             raise UserError(f"the start states are others than the forecaster's, {found}")
+    tell_faults(states[-1])
     return torch.stack([state.values for state in states])
 
 
