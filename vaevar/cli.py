@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import warnings
@@ -22,6 +21,7 @@ from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.restart import analyses_made
 from vaevar.commands.callbacks import complete_cycle, keep_needed, look_shortly, without_bars
 from vaevar.commands.processes import require_nodes, share_among
+from vaevar.commands.silence import silence_warnings
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.mistakes.commands import require_command
@@ -113,7 +113,7 @@ class VaevarCLI(LightningCLI):
             share_among(len(settings.model.init_args.get("arms") or ()), settings.trainer)
         if settings.trainer.enable_progress_bar is False:
             settings.trainer.callbacks = without_bars(as_list(settings.trainer.callbacks))
-        _silence_warnings()
+        silence_warnings()
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[L.Callback]) -> L.Trainer:
         if self.subcommand == "fit":
@@ -284,26 +284,3 @@ def _devices(trainer: L.Trainer) -> str:
     device = trainer.strategy.root_device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return f"{trainer.world_size} x {name}"
-
-
-def _silence_warnings() -> None:
-    """Lightning's advertisements, and warnings about what its user cannot change."""
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(
-        lambda record: "Tip:" not in record.getMessage()
-    )
-    for message in (
-        ".*has `__len__` defined.*",
-        "Couldn't infer the batch indices.*",
-        ".*smaller than the logging interval.*",
-        ".*LeafSpec.*",
-        ".*does not have many workers.*",
-        ".*not supported by the model summary.*",
-        # Processes for which nothing is left to make (vaevar.data.samples.predict_loop).
-        ".*across ranks is zero.*",
-        # A run that goes on finds what it wrote; nothing of another run is overwritten.
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*Experiment logs directory .* exists and is not empty.*",
-        # A calibration is a fit without an optimiser.
-        ".*configure_optimizers` returned `None`.*",
-    ):
-        warnings.filterwarnings("ignore", message=message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from vaevar.assim.assimilator import Assimilator
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.writer import StateWriter
+from vaevar.commands.silence import silence_warnings
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
@@ -58,14 +60,18 @@ def run(
         raise UserError("the directory of a run is its own: give one below this one, such as runs/mine")
     own = [Cycle(resume=not restart), StateWriter(), Scores()]
     kept = [callback for callback in own if not any(isinstance(other, type(callback)) for other in callbacks)]
-    settings = {"logger": False, "devices": 1, "enable_model_summary": False, "enable_checkpointing": False}
-    made = L.Trainer(
-        default_root_dir=path,
-        inference_mode=False,  # variational analyses need gradients
-        # The others look at the arms that Cycle has prepared.
-        callbacks=sorted([*kept, *callbacks], key=lambda callback: not isinstance(callback, Cycle)),
-        **settings | trainer,
-    )
+    settings: dict[str, Any] = {
+        "logger": False,
+        "devices": 1,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    # The others look at the arms that Cycle has prepared.
+    ordered = sorted([*kept, *callbacks], key=lambda callback: not isinstance(callback, Cycle))
+    # Variational analyses need gradients.
+    settings |= {"default_root_dir": path, "inference_mode": False, "callbacks": ordered} | trainer
     module = AssimilationModule(forecaster, dict(arms))
-    prepare(made).predict(module, datamodule=data, return_predictions=False)
+    with warnings.catch_warnings():
+        silence_warnings()
+        prepare(L.Trainer(**settings)).predict(module, datamodule=data, return_predictions=False)
     return RunResults(path)
