@@ -10,7 +10,15 @@ from types import TracebackType
 
 
 class UserError(Exception):
-    """An input is wrong: the message names it, and says what was found, what was expected and what to do."""
+    """An input is wrong: the message names it, and says what was found, what was expected and what to do.
+
+    Example:
+        >>> try:
+        ...     vaevar.pretrained("fengwu")
+        ... except vaevar.UserError as error:
+        ...     print(error)
+        nothing is called 'fengwu'; choose from forecaster, ...
+    """
 
 
 _ROOM = "free some space there, or raise the quota, and give the same command again"

@@ -35,6 +35,10 @@ class Trajectory:
         values: [T, C, H, W], physical units.
         spec, grid: of the states.
         times: [T], where they are known.
+
+    Example:
+        >>> first[-1]["z500"].shape, first.to_xarray().sizes["time"] == len(first)
+        ((16, 32), True)
     """
 
     values: Tensor

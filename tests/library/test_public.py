@@ -14,11 +14,6 @@ import pytest
 import vaevar
 from tests.end_to_end.conftest import SPEC
 
-WITH_EXAMPLE = [
-    "ErrorSamples", "Forecaster", "Observations", "RunResults", "State", "StateSpec", "ThreeDVar", "VAEVar",
-    "WeatherStore", "cycle", "estimate_covariance", "pretrained", "run", "simulate",
-]  # fmt: skip
-
 
 def test_importing_loads_nothing() -> None:
     program = (
@@ -43,7 +38,7 @@ def test_nothing_else_is() -> None:
         getattr(vaevar, "Newcomer")  # noqa: B009
 
 
-@pytest.mark.parametrize("name", WITH_EXAMPLE)
+@pytest.mark.parametrize("name", vaevar.__all__)
 def test_examples(name: str, tiny: Any, oi: Any) -> None:
     """The examples of ``help()`` run, with the objects that they are about."""
     vaevar.run(tiny.forecaster, {"threedvar": oi}, tiny.data(), "runs/cycle_sparse", accelerator="cpu")
@@ -57,7 +52,7 @@ def test_examples(name: str, tiny: Any, oi: Any) -> None:
         "first": tiny.forecaster.forecast(tiny.store, 12, str(tiny.first - np.timedelta64(12, "h"))),
         "state": tiny.store.state(tiny.first), "truth": lambda time: tiny.store.state(time),
         "observations": tiny.observe(tiny.first), "errors": vaevar.ErrorSamples(noise, spec, tiny.store.grid),
-        "climatology": tiny.climatology,
+        "climatology": tiny.climatology, "weights": Path(__file__).parents[2] / "weights",
     }  # fmt: skip
     public = getattr(vaevar, name)
     finder = doctest.DocTestFinder(recurse=True)

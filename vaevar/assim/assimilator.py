@@ -30,6 +30,11 @@ class Analysis:
             where B and R are right), ``lambda`` and ``seconds``. A free run has none.
         background: x_b; set when a method is called.
         converged: whether a minimisation came to its end, not to the most iterations that it was allowed.
+
+    Example:
+        >>> analysis = method(state, observations)
+        >>> float(abs(analysis.increment["z500"]).max()) > 0, analysis.converged
+        (True, True)
     """
 
     state: State
@@ -52,7 +57,17 @@ class Analysis:
 
 
 class Assimilator(nn.Module, ABC):
-    """The base of every method. A subclass has ``forward``; users call the object itself."""
+    """The base of every method. A subclass has ``forward``; users call the object itself.
+
+    Example:
+        >>> class Halfway(vaevar.Assimilator):
+        ...     def forward(self, background, observations, context=vaevar.AnalysisContext()):
+        ...         analysis = method(background, observations, context)
+        ...         values = (analysis.state.values + background.values) / 2
+        ...         return vaevar.Analysis(vaevar.State(values, background.spec, background.grid), {})
+        >>> Halfway()(state, observations).increment["z500"].shape
+        (16, 32)
+    """
 
     def __call__(
         self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
@@ -100,7 +115,12 @@ class Assimilator(nn.Module, ABC):
 
 
 class FreeRun(Assimilator):
-    """No assimilation: the forecast goes on from its own state."""
+    """No assimilation: the forecast goes on from its own state.
+
+    Example:
+        >>> float(abs(vaevar.FreeRun()(state, observations).increment["z500"]).max())
+        0.0
+    """
 
     def forward(
         self, background: State, observations: Observations, context: AnalysisContext = STANDALONE

@@ -17,6 +17,9 @@ class AnalysisContext:
         time: the analysis time. None outside a cycle.
         coverage: [K, H, W], where earlier analyses of the cycle had observations
             (:mod:`vaevar.data.observations.coverage`). None outside a cycle.
+
+    Example:
+        >>> third = method(state, observations, vaevar.AnalysisContext(index=2, time=time))
     """
 
     index: int = 0

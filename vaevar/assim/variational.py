@@ -47,6 +47,11 @@ class VariationalAssimilator(Assimilator):
 
     Raises:
         UserError: for a λ, a count or a tolerance out of range.
+
+    Example:
+        >>> statistics = vaevar.estimate_covariance(errors, lmax=7, band_centres=(1, 4))
+        >>> vaevar.VariationalAssimilator(vaevar.CovarianceControl(statistics), iterations=40).iterations
+        40
     """
 
     def __init__(

@@ -93,6 +93,14 @@ class AnalysisTimes(L.LightningDataModule):
     Raises:
         UserError: for a count or an interval that is not positive, a start that is not on the hour, or a bad
             climatology file.
+
+    Example:
+        >>> data = vaevar.AnalysisTimes(
+        ...     vaevar.StoreSource(store.path), start="2021-01-03T06", analyses=5, lead_hours=12,
+        ...     network=vaevar.ColumnNetwork(count=20), climatology=climatology, spec=store.spec,
+        ... )
+        >>> data.times[-1]
+        np.datetime64('2021-01-04T06','h')
     """
 
     may_grow: ClassVar = ("analyses",)

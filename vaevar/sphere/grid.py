@@ -32,6 +32,12 @@ class Grid:
 
     Raises:
         ValueError: when latitudes do not descend within [−90, 90], or longitudes are not evenly spaced.
+
+    Example:
+        >>> Grid.gaussian(32)
+        Grid(32 × 64, Gaussian)
+        >>> Grid.equiangular(721).shape
+        (721, 1440)
     """
 
     latitude: np.ndarray

@@ -29,6 +29,11 @@ class Fields:
     Raises:
         TypeError: when ``values`` are not a tensor.
         ValueError: when their shape does not fit ``spec`` and ``grid``.
+
+    Example:
+        >>> error = state - state
+        >>> float(error.rmse().sel(channel="z500")), error["z500"].dims
+        (0.0, ('latitude', 'longitude'))
     """
 
     values: Tensor

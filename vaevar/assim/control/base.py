@@ -20,6 +20,19 @@ class ControlTransform(nn.Module, ABC):
 
     Attributes:
         spec, grid: of the increments it makes. The grid may be coarser than the background's.
+
+    Example:
+        >>> class White(vaevar.ControlTransform):
+        ...     def __init__(self, std, spec, grid):
+        ...         super().__init__()
+        ...         self.std, self.spec, self.grid = std, spec, grid
+        ...     @property
+        ...     def shape(self):
+        ...         return (len(self.spec), *self.grid.shape)
+        ...     def forward(self, w):
+        ...         return self.std * w
+        >>> vaevar.VariationalAssimilator(White(0.1, state.spec, state.grid))(state, observations).converged
+        True
     """
 
     spec: StateSpec

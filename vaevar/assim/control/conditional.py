@@ -27,6 +27,10 @@ class ConditionalControl(ControlTransform):
 
     Raises:
         UserError: for a checkpoint that is missing or of another model, or a negative strength.
+
+    Example:
+        >>> vaevar.ConditionalControl(vaevar.pretrained("conditional_vae"), strength=0.5).shape
+        (69, 1024)
     """
 
     def __init__(self, checkpoint: str | Path | ConditionalVAE, strength: float = 1.0) -> None:

@@ -28,6 +28,10 @@ class CovarianceControl(ControlTransform):
     Raises:
         UserError: for a file that is missing, damaged or of another kind, or a grid that cannot
             carry the truncation.
+
+    Example:
+        >>> vaevar.CovarianceControl(vaevar.pretrained("covariance")).shape
+        (69, 1024)
     """
 
     def __init__(

@@ -48,6 +48,10 @@ class LatentControl(ControlTransform):
 
     Raises:
         UserError: for a checkpoint that is missing or not a VAE, or whose prior is not fitted.
+
+    Example:
+        >>> vaevar.LatentControl(vaevar.pretrained("cycle_vae")).grid
+        Grid(48 × 96, Gaussian)
     """
 
     def __init__(self, checkpoint: str | Path | nn.Module) -> None:

@@ -32,6 +32,11 @@ class CycleStep:
         observations: y.
         result: what the method returned; ``result.converged`` tells whether a minimisation came to its end.
         failure: why the analysis failed, and is the background; empty if it did not.
+
+    Example:
+        >>> step = next(vaevar.cycle(forecaster, method, first, times, observe))
+        >>> step.index, step.increment["z500"].shape
+        (0, (16, 32))
     """
 
     index: int

@@ -59,6 +59,10 @@ class DiffDA(Assimilator):
     Raises:
         UserError: for a setting out of range, a checkpoint that is missing or of another model, or two that
             were exchanged.
+
+    Example:
+        >>> vaevar.pretrained("diffda").members
+        4
     """
 
     def __init__(

@@ -65,6 +65,10 @@ class LinearInterpolation(Assimilator):
 
     Raises:
         UserError: for a range that is not positive.
+
+    Example:
+        >>> float(abs(vaevar.LinearInterpolation()(state, observations).increment["t2m"]).max()) > 0
+        True
     """
 
     def __init__(self, range_km: float = 1500.0) -> None:

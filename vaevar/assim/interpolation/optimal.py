@@ -132,6 +132,11 @@ class OptimalInterpolation(Assimilator):
 
     Raises:
         UserError: for a length or floor that is not positive, or a length of no variable.
+
+    Example:
+        >>> analysis = vaevar.OptimalInterpolation(length_km=800.0)(state, observations)
+        >>> float(abs(analysis.increment["t2m"]).max()) > 0
+        True
     """
 
     def __init__(

@@ -43,6 +43,11 @@ class ObservationErrors:
 
     Raises:
         UserError: for an error that is not positive and finite, or one in ``others`` that nothing would use.
+
+    Example:
+        >>> points = vaevar.ColumnNetwork(count=1, quantities=["t500", "msl"]).points(StateSpec(), time)
+        >>> vaevar.ObservationErrors(temperature=0.8).error_std(points)
+        array([  0.8, 100. ])
     """
 
     wind: float = 1.0

@@ -19,7 +19,17 @@ _EPOCH = np.datetime64("1959-01-01T00", "h")
 
 
 class Network(ABC):
-    """Where simulated observations are made."""
+    """Where simulated observations are made.
+
+    Example:
+        >>> class Equator(vaevar.Network):
+        ...     def points(self, spec, time):
+        ...         return vaevar.Points(
+        ...             variable="u", latitude=np.zeros(12), longitude=30.0 * np.arange(12), pressure=500.0
+        ...         )
+        >>> len(Equator().points(StateSpec(), time))
+        12
+    """
 
     @abstractmethod
     def points(self, spec: StateSpec, time: np.datetime64) -> Points:
@@ -39,6 +49,10 @@ class ColumnNetwork(Network):
 
     Raises:
         UserError: when ``count`` is not positive, ``seed`` is negative or ``quantities`` is empty.
+
+    Example:
+        >>> len(vaevar.ColumnNetwork(count=100, quantities=["t", "msl"]).points(StateSpec(), time))
+        1400
     """
 
     def __init__(

@@ -46,6 +46,10 @@ class Points:
     Raises:
         ValueError: for an unknown variable, a position off the sphere, or a pressure that is
             missing where it is needed or given where it means nothing.
+
+    Example:
+        >>> vaevar.Points(variable="z", latitude=[52.2], longitude=[-14.1], pressure=500.0).longitude
+        array([345.9])
     """
 
     variable: np.ndarray

@@ -76,6 +76,10 @@ class SpeedyWorld(Source):
 
     Raises:
         UserError: for an unknown period.
+
+    Example:
+        >>> vaevar.SpeedyWorld(period="validation").description
+        'SPEEDY nature run (jcm, T31L8), validation period from 2021-11-06T00'
     """
 
     without_effect: ClassVar = ("directory",)

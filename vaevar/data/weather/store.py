@@ -171,6 +171,10 @@ class StoreSource(Source):
     Args:
         path: the zarr store.
         lead_hours: the lead to read from a forecast store; its times are then valid times.
+
+    Example:
+        >>> vaevar.StoreSource(store.path).open(store.spec).grid
+        Grid(16 × 32, Gaussian)
     """
 
     def __init__(self, path: str, lead_hours: int | None = None) -> None:

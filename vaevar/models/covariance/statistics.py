@@ -48,6 +48,10 @@ class CovarianceStatistics:
     Raises:
         ValueError: for shapes that do not fit together, values that are not finite, σ or factors that are not
             positive, or covariances that are not symmetric or have negative eigenvalues.
+
+    Example:
+        >>> vaevar.CovarianceStatistics.load(weights / "covariance.nc").lmax
+        31
     """
 
     spec: StateSpec

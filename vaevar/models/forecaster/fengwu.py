@@ -53,6 +53,13 @@ class OnnxForecaster(Forecaster):
 
     Raises:
         UserError: for a file that is missing, is no ONNX model, or breaks the contract.
+
+    Example:
+        >>> forecaster = vaevar.OnnxForecaster(
+        ...     weights / "forecaster.onnx", weights / "forecaster_mean.npy", weights / "forecaster_std.npy"
+        ... )
+        >>> forecaster.history, forecaster.step_hours, forecaster.grid
+        (2, 6, Grid(48 × 96, Gaussian))
     """
 
     history = 2

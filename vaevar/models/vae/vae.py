@@ -73,6 +73,10 @@ class VAE(SavedModule):
     Raises:
         UserError: for a setting out of range, sizes that do not fit the grid or each other, or a
             ``start_from`` of other sizes.
+
+    Example:
+        >>> vaevar.VAE.for_data(errors, widths=[8], depths=[1], heads=[0], latent_scale=0).latent_shape
+        (32, 8, 16)
     """
 
     weights_format, kind = "vaevar-vae-1", "VAE"
