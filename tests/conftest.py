@@ -64,11 +64,12 @@ def nothing_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def interruptible() -> None:
     """Programs that a test starts can be interrupted.
 
-    They inherit that the signal is ignored: Lightning ignores it after an interrupted fit, and a shell does
-    for what runs in its background.
+    They inherit that a signal is ignored: Lightning does so after an interrupted fit, a shell does for what
+    runs in its background, and nohup too.
     """
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)

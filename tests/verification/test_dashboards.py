@@ -14,7 +14,7 @@ from vaevar.verification.dashboards import Dashboards
 
 def begin(dashboards: Dashboards, spec: StateSpec) -> Dashboards:
     trainer = SimpleNamespace(is_global_zero=False)
-    module: Any = SimpleNamespace(local_arms=list, trainer=trainer)
+    module: Any = SimpleNamespace(local_arms=list, trainer=trainer, standing={})
     data: Any = SimpleNamespace(spec=spec)
     dashboards.before_cycle(module, data)
     return dashboards

@@ -78,7 +78,7 @@ class AnalysisTimes(L.LightningDataModule):
             each past state that the forecaster needs besides one.
         analyses: number of analyses.
         network: where observations are made.
-        climatology: ``.npy`` file of the climatological std by channel, or its array; sets the humidity
+        climatology: ``.npy`` file of the climatological std by channel, or an array of it; sets the humidity
             errors and divides the scores.
         errors: the observation errors R, which are also the size of the noise.
         seed: of the observation noise.
@@ -112,7 +112,7 @@ class AnalysisTimes(L.LightningDataModule):
         start: str,
         analyses: int,
         network: Network,
-        climatology: str | np.ndarray,
+        climatology: str,
         errors: ObservationErrors | None = None,
         seed: int = 0,
         step_hours: int = 6,

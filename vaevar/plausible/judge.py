@@ -103,7 +103,8 @@ class StateJudge:
                 last = None
             if not self.in_sequence:
                 last = None
-            if repeated := self._repeats(state, time):
+            # A forecaster may well persist.
+            if self.in_sequence and (repeated := self._repeats(state, time)):
                 self._object(f"at {_hour(time)} {repeated}")
             changes: dict[str, float] = {}
             if last is not None:
