@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +153,17 @@ def test_a_run_that_is_interrupted_goes_on(tiny: Any) -> None:
     assert not Path("runs/part/.lock").exists()
     assert part().scores.rmse.equals(whole.rmse)
     assert vaevar.RunResults("runs/part").record["status"] == "ended"
+
+
+def test_an_interruption_is_one(tiny: Any) -> None:
+    """And the next one counts too: in a notebook the program goes on."""
+
+    class Interruption(L.Callback):
+        def on_predict_batch_start(self, *args: Any) -> None:
+            raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, callbacks=[Interruption()])
+    assert signal.getsignal(signal.SIGINT) is before
+    assert len(run(tiny)["oi"].diagnostics) == 5

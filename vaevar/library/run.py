@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +74,22 @@ def run(
     # Variational analyses need gradients.
     settings |= {"default_root_dir": path, "inference_mode": False, "callbacks": ordered} | trainer
     module = AssimilationModule(forecaster, dict(arms))
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _interruptible():
         silence_warnings()
         prepare(L.Trainer(**settings)).predict(module, datamodule=data, return_predictions=False)
     return RunResults(path)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lightning answers an interruption by the end of the program, and lets it ignore all later ones."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
