@@ -28,7 +28,7 @@ AREAS: dict[str, tuple[str, ...]] = {
     ),
     "balance": ("models/covariance/balance.py", "sphere/wind.py", "sphere/harmonics.py"),
     "VAE": (
-        "models/vae/vae.py", "models/vae/network.py", "models/vae/prior.py", "models/nn/*.py",
+        "models/vae/vae.py", "models/vae/divergence.py", "models/vae/network.py", "models/vae/prior.py", "models/nn/*.py",
         "models/conditional/*.py",
     ),
     "diffusion": ("models/diffusion/*.py", "assim/diffda/*.py"),
@@ -38,7 +38,7 @@ AREAS: dict[str, tuple[str, ...]] = {
     ),
     "stores": (
         "data/weather/store.py", "data/weather/writer.py", "data/weather/holes.py",
-        "data/weather/climatology.py", "data/weather/sigma_levels.py", "state.py", "normalizer.py",
+        "data/weather/climatology.py", "data/weather/sigma_levels.py", "state/*.py", "normalizer.py",
     ),
     "samples": (
         "data/samples/nmc.py", "data/samples/rollouts.py", "data/samples/rollout_errors.py",
@@ -50,7 +50,7 @@ AREAS: dict[str, tuple[str, ...]] = {
         "verification/forecasts.py",
     ),
     "cycle": (
-        "assim/cycle/cycle.py", "assim/cycle/module.py", "assim/cycle/restart.py", "assim/cycle/faults.py",
+        "assim/cycle/cycle.py", "assim/cycle/standing.py", "assim/cycle/loop.py", "assim/cycle/module.py", "assim/cycle/restart.py", "assim/cycle/faults.py",
         "assim/cycle/error_recorder.py", "assim/cycle/writer.py", "data/analysis_times.py", "data/times.py",
     ),
 }  # fmt: skip
