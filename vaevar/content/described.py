@@ -71,10 +71,12 @@ def _add_sequence(table: dict[str, Any], name: str, values: list | tuple, above:
 def _add_object(table: dict[str, Any], name: str, value: Any, above: set[int]) -> None:
     cls = type(value)
     table[f"{name}.class"] = cls.__name__
-    if cls.__module__.partition(".")[0] in _LIBRARIES:
-        return
-    if isinstance(value, nn.Module) and (state := value.state_dict()):
+    if isinstance(value, nn.Module) and (state := _weights(value)):
         table[f"{name}.weights"] = combined_digest(state)
+    if _root(cls) in _LIBRARIES:
+        return
+    if code := _of_class(cls):
+        table[f"{name}.code"] = code
     if isinstance(value, L.LightningModule):
         # What it was made with; its networks follow from that.
         _add(table, name, dict(value.hparams), above)
@@ -88,6 +90,28 @@ def _add_object(table: dict[str, Any], name: str, value: Any, above: set[int]) -
         computed = isinstance(getattr(cls, key, None), cached_property)
         if not key.startswith("_") and key not in left_out and not computed:
             _add(table, f"{name}.{key}", item, above)
+
+
+def _root(item: Any) -> str:
+    return str(getattr(item, "__module__", "")).partition(".")[0]
+
+
+def _weights(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, those too that no checkpoint holds."""
+    return dict(module.named_parameters()) | dict(module.named_buffers())
+
+
+def _of_class(cls: type) -> str:
+    """A digest of the code of somebody's own class, which may be another under the same name; empty for one
+    of this package, whose version is in the record of a run."""
+    own = [base for base in cls.__mro__ if _root(base) not in {*_LIBRARIES, "vaevar", "abc", "typing"}]
+    methods = [
+        (name, _of_function(getattr(item, "__func__", item)))
+        for base in own
+        for name, item in sorted(vars(base).items())
+        if inspect.isroutine(item)
+    ]
+    return f"sha256:{hashlib.sha256(repr(methods).encode()).hexdigest()[:16]}" if methods else ""
 
 
 def combined_digest(state: Mapping[str, Tensor]) -> str:
@@ -106,15 +130,37 @@ def _of_array(values: np.ndarray | Tensor) -> str:
     return f"{values.dtype} {list(values.shape)} sha256:{digest}"
 
 
-def _of_function(function: Any) -> str:
-    """Its name and a digest of its code, with what it has closed over."""
+def _of_function(function: Any, above: tuple[Any, ...] = ()) -> str:
+    """Its name and a digest of its code, with what it has from around it.
+
+    Args:
+        function: any.
+        above: functions that lead here.
+    """
     code = getattr(function, "__code__", None)
     name = f"{getattr(function, '__module__', '')}.{getattr(function, '__qualname__', function)}"
     if code is None:
         return name
-    closed = [described(cell.cell_contents) for cell in function.__closure__ or ()]
-    content = (*_of_code(code), closed, function.__defaults__)
+    if _root(function) in _LIBRARIES or function in above:
+        return name
+    inner = (*above, function)
+    closed = [_held(cell.cell_contents, inner) for cell in function.__closure__ or ()]
+    used = {key: function.__globals__[key] for key in _names(code) if key in function.__globals__}
+    around = [(key, _held(item, inner)) for key, item in sorted(used.items()) if not inspect.ismodule(item)]
+    content = (*_of_code(code), closed, around, function.__defaults__)
     return f"{name} sha256:{hashlib.sha256(repr(content).encode()).hexdigest()[:16]}"
+
+
+def _held(value: Any, above: tuple[Any, ...]) -> Any:
+    """What a function has from around it: a number, another function, a network."""
+    if inspect.isclass(value):
+        return value.__qualname__
+    return _of_function(value, above) if inspect.isroutine(value) else described(value)
+
+
+def _names(code: CodeType) -> set[str]:
+    """The names that a function and those inside it look up."""
+    return set(code.co_names).union(*(_names(item) for item in code.co_consts if isinstance(item, CodeType)))
 
 
 def _of_code(code: CodeType) -> tuple[Any, ...]:

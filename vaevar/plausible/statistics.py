@@ -42,9 +42,17 @@ def judge_stds(where: str | Path, values: np.ndarray, spec: StateSpec) -> None:
     """Check standard deviations of fields; arguments as for :func:`judge_means`.
 
     Raises:
-        UserError: for a std that a channel cannot have.
+        UserError: for a std that a channel cannot have, or humidity that varies more high up than low down.
     """
     _judge(where, "std", values, spec, of_stds)
+    # At 850 hPa it varies twenty times as much as at 300.
+    if "q" in spec.upper and spec.levels[0] >= 100 and spec.levels[-1] >= max(500, 2 * spec.levels[0]):
+        humidity = values[spec.variable_slice("q")]
+        if humidity[-1] <= humidity[0]:
+            raise UserError(
+                f"{where}: the std of q at {spec.levels[-1]} hPa is {humidity[-1]:.3g}, not above that at "
+                f"{spec.levels[0]} hPa, {humidity[0]:.3g}; expected levels in the order {spec.levels} hPa"
+            )
 
 
 def judge_error_stds(where: str | Path, values: np.ndarray, spec: StateSpec) -> None:

@@ -92,6 +92,10 @@ class Cycle(CycleCallback):
             UserError: when forecaster and truth do not belong together, the truth lacks a time, or a restart
                 file is damaged.
         """
+        if (count := sum(isinstance(callback, Cycle) for callback in _callbacks(module))) > 1:
+            raise UserError(
+                f"trainer.callbacks: Cycle is there {count} times, and each would go on; leave one"
+            )
         _check_forecaster(module, data)
         self._run.begin(module, data, {"cycle": self}, not self.resume)
         data.skip_missing = self.on_missing_truth == "skip"

@@ -97,7 +97,7 @@ def cycle(
         >>> errors = [(step.analysis - truth(step.time)).rmse() for step in steps]
     """
     check_forecaster(forecaster)
-    moments = [whole_hour(time, "times") if isinstance(time, str) else time for time in times]
+    moments = [whole_hour(time, "times") if isinstance(time, str) else np.datetime64(time) for time in times]
     standing = Standing(0, _first(forecaster, start_states, moments), no_coverage(forecaster.grid))
     standing = standing.to(standing.trajectory.device)  # the coverage too
     steps = _steps(moments, forecaster.step_hours)

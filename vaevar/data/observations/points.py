@@ -62,8 +62,7 @@ class Points:
     def __post_init__(self) -> None:
         arrays = {}
         for entry in fields(self):
-            kind: Any = np.str_ if entry.name in ("variable", "platform") else np.float64
-            arrays[entry.name] = np.asarray(getattr(self, entry.name), dtype=kind)
+            arrays[entry.name] = _array(entry.name, getattr(self, entry.name))
         count = max((array.size for array in arrays.values() if array.ndim), default=1)
         if any(array.ndim and array.size == 0 for array in arrays.values()):
             count = 0
@@ -224,3 +223,22 @@ class Observations(Points):
                 allowed = [values.low, values.high, stds.high, _LEAST_ERROR * stds.low]
                 limits[:, chosen[number == position]] = np.array(allowed)[:, None]
         return limits
+
+
+def _array(name: str, given: Any) -> np.ndarray:
+    """What is given for a field.
+
+    Raises:
+        ValueError: for values that are masked, or that are no numbers where these are needed.
+    """
+    if np.ma.is_masked(given):
+        raise ValueError(
+            f"{name} has {np.ma.count_masked(given)} masked values: leave these observations out"
+        )
+    if name in ("variable", "platform"):
+        return np.asarray(given, dtype=np.str_)
+    kind = np.asarray(given).dtype.kind
+    if kind in "mMcSU":
+        what = {"m": "durations", "M": "times", "c": "complex numbers"}.get(kind, "text")
+        raise ValueError(f"{name} holds {what}, expected numbers" + (" of hours" if "time" in name else ""))
+    return np.asarray(given, dtype=np.float64)

@@ -37,6 +37,7 @@ def simulate(
         >>> len(vaevar.simulate(state, vaevar.ColumnNetwork(count=20), errors, time, seed=0))
         120
     """
+    time = np.datetime64(time)  # pandas has its own
     if truth.values.ndim != 3:
         raise ValueError(f"one state [C, H, W] is observed at a time, not {tuple(truth.values.shape)}")
     if seed < 0:
