@@ -137,3 +137,21 @@ def test_observations_there_and_back() -> None:
     with pytest.raises(ValueError, match="lacks the columns error_std; it has variable, latitude"):
         vaevar.Observations.from_dataframe(table.drop(columns="error_std"))
     assert len(vaevar.Observations.from_dataframe(table.iloc[:0])) == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"value": np.ma.masked_array([250.0], [True])}, "value has 1 masked values: leave these"),
+        (
+            {"time_offset": np.array([2], "timedelta64[h]")},
+            "time_offset holds durations, expected numbers",
+        ),
+        ({"value": [250.0 + 1j]}, "value holds complex numbers, expected numbers"),
+        ({"latitude": ["north"]}, "latitude holds text, expected numbers"),
+    ],
+)
+def test_what_is_no_number_is_no_observation(given: Any, says: str) -> None:
+    good = {"variable": "t", "latitude": [1.0], "longitude": [2.0], "pressure": 500.0, "value": [250.0]}
+    with pytest.raises(ValueError, match=says):
+        vaevar.Observations(**good | {"error_std": 1.0} | given)

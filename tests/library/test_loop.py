@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -48,6 +49,13 @@ def test_times_may_be_several_steps_apart(tiny: Any) -> None:
     some = list(vaevar.cycle(tiny.forecaster, free, first, tiny.times[::2], tiny.observe))
     for one, other in zip(every[::2], some, strict=True):
         assert torch.equal(one.background.values, other.background.values)
+
+
+def test_times_of_pandas(tiny: Any) -> None:
+    first = tiny.forecaster.forecast(tiny.store, 12, str(tiny.first - np.timedelta64(12, "h")))
+    times = pd.date_range(str(tiny.first), periods=2, freq="6h")
+    steps = list(vaevar.cycle(tiny.forecaster, vaevar.FreeRun(), first, times, tiny.observe))
+    assert [step.time for step in steps] == list(tiny.times[:2])
 
 
 def test_what_does_not_fit_is_refused(tiny: Any) -> None:

@@ -167,3 +167,65 @@ def test_an_interruption_is_one(tiny: Any) -> None:
         run(tiny, callbacks=[Interruption()])
     assert signal.getsignal(signal.SIGINT) is before
     assert len(run(tiny)["oi"].diagnostics) == 5
+
+
+FADING = 0.1
+
+
+def fading(states: torch.Tensor) -> torch.Tensor:
+    return states[:, -1] + FADING * (states[:, -1].mean(-1, keepdim=True) - states[:, -1])
+
+
+def test_what_a_function_has_from_around_it_belongs_to_it(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = vaevar.Forecaster.from_function(fading, tiny.store.spec, tiny.store.grid)
+
+    def go_on(analyses: int) -> None:
+        vaevar.run(own, {"oi": oi()}, tiny.data(analyses), "runs/own", accelerator="cpu")
+
+    go_on(2)
+    go_on(3)
+    monkeypatch.setitem(globals(), "FADING", 0.3)
+    with pytest.raises(vaevar.UserError, match=r"forecaster\.function"):
+        go_on(4)
+
+
+def network_at(pressure: float) -> Any:
+    """Of one name, with other code: as when a notebook's cell is changed and run again."""
+    text = "class Mine(vaevar.Network):\n    def points(self, spec, time):\n        return vaevar.Points("
+    text += f"variable='z', latitude=[10.0], longitude=[10.0], pressure={pressure})\n"
+    names: dict[str, Any] = {"vaevar": vaevar, "__name__": "__main__"}
+    exec(text, names)
+    return names["Mine"]()
+
+
+def test_a_class_of_the_same_name_is_another(tiny: Any) -> None:
+    run(tiny, network=network_at(500.0))
+    run(tiny, network=network_at(500.0))
+    with pytest.raises(vaevar.UserError, match=r"data\.network\.code"):
+        run(tiny, network=network_at(850.0))
+
+
+def test_weights_that_were_edited_are_others(tiny: Any) -> None:
+    class Mine(vaevar.Forecaster):
+        history, step_hours = 1, 6
+
+        def __init__(self) -> None:
+            self.spec, self.grid = tiny.store.spec, tiny.store.grid
+            self.network = torch.nn.Conv1d(1, 1, 1)
+
+        @torch.no_grad()
+        def step(self, states: torch.Tensor) -> torch.Tensor:
+            now = states[:, -1]
+            return now + self.network.weight.item() * (now.mean(-1, keepdim=True) - now)
+
+    mine = Mine()
+    torch.nn.init.constant_(mine.network.weight, 0.02)
+    vaevar.run(mine, {"oi": oi()}, tiny.data(2), "runs/own", accelerator="cpu")
+    torch.nn.init.constant_(mine.network.weight, 0.3)
+    with pytest.raises(vaevar.UserError, match=r"forecaster\.network\.weights"):
+        vaevar.run(mine, {"oi": oi()}, tiny.data(3), "runs/own", accelerator="cpu")
+
+
+def test_one_cycle_at_a_time(tiny: Any) -> None:
+    with pytest.raises(vaevar.UserError, match="Cycle is there 2 times"):
+        run(tiny, callbacks=[Cycle(), Cycle()])

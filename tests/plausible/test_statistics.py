@@ -81,3 +81,11 @@ def test_errors_that_are_none_are_refused(wrong: np.ndarray) -> None:
 def test_a_background_is_no_error() -> None:
     with pytest.raises(UserError, match="error mean of t2m"):
         judge_error_means("samples", MEAN, SPEC)
+
+
+def test_humidity_that_varies_most_high_up_is_of_other_levels() -> None:
+    spec = StateSpec([], ["q"], [300, 500, 850])
+    std = np.array([1e-4, 5e-4, 2e-3])
+    judge_stds("std.npy", std, spec)
+    with pytest.raises(UserError, match=r"the std of q at 850 hPa is 0.0001, not above that at 300 hPa"):
+        judge_stds("std.npy", std[::-1].copy(), spec)
