@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from lightning_utilities.core.rank_zero import rank_zero_only
 from onnx import TensorProto, helper, numpy_helper
 
 from vaevar.mistakes import notices
@@ -70,6 +71,13 @@ def interruptible() -> None:
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def first_process() -> None:
+    """Lightning remembers which process of a run this is, also when a test has only said so: on another than
+    the first nothing is logged."""
+    rank_zero_only.rank = 0
 
 
 @dataclass(frozen=True)
