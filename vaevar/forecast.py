@@ -138,9 +138,22 @@ class Forecaster(ABC):
                 f"{len(states)} states, and {type(self).__name__} starts from {self.history}, "
                 f"{self.step_hours} h apart, oldest first"
             )
+        return self.stacked(states)
+
+    def stacked(self, states: Sequence[State]) -> Tensor:
+        """States that a forecast starts from, [T, C, H, W].
+
+        Args:
+            states: oldest first.
+
+        Raises:
+            UserError: when one is not a single state of this forecaster's channels and grid.
+        """
         for state in states:
+            if not isinstance(state, State) or state.values.ndim != 3:
+                raise UserError("a forecast starts from States [C, H, W], oldest first")
             if found := difference(state.spec, state.grid, self.spec, self.grid):
-                raise UserError(f"the states are others than the forecaster's, {found}")
+                raise UserError(f"the start states are others than the forecaster's, {found}")
         return torch.stack([state.values for state in states])
 
     @staticmethod

@@ -173,6 +173,21 @@ class ErrorMoments:
         return north, south
 
 
+def std_by_latitude(overall: Tensor, zonal: Tensor, floor: float) -> Tensor:
+    """A standard deviation at each latitude that is nowhere much below that of the sphere.
+
+    Args:
+        overall: [C], of the whole sphere.
+        zonal: [C, H], at each latitude.
+        floor: the least value, as a fraction of the former; from 1 on, the former at all latitudes.
+
+    Returns:
+        [C, H, 1]
+    """
+    everywhere = overall[:, None].expand_as(zonal)
+    return (everywhere if floor >= 1 else torch.maximum(zonal, floor * everywhere))[..., None]
+
+
 class FieldMoments:
     """Mean, and variance and power spectrum about it, of fields that come in batches.
 

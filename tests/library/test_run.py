@@ -226,6 +226,11 @@ def test_weights_that_were_edited_are_others(tiny: Any) -> None:
         vaevar.run(mine, {"oi": oi()}, tiny.data(3), "runs/own", accelerator="cpu")
 
 
+def test_a_restart_is_not_passed_over(tiny: Any) -> None:
+    with pytest.raises(vaevar.UserError, match=r"give Cycle\(resume=False\) instead"):
+        run(tiny, restart=True, callbacks=[Cycle()])
+
+
 def test_one_cycle_at_a_time(tiny: Any) -> None:
     with pytest.raises(vaevar.UserError, match="Cycle is there 2 times"):
         run(tiny, callbacks=[Cycle(), Cycle()])

@@ -137,8 +137,7 @@ def add_increment(background: State, increment: Tensor | np.ndarray) -> State:
 
 def tell_faults(background: State) -> None:
     """Say that a background cannot be of an atmosphere, such as one that is upside down."""
-    values = background.values.detach().cpu().numpy()
-    if found := fault_of_state(values, background.spec, background.grid):
+    if found := fault_of_state(background.values, background.spec, background.grid):
         notice(f"the background: {found}")
 
 

@@ -72,7 +72,7 @@ def _add_object(table: dict[str, Any], name: str, value: Any, above: set[int]) -
     cls = type(value)
     table[f"{name}.class"] = cls.__name__
     if isinstance(value, nn.Module) and (state := _weights(value)):
-        table[f"{name}.weights"] = combined_digest(state)
+        table[f"{name}.weights"] = _of_tensors(state)
     if _root(cls) in _LIBRARIES:
         return
     if code := _of_class(cls):
@@ -114,7 +114,7 @@ def _of_class(cls: type) -> str:
     return f"sha256:{hashlib.sha256(repr(methods).encode()).hexdigest()[:16]}" if methods else ""
 
 
-def combined_digest(state: Mapping[str, Tensor]) -> str:
+def _of_tensors(state: Mapping[str, Tensor]) -> str:
     """One digest of the tensors of a module."""
     digest = hashlib.sha256()
     for name, values in state.items():

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Subset, TensorDataset
 
 from vaevar.batch_random import shared_signs, step_generator
 from vaevar.errors import UserError
+from vaevar.moments import std_by_latitude
 from vaevar.plausible.statistics import judge_error_stds
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
@@ -31,7 +32,8 @@ class ErrorSamples(L.LightningDataModule):
         validation_fraction: of the samples.
         batch_size: samples per batch.
         flip_sign: train on x and −x alike.
-        zonal_floor: the least of the standard deviation at a latitude, as a fraction of the sphere's.
+        zonal_floor: the least of the standard deviation at a latitude, as a fraction of the sphere's; from 1
+            on, that of the sphere at all latitudes.
         seed: of the shuffling and the signs.
 
     Attributes:
@@ -88,8 +90,7 @@ class ErrorSamples(L.LightningDataModule):
         square = samples[:first].double().square().mean((0, 3))
         std = grid.area_mean(square[..., None]).sqrt()
         judge_error_stds("errors", std.numpy(), spec)
-        by_latitude = torch.maximum(square.sqrt(), zonal_floor * std[:, None])
-        self.error_std = by_latitude[..., None].float()
+        self.error_std = std_by_latitude(std, square.sqrt(), zonal_floor).float()
 
     @property
     def record(self) -> dict[str, Any]:

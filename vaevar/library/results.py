@@ -120,7 +120,11 @@ class ArmResults:
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """Raises UserError when it is not there."""
+    """A table of a run.
+
+    Raises:
+        UserError: when it is not there.
+    """
     if not path.is_file():
         raise UserError(f"{path}: is not there: the run has not come so far, or did not write it")
     return pd.read_csv(path, parse_dates=["time"])

@@ -61,6 +61,8 @@ def run(
     path = Path(directory)
     if path.resolve() == Path.cwd():
         raise UserError("the directory of a run is its own: give one below this one, such as runs/mine")
+    if restart and any(isinstance(callback, Cycle) for callback in callbacks):
+        raise UserError("restart begins with a Cycle of its own: give Cycle(resume=False) instead of it")
     own = [Cycle(resume=not restart), StateWriter(), Scores()]
     kept = [callback for callback in own if not any(isinstance(other, type(callback)) for other in callbacks)]
     settings: dict[str, Any] = {

@@ -10,7 +10,7 @@ from vaevar.state import StateSpec
 # K, over the sphere: of a single layer, and of the mean of several layers. Temperature is taken as linear in
 # ln p between levels, and moisture is left out. In ERA5, GFS and SPEEDY they are within 1.4 and 0.2.
 _LAYER_LIMIT, _MEAN_LIMIT, _SEVERAL = 8.0, 3.0, 4
-_THICKEST = 0.75  # in ln p: beyond, levels say too little of what is between them
+THICKEST = 0.75  # in ln p: beyond, levels say too little of what is between them
 
 
 def imbalance(values: np.ndarray, spec: StateSpec, area: np.ndarray) -> str:
@@ -22,7 +22,7 @@ def imbalance(values: np.ndarray, spec: StateSpec, area: np.ndarray) -> str:
         area: [H], weights of the rows.
     """
     depth = np.diff(np.log(np.array(spec.levels, dtype=float)))
-    layers = np.flatnonzero(depth <= _THICKEST)
+    layers = np.flatnonzero(depth <= THICKEST)
     if not {"z", "t"} <= set(spec.upper) or not layers.size:
         return ""
     weight = area / area.sum()

@@ -13,6 +13,7 @@ from vaevar.plausible.belonging import disagreement, other_than_before
 from vaevar.plausible.fields import described, fault, place
 from vaevar.plausible.geostrophic import contradiction
 from vaevar.plausible.hydrostatic import imbalance
+from vaevar.plausible.patterns import every
 from vaevar.plausible.ranges import of_jumps
 from vaevar.plausible.relations import Relation, is_atmosphere, relations, unexplained
 from vaevar.plausible.repeats import Repeats
@@ -22,8 +23,6 @@ from vaevar.state import Channel, StateSpec
 
 # A variable of the environment: with the value "tell", what is no matter of ranges is told, not refused.
 RELATIONS = "VAEVAR_RELATIONS"
-# A coarse piece of a state is enough to notice what is wrong with a part of it.
-_ROWS_LOOKED_AT = 60
 # Beyond this, weather may have become another: nothing is compared.
 _LONGEST_STEP = np.timedelta64(12, "h")
 # The root mean square of changes over the sphere is about the same from step to step: within 7 % in SPEEDY.
@@ -61,7 +60,7 @@ class StateJudge:
 
     def __init__(self, path: str, spec: StateSpec, grid: Grid, in_sequence: bool = True) -> None:
         self.path, self.spec, self.grid, self.in_sequence = path, spec, grid, in_sequence
-        self._stride = max(1, grid.shape[0] // _ROWS_LOOKED_AT)
+        self._stride = every(grid)
         self.piece_shape = tuple(len(range(0, size, self._stride)) for size in grid.shape)
         self._area = grid.area_weights.numpy()[:: self._stride]
         self._latitude = grid.latitude[:: self._stride]

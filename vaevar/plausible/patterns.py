@@ -5,9 +5,18 @@ from __future__ import annotations
 import numpy as np
 
 from vaevar.constants import EARTH_RADIUS, EARTH_ROTATION
+from vaevar.sphere.grid import Grid
+
+_ROWS_LOOKED_AT = 60
 
 # Degrees, north and south: in the tropics the wind is not geostrophic, and at the poles columns are close.
 _FROM, _TO = 25.0, 75.0
+
+
+def every(grid: Grid) -> int:
+    """Of how many rows and columns one is looked at: a coarse piece of a state is enough to notice what is
+    wrong with a part of it."""
+    return max(1, grid.shape[0] // _ROWS_LOOKED_AT)
 
 
 def eddies(field: np.ndarray) -> np.ndarray:

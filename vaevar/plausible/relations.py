@@ -16,12 +16,12 @@ import numpy as np
 
 from vaevar.constants import GAS_CONSTANT
 from vaevar.plausible.geostrophic import usable_levels
+from vaevar.plausible.hydrostatic import THICKEST
 from vaevar.plausible.patterns import area, correlation, eddies, extratropics, geostrophic_wind, strength
 from vaevar.state import StateSpec
 
 # A relation holds from here on; so many pairs of variables must have one for a state to be of an atmosphere.
 _HOLDS, _PAIRS = 0.7, 2
-_THICKEST = 0.75  # in ln p: beyond, levels say too little of what is between them
 _LOW, _NEAR_GROUND = 700, 850  # hPa: down to here the lowest level must reach
 
 
@@ -101,7 +101,7 @@ def _of_wind(fields: _Fields, spec: StateSpec, latitude: np.ndarray) -> Iterator
                 )  # fmt: skip
     between = [level for level in spec.levels if levels and levels[0] <= level <= levels[-1]]
     depth = np.diff(np.log(np.array(between, dtype=np.float32)))
-    if "t" not in spec.upper or not depth.size or depth.max() > _THICKEST:
+    if "t" not in spec.upper or not depth.size or depth.max() > THICKEST:
         return
     t = np.stack([fields[f"t{level}"] for level in between])
     thickness = GAS_CONSTANT * np.tensordot(depth, 0.5 * (t[1:] + t[:-1]), 1)
@@ -119,7 +119,7 @@ def _of_layers(fields: _Fields, spec: StateSpec, latitude: np.ndarray) -> Iterat
         return
     weight, found = area(latitude), []
     for upper, lower in zip(spec.levels[:-1], spec.levels[1:], strict=True):
-        if np.log(lower / upper) <= _THICKEST:
+        if np.log(lower / upper) <= THICKEST:
             thickness = fields[f"z{upper}"] - fields[f"z{lower}"]
             temperature = fields[f"t{upper}"] + fields[f"t{lower}"]
             agree = correlation(eddies(thickness), eddies(temperature), weight)

@@ -144,17 +144,11 @@ class Fields:
 
 @dataclass(frozen=True)
 class State(Fields):
-    """A state of the atmosphere; refuses channels in a wrong order or in wrong units.
-
-    Attributes:
-        values: [..., C, H, W], physical units.
-        spec: the C channels.
-        grid: the H × W points (north to south, eastward from 0).
+    """A state of the atmosphere: :class:`Fields` that refuse channels in a wrong order or in wrong units.
 
     Raises:
-        TypeError: when ``values`` are not a tensor.
-        ValueError: when the shape of ``values`` does not fit ``spec`` and ``grid``, a channel's global
-            mean is outside the plausible range, or geopotential does not fall from each level to the next.
+        ValueError: also when a channel's global mean is outside the plausible range, or geopotential does not
+            fall from each level to the next.
 
     Example:
         >>> state["z500"].attrs["units"]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vaevar.assim.assimilator import Analysis, Assimilator, tell_faults
@@ -18,7 +17,7 @@ from vaevar.data.observations.points import Observations
 from vaevar.data.times import whole_hour
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, Trajectory, check_forecaster
-from vaevar.state import Fields, State, difference
+from vaevar.state import Fields, State
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,8 @@ def cycle(
     """
     check_forecaster(forecaster)
     moments = [whole_hour(time, "times") if isinstance(time, str) else np.datetime64(time) for time in times]
-    standing = Standing(0, _first(forecaster, start_states, moments), no_coverage(forecaster.grid))
-    standing = standing.to(standing.trajectory.device)  # the coverage too
+    first = _first(forecaster, start_states, moments)
+    standing = Standing(0, first, no_coverage(forecaster.grid).to(first.device))
     steps = _steps(moments, forecaster.step_hours)
     for index, time in enumerate(moments):
         background, observations = standing.background(forecaster), observe(time)
@@ -126,20 +125,16 @@ def _first(
     known = start.times if isinstance(start, Trajectory) else None
     if known is not None and times and known[-1] != times[0]:
         raise UserError(f"the start states end at {known[-1]}, and the first analysis is at {times[0]}")
-    states = [start] if isinstance(start, State) else [start[i] for i in range(len(start))]
-    if len(states) < forecaster.history:
+    given, history = [start] if isinstance(start, State) else start, forecaster.history
+    if len(given) < history:
         raise UserError(
-            f"{len(states)} start states, and {type(forecaster).__name__} needs {forecaster.history}, "
+            f"{len(given)} start states, and {type(forecaster).__name__} needs {history}, "
             f"{forecaster.step_hours} h apart"
         )
-    states = states[-forecaster.history :]
-    for state in states:
-        if not isinstance(state, State) or state.values.ndim != 3:
-            raise UserError("start_states are States [C, H, W], the last of them the first background")
-        if found := difference(state.spec, state.grid, forecaster.spec, forecaster.grid):
-            raise UserError(f"the start states are others than the forecaster's, {found}")
+    states = [given[number] for number in range(-history, 0)]
+    trajectory = forecaster.stacked(states)
     tell_faults(states[-1])
-    return torch.stack([state.values for state in states])
+    return trajectory
 
 
 def _steps(times: Sequence[np.datetime64], hours: int) -> list[int]:

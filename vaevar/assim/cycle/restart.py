@@ -1,4 +1,4 @@
-"""Standing files: everything that an arm needs to go on, checked before it is believed."""
+"""Restart files: everything that an arm needs to go on, checked before it is believed."""
 
 from __future__ import annotations
 

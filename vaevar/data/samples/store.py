@@ -20,6 +20,7 @@ from vaevar.data.samples.layout import RECORD_A_CYCLE, SCALED, SEALED, STATISTIC
 from vaevar.data.samples.reader import ItemReader
 from vaevar.data.weather.bounds import require_bounded_zarr
 from vaevar.errors import UserError
+from vaevar.moments import std_by_latitude
 from vaevar.plausible.statistics import judge_error_means, judge_error_stds, judge_means, judge_stds
 from vaevar.sphere.grid import Grid
 from vaevar.state import SURFACE_VARIABLES, StateSpec
@@ -245,8 +246,7 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         """
         overall, zonal = self.statistics["error_std"], self.statistics["zonal_error_std"]
         self._require_positive("error_std", overall)
-        everywhere = overall[:, None].expand_as(zonal)
-        return (everywhere if floor >= 1 else torch.maximum(zonal, floor * everywhere))[..., None]
+        return std_by_latitude(overall, zonal, floor)
 
     def split_in_time(self, validation_fraction: float, gap_hours: int) -> tuple[range, range]:
         """Numbers of the training and of the validation samples, a gap apart.

@@ -17,7 +17,12 @@ from torch import Tensor, nn
 from vaevar.content.digest import sha256
 from vaevar.errors import UserError
 from vaevar.files import require_writable
-from vaevar.models.covariance.estimation import PASSES, CovarianceEstimator, EstimationSettings
+from vaevar.models.covariance.estimation import (
+    PASSES,
+    CovarianceEstimator,
+    EstimationSettings,
+    error_std_of,
+)
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.vae.vae import VAE
 from vaevar.runs.aside import keeping
@@ -108,8 +113,7 @@ class CovarianceCalibration(L.LightningModule):
             require_writable(self.path)
         self.spec: StateSpec = data.spec
         self.grid: Grid = data.grid
-        std = torch.as_tensor(data.error_std, dtype=torch.float32)
-        self.error_std = std[:, None, None] if std.ndim == 1 else std
+        self.error_std = error_std_of(data)
         self.estimator = CovarianceEstimator(self.spec, self.grid, self.settings)
         self._reset_validation()
 

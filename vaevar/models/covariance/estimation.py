@@ -23,6 +23,7 @@ from vaevar.models.covariance.balance import Balance, ControlVariables, coriolis
 from vaevar.models.covariance.local import band_windows, transport
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
+from vaevar.models.training.states import set_up
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import quadrature_weights
 from vaevar.sphere.wind import to_waves
@@ -292,6 +293,12 @@ class CovarianceEstimator:
         return (spectral + spectral.transpose(0, 2, 1)) / 2, carried
 
 
+def error_std_of(samples: Any) -> Tensor:
+    """The physical units per unit of a sample, [C, 1, 1] or [C, H, 1], of a data module of errors."""
+    std = torch.as_tensor(samples.error_std, dtype=torch.float32)
+    return std[:, None, None] if std.ndim == 1 else std
+
+
 def estimate_covariance(samples: Any, **settings: Any) -> CovarianceStatistics:
     """B of 3DVar from a data module of errors, in one call.
 
@@ -308,12 +315,9 @@ def estimate_covariance(samples: Any, **settings: Any) -> CovarianceStatistics:
         >>> vaevar.ThreeDVar(vaevar.estimate_covariance(errors, lmax=7, band_centres=(1, 4))).lambda_
         1.0
     """
-    if not hasattr(samples, "grid"):
-        samples.prepare_data()
-        samples.setup("fit")
+    set_up(samples)
     estimator = CovarianceEstimator(samples.spec, samples.grid, EstimationSettings(**settings))
-    std = torch.as_tensor(samples.error_std, dtype=torch.float32)
-    std = std[:, None, None] if std.ndim == 1 else std
+    std = error_std_of(samples)
     for _ in range(PASSES):
         for batch in samples.training_in_order():
             estimator.update(batch * std)

@@ -35,15 +35,20 @@ def require_states_of_data(model: Any, data: Any) -> None:
     raise UserError(f"{name}: is for other states than those of {source}: {found}; make them agree")
 
 
+def set_up(data: Any) -> None:
+    """Prepare a data module for a fit, as a trainer would, unless that has been done."""
+    if not hasattr(data, "grid"):
+        data.prepare_data()
+        data.setup("fit")
+
+
 def settings_for(data: Any) -> dict[str, Any]:
     """The settings of a model for the states of a data module, which is set up if it is not yet.
 
     Raises:
         UserError: when its grid is of no family.
     """
-    if not hasattr(data, "grid"):
-        data.prepare_data()
-        data.setup("fit")
+    set_up(data)
     spec, (rows, columns), family = data.spec, data.grid.shape, data.grid.family
     if not family:
         raise UserError(
