@@ -72,12 +72,14 @@ class Forecaster(ABC):
         step_hours: hours between those states, and from the last one to the forecast.
         spec: the C channels.
         grid: the H × W points.
+        differentiable: whether the gradient flows through :meth:`step`, as 4DVar needs.
     """
 
     history: int
     step_hours: int
     spec: StateSpec
     grid: Grid
+    differentiable: bool = False
 
     @abstractmethod
     def step(self, states: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ _ROOT = Path(__file__).parents[2]
 # Parts of configs, whose settings were tuned on the validation period.
 _PARTS: dict[str, type] = {
     "forecaster": Forecaster,
+    "forecaster_torch": Forecaster,
     "interpolation": Assimilator,
     "threedvar": Assimilator,
     "threedvar_cycle": Assimilator,
@@ -43,7 +44,7 @@ def pretrained(name: str) -> Any:
     """A forecaster, a method or weights of the embedded world.
 
     Args:
-        name: ``forecaster``; a method with its tuned settings, ``interpolation``, ``threedvar``,
+        name: ``forecaster``, or ``forecaster_torch``, which has a gradient; a method with its tuned settings, ``interpolation``, ``threedvar``,
             ``threedvar_cycle``, ``vaevar``, ``vaevar_conditional`` or ``diffda``; or what they are made of:
             ``covariance``, ``cycle_covariance``, ``vae``, ``cycle_vae``, ``conditional_vae``,
             ``diffda_48h``, ``climatological_std``.

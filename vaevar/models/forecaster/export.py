@@ -25,7 +25,9 @@ from vaevar.state import StateSpec
 
 
 class ExportForecaster(L.Callback):
-    """Writes ``<path>``, ``<stem>_mean.npy``, ``<stem>_std.npy`` and ``<stem>.json`` when a fit ends.
+    """Writes the forecaster when a fit ends: ``<path>``, ``<stem>_mean.npy``, ``<stem>_std.npy``,
+    ``<stem>.json``, and ``<stem>.ckpt``, the network with its gradient
+    (:class:`~vaevar.models.forecaster.learned.LearnedForecaster`).
 
     Args:
         path: the ONNX file, such as ``weights/forecaster.onnx``.
@@ -55,7 +57,8 @@ class ExportForecaster(L.Callback):
         if getattr(trainer, "fast_dev_run", False):
             print(f"{self.path}: not written, since `fast_dev_run` trains nothing")
             return
-        beside = [self.path.with_name(f"{self.path.stem}{end}") for end in ("_mean.npy", "_std.npy", ".json")]
+        ends = ("_mean.npy", "_std.npy", ".json", ".ckpt")
+        beside = [self.path.with_name(f"{self.path.stem}{end}") for end in ends]
         with keeping(self.path, *beside):
             export_forecaster(pl_module, self.path, record)
         if "unfinished" in record:
@@ -67,7 +70,8 @@ def export_forecaster(module: ForecasterModule, path: Path, provenance: dict[str
 
     Args:
         module: the module; its network is moved to the CPU and to evaluation mode.
-        path: the ONNX file; ``<stem>_mean.npy``, ``<stem>_std.npy`` and ``<stem>.json`` go beside it.
+        path: the ONNX file; ``<stem>_mean.npy``, ``<stem>_std.npy``, ``<stem>.json`` and ``<stem>.ckpt`` go
+            beside it.
         provenance: plain values (command, scores) for the JSON file.
     """
     network = module.network.cpu().float().eval()
@@ -76,6 +80,7 @@ def export_forecaster(module: ForecasterModule, path: Path, provenance: dict[str
     save_array(path.with_name(f"{path.stem}_std.npy"), module.std.cpu().numpy())
     content = {"parameters": sum(p.numel() for p in network.parameters())} | provenance
     save_text(path.with_suffix(".json"), json.dumps(content, indent=2) + "\n")
+    module.save_weights(path.with_suffix(".ckpt"), provenance)
 
 
 TOLERANCE = 1e-4  # of a standard deviation, between torch and ONNX Runtime

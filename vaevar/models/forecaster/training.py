@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,13 +22,15 @@ from vaevar.mistakes.bounds import require_at_least, require_positive
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.resolved_scales import ResolvedScales
 from vaevar.models.forecaster.training_cycle import TrainingCycle
+from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
 from vaevar.models.training.states import require_states_of_data
+from vaevar.plausible.statistics import judge_means, judge_stds
 from vaevar.sphere.grid import Grid, GridFamily
 from vaevar.state import StateSpec
 
 
-class ForecasterModule(ClippedModule):
+class ForecasterModule(ClippedModule, SavedModule):
     """Trains a :class:`ForecastNetwork`.
 
     The loss is the area-weighted mean square error of the forecast, each channel divided by the std of its
@@ -56,6 +58,10 @@ class ForecasterModule(ClippedModule):
         UserError: for a setting out of range, when the settings do not fit together, or ``start_from`` is no
             checkpoint of this network.
     """
+
+    weights_format, kind = "vaevar-forecaster-1", "forecaster"
+    training_config = "configs/forecaster.yaml"
+    judged: ClassVar = {"mean": judge_means, "std": judge_stds}
 
     mean: Tensor
     std: Tensor
