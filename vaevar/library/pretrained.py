@@ -44,7 +44,8 @@ def pretrained(name: str) -> Any:
     """A forecaster, a method or weights of the embedded world.
 
     Args:
-        name: ``forecaster``, or ``forecaster_torch``, which has a gradient; a method with its tuned settings, ``interpolation``, ``threedvar``,
+        name: ``forecaster``, or ``forecaster_torch``, which has a gradient; a method with its tuned
+            settings, ``interpolation``, ``threedvar``,
             ``threedvar_cycle``, ``vaevar``, ``vaevar_conditional`` or ``diffda``; or what they are made of:
             ``covariance``, ``cycle_covariance``, ``vae``, ``cycle_vae``, ``conditional_vae``,
             ``diffda_48h``, ``climatological_std``.
