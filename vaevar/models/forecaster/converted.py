@@ -117,9 +117,9 @@ class ConvertedForecaster(NetworkForecaster):
         if rms[worst] > TOLERANCE:
             raise UserError(
                 f"{self.onnx.model}: converted by onnx2torch, its first forecast of {self.spec.names[worst]} "
-                f"differs from ONNX Runtime's by {float(rms[worst]):.2g} stds, expected at most {TOLERANCE:g}: "
-                "an operator is not converted as it is meant; export the model with another opset, or take "
-                "OnnxForecaster, which has no gradient"
+                f"differs from ONNX Runtime's by {float(rms[worst]):.2g} stds, expected at most "
+                f"{TOLERANCE:g}: an operator is not converted as it is meant; export the model with another "
+                "opset, or take OnnxForecaster, which has no gradient"
             )
         self._compared = True
 
@@ -156,8 +156,8 @@ def converted(path: Path) -> nn.Module:
 
 
 class _Slice(nn.Module):
-    """ONNX's Slice, in place of onnx2torch's, which fails within ``torch.func``, indexes in a way that torch is
-    about to give up, and waits for a GPU twice as often."""
+    """ONNX's Slice, in place of onnx2torch's, which fails within ``torch.func`` and indexes as torch soon no
+    longer will."""
 
     def forward(
         self, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
@@ -176,8 +176,8 @@ class _Slice(nn.Module):
 def _onnx2torch(path: Path) -> ModuleType:
     if find_spec("onnx2torch") is None:
         raise UserError(
-            f'{path}: a gradient needs onnx2torch: pip install "vaevar[gradient]", or, beside a torch without '
-            "CUDA from another place than PyPI, pip install --no-deps onnx2torch"
+            f'{path}: its gradient needs onnx2torch: pip install "vaevar[gradient]"; beside a CPU build of '
+            "torch: pip install --no-deps onnx2torch"
         )
     if find_spec("torchvision") is None:
         # PyPI's torchvision beside a torch without CUDA fails on import, and takes Lightning along. Without
@@ -193,7 +193,8 @@ def _without_converter(model: onnx.ModelProto) -> list[str]:
     from onnx2torch.onnx_graph import OnnxGraph
     from onnx2torch.utils.safe_shape_inference import safe_shape_inference
 
-    opsets, failing = {entry.domain: entry.version for entry in model.opset_import}, {}
+    opsets = {entry.domain: entry.version for entry in model.opset_import}
+    failing: dict[str, None] = {}
     graph = OnnxGraph(safe_shape_inference(model).graph)
     for node in graph.nodes.values():
         opset = opsets.get(node.domain, 1)

@@ -1,4 +1,4 @@
-"""Forecasters with a gradient: what those share that step with a torch network, and a guard on the gradient."""
+"""Forecasters with a gradient: what all that step with a torch network share, and a guard on the gradient."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ CHANNELS_NAMED = 5
 class NetworkForecaster(Forecaster):
     """Steps with a torch network from two normalised states to the next, differentiable.
 
-    A constructor sets ``spec``, ``grid``, ``step_hours``, ``normalizer`` and ``checkpointing``: whether to keep
-    only the states of a trajectory for its gradient, and make each step again on the way back. That takes less
-    memory, and a third more time.
+    A constructor sets ``spec``, ``grid``, ``step_hours``, ``normalizer`` and ``checkpointing``: whether to
+    keep only the states of a trajectory for its gradient, and make each step again on the way back. That
+    takes less memory, and a third more time.
     """
 
     history = 2
@@ -147,10 +147,10 @@ def require_finite_gradient(
     """
     if channels := not_finite(gradient, spec):
         which = "a step" if step is None else f"step {step}"
-        name = getattr(forecaster, "description", None)
+        name = getattr(forecaster, "description", "")
         raise FloatingPointError(
-            f"the gradient through {which} of {type(forecaster).__name__}{f' ({name})' if name else ''} is not "
-            f"finite in {channels}; shorten the window, or take full precision"
+            f"the gradient through {which} of {type(forecaster).__name__}{f' ({name})' if name else ''} is "
+            f"not finite in {channels}; shorten the window, or take full precision"
         )
 
 
@@ -177,10 +177,10 @@ class _Watch(torch.autograd.Function):
         ctx.check = inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         ctx.check(gradient)
         return gradient, None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
         return tangent.view_as(tangent)
