@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from vaevar.assim.assimilator import Analysis
-from vaevar.assim.cycle.standing import ArmResult
+from vaevar.assim.cycle.faults import ArmResult
 from vaevar.assim.cycle.stopped import Stop
 from vaevar.data.analysis_times import AnalysisTime
 from vaevar.data.observations.points import Observations

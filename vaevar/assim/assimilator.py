@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.data.observations.points import Observations
+from vaevar.forecast import Forecaster
 from vaevar.mistakes.notices import notice
 from vaevar.plausible.belonging import fault_of_state
 from vaevar.state import Fields, State
@@ -59,6 +60,9 @@ class Analysis:
 class Assimilator(nn.Module, ABC):
     """The base of every method. A subclass has ``forward``; users call the object itself.
 
+    Attributes:
+        window: K, the number of times that it analyses at once.
+
     Example:
         >>> class Halfway(vaevar.Assimilator):
         ...     def forward(self, background, observations, context=vaevar.AnalysisContext()):
@@ -68,6 +72,8 @@ class Assimilator(nn.Module, ABC):
         >>> Halfway()(state, observations).increment["z500"].shape
         (16, 32)
     """
+
+    window: int = 1
 
     def __call__(
         self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
@@ -87,7 +93,7 @@ class Assimilator(nn.Module, ABC):
         _check(type(self).__name__, background, observations)
         if context is STANDALONE:
             tell_faults(background)
-        with _evaluating(self):
+        with evaluating(self):
             analysis = super().__call__(background, observations, context)
         if not isinstance(analysis, Analysis):  # of somebody's own method; the cycle says so
             return analysis
@@ -112,6 +118,28 @@ class Assimilator(nn.Module, ABC):
             observations: y, P of them.
             context: which analysis of a cycle this is.
         """
+
+    def analyse_window(
+        self,
+        start: Tensor,
+        observations: Sequence[Observations],
+        forecaster: Forecaster,
+        context: AnalysisContext = STANDALONE,
+    ) -> list[Analysis]:
+        """Analyse a window of ``self.window`` times: what a cycle calls.
+
+        Args:
+            start: [history, C, H, W], the last states of the forecaster; the last of them is x_b at the first
+                time of the window.
+            observations: of each of the K times, ``forecaster.step_hours`` apart.
+            forecaster: of the cycle.
+            context: which analysis of a cycle the first one is.
+
+        Returns:
+            K analyses, with their backgrounds.
+        """
+        (observed,) = observations
+        return [self(State(start[-1], forecaster.spec, forecaster.grid), observed, context)]
 
 
 class FreeRun(Assimilator):
@@ -166,7 +194,7 @@ def _check(name: str, background: object, observations: object) -> None:
 
 
 @contextmanager
-def _evaluating(method: nn.Module) -> Iterator[None]:
+def evaluating(method: nn.Module) -> Iterator[None]:
     """Networks of a method for an analysis: without dropout, and without gradients of their parameters."""
     training = [module for module in method.modules() if module.training]
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]

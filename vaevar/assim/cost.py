@@ -10,19 +10,25 @@ observed increment G(δ) = H(x_b + δ) − H(x_b), which is the same:
 
 Where H is linear, G(δ) = H δ is read straight from D's own grid: the incremental form (Courtier et al.,
 1994). See :meth:`vaevar.data.observations.operator.ObservationOperator.observed_increment`.
+
+In a window of time D makes the increments of all its states (:mod:`vaevar.assim.window.trajectory`), and H
+observes them together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+Increment = TypeVar("Increment")  # a tensor, or those of a window's states
+
 
 @dataclass(frozen=True)
-class Cost:
+class Cost(Generic[Increment]):
     """J(w).
 
     Attributes:
@@ -33,8 +39,8 @@ class Cost:
         lambda_: λ.
     """
 
-    control: Callable[[Tensor], Tensor]
-    observed_increment: Callable[[Tensor], Tensor]
+    control: Callable[[Tensor], Increment]
+    observed_increment: Callable[[Increment], Tensor]
     innovation: Tensor
     error_std: Tensor
     lambda_: float

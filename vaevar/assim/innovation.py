@@ -6,13 +6,12 @@ in radians, winds in knots, errors of hPa given in Pa.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vaevar.data.observations.operator import ObservationOperator
 from vaevar.data.observations.points import Observations
 from vaevar.mistakes.notices import notice
 from vaevar.plausible.ranges import of_stds
@@ -30,12 +29,14 @@ _STRONG, _SURE = 1.6, 0.7
 _WINDS = ("u", "v", "u10", "v10")
 
 
-def innovation(operator: ObservationOperator, background: Tensor, observations: Observations) -> Tensor:
+def innovation(
+    operator: Callable[[Tensor], Tensor], background: Tensor, observations: Observations
+) -> Tensor:
     """d = y − H(x_b), and a notice of what looks wrong.
 
     Args:
         operator: H, on the device of the background.
-        background: x_b, [C, H, W].
+        background: x_b, [C, H, W], or those of a window's K times, [K, C, H, W].
         observations: y, P of them.
 
     Returns:

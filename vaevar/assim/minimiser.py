@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vaevar.assim.cost import Cost
+from vaevar.assim.cost import Cost, Increment
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Minimum:
 
 
 def minimise(
-    cost: Cost,
+    cost: Cost[Increment],
     start: Tensor,
     iterations: int,
     history: int,

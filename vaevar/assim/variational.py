@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from vaevar.assim.adaptive_lambda import lambda_from_innovations
 from vaevar.assim.assimilator import Analysis, Assimilator
@@ -28,7 +29,8 @@ from vaevar.assim.innovation import innovation, tell_of_none
 from vaevar.assim.minimiser import Minimum, minimise
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
-from vaevar.state import State, difference, regrid
+from vaevar.sphere.grid import Grid
+from vaevar.state import State, StateSpec, difference, regrid
 
 
 class VariationalAssimilator(Assimilator):
@@ -88,12 +90,7 @@ class VariationalAssimilator(Assimilator):
                 observation cannot be compared with the state.
             FloatingPointError: when the cost of the background is not finite.
         """
-        if background.spec != self.control.spec:
-            raise UserError(
-                "the control transform was made for other channels than the background's, "
-                f"{difference(self.control.spec, background.grid, background.spec, background.grid)}: use "
-                "weights of the same channels, in the same order"
-            )
+        self.require_spec(background.spec, background.grid)
         began = time.perf_counter()
         with torch.inference_mode(False), torch.no_grad():
             if len(observations) == 0:
@@ -106,8 +103,36 @@ class VariationalAssimilator(Assimilator):
             increment = control(minimum.final.w)
             increment = regrid(increment, background.spec, control.grid, background.grid)
             values = (background.values + increment).to(background.values.dtype)
+        diagnostics = self.diagnostics_of(minimum, len(observations), cost.lambda_)
+        diagnostics["seconds"] = time.perf_counter() - began
+        return Analysis(
+            State(values, background.spec, background.grid), diagnostics, converged=minimum.converged
+        )
+
+    def require_spec(self, spec: StateSpec, grid: Grid) -> None:
+        """Refuse states of other channels than the control transform's.
+
+        Raises:
+            UserError: when they differ.
+        """
+        if spec != self.control.spec:
+            raise UserError(
+                "the control transform was made for other channels than the background's, "
+                f"{difference(self.control.spec, grid, spec, grid)}: use weights of the same channels, in "
+                "the same order"
+            )
+
+    @staticmethod
+    def diagnostics_of(minimum: Minimum, observations: int, lambda_: float) -> dict[str, float]:
+        """The numbers of a minimisation (:class:`~vaevar.assim.assimilator.Analysis`).
+
+        Args:
+            minimum: where it ended.
+            observations: P.
+            lambda_: λ.
+        """
         final, initial = minimum.final, minimum.initial
-        diagnostics = {
+        return {
             "j_b": final.j_b,
             "j_o": final.j_o,
             "j_o_initial": initial.j_o,
@@ -115,17 +140,13 @@ class VariationalAssimilator(Assimilator):
             "initial_grad_norm": initial.grad_norm,
             "iterations": float(minimum.iterations),
             "evaluations": float(minimum.evaluations),
-            "chi2": 2 * final.value / len(observations),
-            "lambda": cost.lambda_,
-            "seconds": time.perf_counter() - began,
+            "chi2": 2 * final.value / observations,
+            "lambda": lambda_,
         }
-        return Analysis(
-            State(values, background.spec, background.grid), diagnostics, converged=minimum.converged
-        )
 
     def _minimise(
         self, control: ControlTransform, background: State, observations: Observations
-    ) -> tuple[Cost, Minimum]:
+    ) -> tuple[Cost[Tensor], Minimum]:
         device = background.values.device
         # H(x_b) in double precision: the innovation is a small difference of large numbers.
         operator = observations.operator(background.spec, background.grid).to(device)

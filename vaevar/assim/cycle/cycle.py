@@ -97,6 +97,7 @@ class Cycle(CycleCallback):
                 f"trainer.callbacks: Cycle is there {count} times, and each would go on; leave one"
             )
         _check_forecaster(module, data)
+        self._check_windows(module, data)
         self._run.begin(module, data, {"cycle": self}, not self.resume)
         data.skip_missing = self.on_missing_truth == "skip"
         self._check_truth(module, data)
@@ -125,6 +126,19 @@ class Cycle(CycleCallback):
             for path in directory.glob("*.partial"):
                 if path.is_file() and re.search(r"\.\d+\.partial$", path.name):
                     path.unlink()
+
+    def _check_windows(self, module: AssimilationModule, data: AnalysisTimes) -> None:
+        """Check that every cycle of an arm consists of whole windows."""
+        for name, arm in module.arms.items():
+            counts = {"data.init_args.analyses": data.times.size, "new_cycle_every": self.new_cycle_every}
+            for setting, count in counts.items():
+                if count is not None and count % arm.window:
+                    whole = count - count % arm.window
+                    least = f"{whole} or {whole + arm.window}" if whole else str(arm.window)
+                    raise UserError(
+                        f"{setting} is {count}, and arm {name} analyses windows of {arm.window}: give whole "
+                        f"windows, {least}"
+                    )
 
     def _check_truth(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         """Look for holes in the truth before the first analysis, not hours later."""
@@ -264,7 +278,9 @@ class Cycle(CycleCallback):
     def _save(self, module: AssimilationModule, settle: bool) -> None:
         began = clock.monotonic()
         for name in sorted(self._unsaved):
-            self._files[name].write(module.standing[name], settle)
+            # Within a window the analyses to come are in memory alone: a killed arm makes them again.
+            if not module.standing[name].results:
+                self._files[name].write(module.standing[name], settle)
         self._unsaved.clear()
         if settle:
             now = clock.monotonic()

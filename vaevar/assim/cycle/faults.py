@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.context import AnalysisContext
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError, one_line
+from vaevar.forecast import Forecaster, rollout
 from vaevar.state import State
 
 # In the diagnostics of every analysis: 1 where it failed and kept its background, else 0.
@@ -53,44 +55,84 @@ class IncrementLimit:
         )
 
 
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm at one time: its background, its analysis, how that was reached; why it failed, if it did.
+
+    Attributes:
+        background: x_b. In a window of several times, the forecast from the background at its beginning.
+        analysis: x_a.
+        failure: why the analysis is the background; empty if it is not.
+        position: number of the time in its window, from 0.
+        window: K, the number of times that were analysed at once.
+    """
+
+    background: State
+    analysis: Analysis
+    failure: str = ""
+    position: int = 0
+    window: int = 1
+
+
 def analyse(
     where: str,
     assimilator: Assimilator,
-    background: State,
-    observations: Observations,
+    start: Tensor,
+    observations: Sequence[Observations],
+    forecaster: Forecaster,
     context: AnalysisContext,
     limit: IncrementLimit | None,
-) -> tuple[Analysis, str]:
-    """The analysis of one arm at one time; where it fails, the background, and a line that says so.
+) -> tuple[ArmResult, ...]:
+    """The analyses of one arm over its window; where they fail, the backgrounds, and a line that says so.
 
     Args:
         where: arm and time, for messages.
         assimilator: of the arm.
-        background: x_b.
-        observations: y.
+        start: [history, C, H, W], the last states; the last of them is x_b.
+        observations: y of each time of the window.
+        forecaster: of the cycle.
         context: for the assimilator.
-        limit: on the increment.
+        limit: on the increments.
 
     Returns:
-        the analysis, with ``failed`` among its diagnostics; and why it failed, or nothing.
+        a result for each time of the window, with ``failed`` among its diagnostics.
 
     Raises:
         UserError: when the assimilator breaks its contract or fails otherwise than in its arithmetic. The
             message names arm and time.
     """
+
+    def kept(cause: str) -> tuple[ArmResult, ...]:
+        print(f"{where}: the analysis failed, the background is kept: {cause}", flush=True)
+        states = [start[-1], *(made[0] for made in rollout(forecaster, start[None], len(observations) - 1))]
+        backgrounds = [State(values, forecaster.spec, forecaster.grid) for values in states]
+        return _results([Analysis(state, {FAILED: 1.0}, state) for state in backgrounds], cause)
+
     try:
-        analysis = assimilator(background, observations, context)
+        analyses = assimilator.analyse_window(start, observations, forecaster, context)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except _FAILURES as error:
-        return _kept(where, background, one_line(error))
+        return kept(one_line(error))
     except Exception as error:  # of somebody's own method: any kind
         raise told(error, where, assimilator) from error
-    diagnostics = _checked(where, type(assimilator).__name__, analysis, background)
-    excess = limit.excess(analysis.state, background) if limit else ""
-    if excess:
-        return _kept(where, background, excess)
-    return replace(analysis, diagnostics={**diagnostics, FAILED: 0.0}), ""
+    first = State(start[-1], forecaster.spec, forecaster.grid)
+    found: list[Analysis] = []
+    for analysis in analyses:
+        diagnostics = _checked(where, type(assimilator).__name__, analysis, first)
+        background = first if analysis.background is None else analysis.background
+        excess = limit.excess(analysis.state, background) if limit else ""
+        if excess:
+            return kept(excess)
+        found.append(replace(analysis, diagnostics={**diagnostics, FAILED: 0.0}, background=background))
+    return _results(found, "")
+
+
+def _results(analyses: Sequence[Analysis], failure: str) -> tuple[ArmResult, ...]:
+    return tuple(
+        ArmResult(analysis.background or analysis.state, analysis, failure, position, len(analyses))
+        for position, analysis in enumerate(analyses)
+    )
 
 
 def told(error: Exception, where: str, failing: object) -> UserError:
@@ -107,11 +149,6 @@ def told(error: Exception, where: str, failing: object) -> UserError:
         f"({Path(frame.filename).name}, line {frame.lineno}); once that is mended, the same command goes on "
         "from here"
     )
-
-
-def _kept(where: str, background: State, cause: str) -> tuple[Analysis, str]:
-    print(f"{where}: the analysis failed, the background is kept: {cause}", flush=True)
-    return Analysis(background, {FAILED: 1.0}, background), cause
 
 
 def _checked(where: str, kind: str, analysis: object, background: State) -> dict[str, float]:

@@ -100,13 +100,29 @@ def cycle(
     first = _first(forecaster, start_states, moments)
     standing = Standing(0, first, no_coverage(forecaster.grid).to(first.device))
     steps = _steps(moments, forecaster.step_hours)
-    for index, time in enumerate(moments):
-        background, observations = standing.background(forecaster), observe(time)
-        where = f"analysis {index} at {time}"
-        result, failure = analyse(
-            where, method, background, observations, standing.context(time), increment_limit
+    if len(moments) % method.window:
+        raise UserError(
+            f"{len(moments)} times, and {type(method).__name__} analyses windows of {method.window}: "
+            "give whole windows"
         )
-        yield CycleStep(index, time, background, observations, result, failure)
+    observed: list[Observations] = []
+    for index, time in enumerate(moments):
+        where = f"analysis {index} at {time}"
+        if not standing.results:
+            observed = [observe(moment) for moment in moments[index : index + method.window]]
+            results = analyse(
+                where,
+                method,
+                standing.trajectory,
+                observed,
+                forecaster,
+                standing.context(time),
+                increment_limit,
+            )
+            standing = standing.analysed(results)
+        done = standing.results[0]
+        observations, result = observed[done.position], done.analysis
+        yield CycleStep(index, time, done.background, observations, result, done.failure)
         if index + 1 < len(moments):
             cause, following = standing.after(forecaster, result.state, observations, where, steps[index])
             if following is None:

@@ -1,0 +1,163 @@
+"""4DVar: the analysis of a window of time, through a forecaster that has a gradient.
+
+    J(w, η) = λ/2 (‖w‖² + Σ_k ‖η_k‖²) + ½ Σ_k (y_k − H_k(x_k))ᵀ R_k⁻¹ (y_k − H_k(x_k)),
+    x_0 = x_b + D(w),   x_k = M(x_{k−1}) + Q D_q(η_k)
+
+with the forecaster M, and K times in the window (weak constraint; Trémolet, 2006). Without η the forecaster
+is taken as perfect (strong constraint). D is any control transform: U makes 4DVar of it, the decoder of a VAE
+VAE-4DVar. It is the cost of :mod:`vaevar.assim.cost` with the window's increments in place of the one of
+3DVar. A weight μ of the η's of its own would do the same as a factor √(λ/μ) of Q.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vaevar.assim.assimilator import Analysis, evaluating
+from vaevar.assim.context import STANDALONE, AnalysisContext
+from vaevar.assim.control.base import ControlTransform
+from vaevar.assim.cost import Cost
+from vaevar.assim.innovation import innovation, tell_of_none
+from vaevar.assim.minimiser import minimise
+from vaevar.assim.variational import VariationalAssimilator
+from vaevar.assim.window.observed import ObservedWindow
+from vaevar.assim.window.trajectory import ModelError, WindowModel
+from vaevar.data.observations.points import Observations
+from vaevar.errors import UserError
+from vaevar.forecast import Forecaster, rollout
+from vaevar.state import State
+
+
+class FourDVar(VariationalAssimilator):
+    """4DVar and VAE-4DVar: the analysis of ``window`` times at once.
+
+    All of its states but the last have seen observations that were made later. The last one has not, and the
+    next background is the forecast from there.
+
+    Args:
+        control: D.
+        window: K, the number of analysis times in a window; 4 are 24 h in steps of 6 h.
+        lambda_: λ, the weight of the background term.
+        model_error_scale: Q, by which D_q is multiplied; 0: the forecaster is perfect.
+        model_error: D_q. None: D itself.
+        iterations: the most L-BFGS iterations.
+        history: L-BFGS history.
+        tolerance: stop when the gradient's norm has fallen to this fraction of its first value.
+        dtype: precision of the minimisation; D and M may work in their own.
+        forecaster: M, with a gradient. None: the cycle's own.
+
+    Raises:
+        UserError: for a setting out of range, or a forecaster without a gradient.
+    """
+
+    def __init__(
+        self,
+        control: ControlTransform,
+        window: int = 4,
+        lambda_: float = 8.0,
+        model_error_scale: float = 0.0,
+        model_error: ControlTransform | None = None,
+        iterations: int = 40,
+        history: int = 10,
+        tolerance: float = 1e-3,
+        dtype: Literal["float32", "float64"] = "float32",
+        forecaster: Forecaster | None = None,
+    ) -> None:
+        super().__init__(control, lambda_, iterations, history, tolerance, dtype)
+        name = type(self).__name__
+        if lambda_ is None:
+            raise UserError(f"{name}: lambda_ is null, must be a number")
+        if window < 1:
+            raise UserError(f"{name}: window is {window}, must be at least 1")
+        if not (model_error_scale >= 0 and math.isfinite(model_error_scale)):
+            raise UserError(f"{name}: model_error_scale is {model_error_scale}, must not be negative")
+        self.window = window
+        self.model_error_scale, self.model_error = model_error_scale, model_error
+        self.own_forecaster = forecaster
+        if forecaster is not None:
+            _require_gradient(name, forecaster)
+
+    def forward(
+        self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
+    ) -> Analysis:
+        """Refused: a window has several times.
+
+        Raises:
+            UserError: always.
+        """
+        raise UserError(
+            f"{type(self).__name__} analyses windows of {self.window} times: call its analyse_window, or run "
+            "it in a cycle"
+        )
+
+    def analyse_window(
+        self,
+        start: Tensor,
+        observations: Sequence[Observations],
+        forecaster: Forecaster,
+        context: AnalysisContext = STANDALONE,
+    ) -> list[Analysis]:
+        """Minimise J from v = 0.
+
+        Raises:
+            UserError: for a forecaster without a gradient, or as for :class:`VariationalAssimilator`.
+            FloatingPointError: when the cost or its gradient is not finite at the background.
+        """
+        model = self.own_forecaster or forecaster
+        _require_gradient(type(self).__name__, model)
+        self.require_spec(model.spec, model.grid)
+        began = time.perf_counter()
+        with evaluating(self), torch.inference_mode(False), torch.no_grad():
+            backgrounds = _forecast(model, start, len(observations))
+            observed = ObservedWindow(observations, model.step_hours, model.spec, model.grid, start.device)
+            states = [State(values, model.spec, model.grid) for values in backgrounds]
+            if not len(observed):
+                tell_of_none()
+                return [Analysis(state, {}, state) for state in states]
+            control = self.control.for_analysis(states[0], context)
+            error = ModelError(self.model_error or control, self.model_error_scale)
+            window = WindowModel(
+                control, model, start[:-1], backgrounds, error if self.model_error_scale else None
+            )
+            departure = innovation(observed, backgrounds, observed.observations).to(self.dtype)
+            error_std = torch.tensor(observed.observations.error_std, device=start.device, dtype=self.dtype)
+            observer = observed.observed_increment(states, model.grid, self.dtype)
+            cost = Cost(window, observer, departure, error_std, self.lambda_ or 1.0)
+            first = torch.zeros(sum(window.sizes), device=start.device, dtype=self.dtype)
+            with torch.enable_grad():
+                minimum = minimise(
+                    cost, first, self.iterations, self.history, self.tolerance, self.on_iteration
+                )
+            increments = window(minimum.final.w)
+        diagnostics = self.diagnostics_of(minimum, len(observed), cost.lambda_)
+        diagnostics["seconds"] = (time.perf_counter() - began) / len(states)
+        return [
+            Analysis(
+                replace(state, values=(state.values + increment).to(state.values.dtype)),
+                dict(diagnostics),
+                state,
+                minimum.converged,
+            )
+            for state, increment in zip(states, increments, strict=True)
+        ]
+
+
+def _forecast(forecaster: Forecaster, start: Tensor, length: int) -> Tensor:
+    """x_b of each step of a window: [history, C, H, W] -> [length, C, H, W]."""
+    return torch.stack([start[-1], *(made[0] for made in rollout(forecaster, start[None], length - 1))])
+
+
+def _require_gradient(name: str, forecaster: Forecaster) -> None:
+    if not forecaster.differentiable:
+        raise UserError(
+            f"{name}: {type(forecaster).__name__} has no gradient, which 4DVar needs: give the cycle, or "
+            "this arm as its `forecaster`, a LearnedForecaster (a checkpoint of this package), a "
+            "ConvertedForecaster (an ONNX file), or one of your own that sets differentiable = True"
+        )
