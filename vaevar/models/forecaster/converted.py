@@ -13,6 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from vaevar.content.onnx_file import weights_beside
 from vaevar.errors import UserError, first_line
 from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.models.forecaster.gradient import NetworkForecaster, beside, require_plain
@@ -137,7 +138,8 @@ def converted(path: Path) -> nn.Module:
         UserError: when onnx2torch is not installed or cannot convert the model; names the operators.
     """
     library = _onnx2torch(path)
-    model = onnx.load(str(path))
+    # By its path onnx2torch takes models of over 2 GB too, but needs to write beside them.
+    model = str(path) if weights_beside(path) else onnx.load(str(path))
     try:
         network: nn.Module = library.convert(model)
     except Exception as error:  # converters raise exceptions of many kinds
@@ -187,15 +189,19 @@ def _onnx2torch(path: Path) -> ModuleType:
     return importlib.import_module("onnx2torch")
 
 
-def _without_converter(model: onnx.ModelProto) -> list[str]:
+def _without_converter(source: str | onnx.ModelProto) -> list[str]:
     """The operators of a model that onnx2torch does not take, with their opset, each once."""
     from onnx2torch.node_converters import get_converter
     from onnx2torch.onnx_graph import OnnxGraph
     from onnx2torch.utils.safe_shape_inference import safe_shape_inference
 
+    try:
+        model = safe_shape_inference(source)
+    except Exception:  # which is then what is said of the model
+        return []
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     failing: dict[str, None] = {}
-    graph = OnnxGraph(safe_shape_inference(model).graph)
+    graph = OnnxGraph(model.graph)
     for node in graph.nodes.values():
         opset = opsets.get(node.domain, 1)
         try:
