@@ -121,7 +121,7 @@ class AssimilationModule(L.LightningModule):
             background = standing.background(self.forecaster)
             return (ArmResult(background, Analysis(background, {})),)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        times = [batch, *map(data.time_or_gap, range(batch.index + 1, batch.index + arm.window))]
+        times = [batch, *data.window(batch.index + 1, arm.window - 1)]
         nothing = Observations.concatenate([])
         observed = [nothing if isinstance(time, MissingTime) else time.observations for time in times]
         where, context = f"arm {name} at {batch.time}", standing.context(batch.time)

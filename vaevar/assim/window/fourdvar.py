@@ -27,9 +27,9 @@ from vaevar.assim.cost import Cost
 from vaevar.assim.innovation import innovation, tell_of_none
 from vaevar.assim.minimiser import minimise
 from vaevar.assim.variational import VariationalAssimilator
-from vaevar.assim.window.observed import ObservedWindow
 from vaevar.assim.window.trajectory import ModelError, WindowModel
 from vaevar.data.observations.points import Observations
+from vaevar.data.observations.window import WindowOperator, joined
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, rollout
 from vaevar.state import State
@@ -55,6 +55,11 @@ class FourDVar(VariationalAssimilator):
 
     Raises:
         UserError: for a setting out of range, or a forecaster without a gradient.
+
+    Example:
+        >>> control = vaevar.CovarianceControl(vaevar.pretrained("cycle_covariance"))
+        >>> vaevar.FourDVar(control, window=8, model_error_scale=0.3).window
+        8
     """
 
     def __init__(
@@ -116,7 +121,7 @@ class FourDVar(VariationalAssimilator):
         began = time.perf_counter()
         with evaluating(self), torch.inference_mode(False), torch.no_grad():
             backgrounds = _forecast(model, start, len(observations))
-            observed = ObservedWindow(observations, model.step_hours, model.spec, model.grid, start.device)
+            observed, hours = joined(observations, model.step_hours)
             states = [State(values, model.spec, model.grid) for values in backgrounds]
             if not len(observed):
                 tell_of_none()
@@ -126,9 +131,12 @@ class FourDVar(VariationalAssimilator):
             window = WindowModel(
                 control, model, start[:-1], backgrounds, error if self.model_error_scale else None
             )
-            departure = innovation(observed, backgrounds, observed.observations).to(self.dtype)
-            error_std = torch.tensor(observed.observations.error_std, device=start.device, dtype=self.dtype)
-            observer = observed.observed_increment(states, model.grid, self.dtype)
+            operator = WindowOperator(
+                observed, hours, model.step_hours, len(states), model.spec, model.grid, start.device
+            )
+            departure = innovation(operator, backgrounds, observed).to(self.dtype)
+            error_std = torch.tensor(observed.error_std, device=start.device, dtype=self.dtype)
+            observer = operator.observed_increment(states, model.grid, self.dtype)
             cost = Cost(window, observer, departure, error_std, self.lambda_ or 1.0)
             first = torch.zeros(sum(window.sizes), device=start.device, dtype=self.dtype)
             with torch.enable_grad():
