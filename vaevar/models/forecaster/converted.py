@@ -115,9 +115,10 @@ class ConvertedForecaster(NetworkForecaster):
             difference = (super().step(states) - expected) / self.normalizer.std
         rms = difference.square().mean((0, 2, 3)).sqrt().nan_to_num(nan=torch.inf)
         worst = int(rms.argmax())
+        name = self.spec.names[worst]
         if rms[worst] > TOLERANCE:
             raise UserError(
-                f"{self._onnx.model}: converted by onnx2torch, its first forecast of {self.spec.names[worst]} "
+                f"{self._onnx.model}: converted by onnx2torch, its first forecast of {name} "
                 f"differs from ONNX Runtime's by {float(rms[worst]):.2g} stds, expected at most "
                 f"{TOLERANCE:g}: an operator is not converted as it is meant; export the model with another "
                 "opset, or take OnnxForecaster, which has no gradient"
