@@ -14,6 +14,7 @@ from uuid import uuid4
 from vaevar.errors import UserError
 from vaevar.files import replacing
 from vaevar.mistakes.notices import told
+from vaevar.mistakes.words import words
 from vaevar.provenance import provenance
 from vaevar.runs.settings import Settings, files_of
 
@@ -40,8 +41,8 @@ def read_record(directory: Path) -> dict[str, Any] | None:
         content = None
     if not isinstance(content, dict) or not _is_whole(content):
         raise UserError(
-            f"{path}: damaged, so nobody can tell what made the files beside it; choose another `--name`, or "
-            "add `--restart`, which moves them aside and begins again"
+            f"{path}: damaged, so nobody can tell what made the files beside it; {words().another}, or "
+            f"{words().restart}, which moves them aside"
         )
     return content
 

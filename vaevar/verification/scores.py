@@ -17,6 +17,7 @@ from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.errors import UserError
 from vaevar.files import replacing
+from vaevar.mistakes.words import words
 from vaevar.state import State, StateSpec
 from vaevar.verification.arms import compared, earlier_arms, lengths, remarks
 from vaevar.verification.closing import how_it_was_made, nothing_computed, print_summary
@@ -71,10 +72,8 @@ class Scores(CycleCallback):
         directory = module.directory / arm
         for name in ("scores.csv", "diagnostics.csv"):
             if not (directory / name).is_file():
-                raise UserError(
-                    f"{directory / name}: not there, so the earlier analyses of {arm} have no scores; add "
-                    "--restart"
-                )
+                lost = f"{directory / name}: not there, so the earlier analyses of {arm} have no scores"
+                raise UserError(f"{lost}; {words().restart}")
         scores = complete_times(
             directory / "scores.csv", data.times, score_keys(data.spec), numbers=["rmse", "bias"]
         )
@@ -153,7 +152,7 @@ class Scores(CycleCallback):
         skipped = self._skipped(done.size)
         note = f"Analyses {done[skipped]} to {done[-1]}, {done.size - skipped} of {data.times.size}"
         if done.size < data.times.size:
-            note += f" (the cycle has come to analysis {done.size}; the same command goes on from there)"
+            note += f" (the cycle has come to analysis {done.size}; {words().again} goes on from there)"
         return (
             f"{note}; truth: {data.source.description}. RMSE is area-weighted, its root taken after the mean "
             "over time; `rmse / std` is the mean over channels of RMSE / climatological std."

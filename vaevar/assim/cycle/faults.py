@@ -14,6 +14,7 @@ from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.context import AnalysisContext
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError, one_line
+from vaevar.mistakes.words import words
 from vaevar.state import State
 
 # In the diagnostics of every analysis: 1 where it failed and kept its background, else 0.
@@ -104,8 +105,8 @@ def told(error: Exception, where: str, failing: object) -> UserError:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return UserError(
         f"{where}: {type(failing).__name__} failed with {type(error).__name__}: {one_line(error)} "
-        f"({Path(frame.filename).name}, line {frame.lineno}); once that is mended, the same command goes on "
-        "from here"
+        f"({Path(frame.filename).name}, line {frame.lineno}); once that is mended, {words().again} goes "
+        "on from here"
     )
 
 

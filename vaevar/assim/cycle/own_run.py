@@ -13,9 +13,6 @@ from vaevar.runs.lock import is_held
 from vaevar.runs.run import Run, running
 from vaevar.runs.settings import settings_of_objects
 
-_ADVICE = (
-    "choose another directory, or begin again (restart=True, or Cycle(resume=False)), which moves it aside"
-)
 _HEAD = "# A run from Python: what its objects were made of.\n"
 
 
@@ -47,7 +44,7 @@ class OwnRun:
         }  # fmt: skip
         settings = settings_of_objects("run", objects, {"data.analyses"}, {"arms."})
         text = _HEAD + yaml.safe_dump(settings.values, sort_keys=False, allow_unicode=True)
-        run = Run(module.directory, "run", settings, text, restart=anew, advice=_ADVICE)
+        run = Run(module.directory, "run", settings, text, restart=anew)
         self._stack.enter_context(running(run, trainer.is_global_zero))
 
     def end(self, error: BaseException | None = None) -> None:

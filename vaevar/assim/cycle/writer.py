@@ -15,6 +15,7 @@ from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.data.weather.writer import create_store, extend_store, write_states
 from vaevar.errors import UserError
+from vaevar.mistakes.words import words
 from vaevar.runs.record import attributes
 from vaevar.state import VARIABLES, StateSpec
 
@@ -72,8 +73,8 @@ class StateWriter(CycleCallback):
                 path = module.directory / name / f"{kind}.zarr"
                 if index and not path.is_dir():
                     raise UserError(
-                        f"{path}: was removed while the cycle was running; the same command makes the "
-                        f"states of {name} again"
+                        f"{path}: was removed while the cycle was running; {words().again} makes "
+                        f"the states of {name} again"
                     )
                 if index == 0:
                     attrs = {
