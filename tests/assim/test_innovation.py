@@ -137,6 +137,6 @@ def test_it_is_told_once(recwarn: pytest.WarningsRecorder) -> None:
 def test_it_is_the_difference() -> None:
     observed = observations()
     operator = observed.operator(SPEC, GRID)
-    found = innovation(operator, background().values, observed)
+    found = innovation(operator, background(), observed)
     assert found.dtype == torch.float64
     np.testing.assert_array_equal(found, observed.value - operator(background().values).numpy())

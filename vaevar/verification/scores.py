@@ -11,7 +11,7 @@ import pandas as pd
 from torch import Tensor
 
 from vaevar.assim.cycle.callback import ArmResult, CycleCallback, Results
-from vaevar.assim.cycle.faults import FAILED
+from vaevar.assim.cycle.faults import FAILED, IMPLAUSIBLE
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
@@ -37,7 +37,7 @@ from vaevar.verification.tables import (
 SCORE_COLUMNS = ["time", "arm", "channel", "quantity", "rmse", "bias"]
 _QUANTITIES = ("background", "analysis")
 # Columns of the summary that count; they are there when there is something to count.
-_COUNTS = ("failed analyses", "times without truth", "2J/p far off")
+_COUNTS = ("failed analyses", "times without truth", "2J/p far off", "implausible backgrounds")
 HEADLINE_CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
 
 
@@ -277,8 +277,8 @@ def summarise(
     analyses that are better than their background; ``drift %/day``, the slope of the analysis' ``rmse / std``
     in per cent of its mean per day; the analysis RMSE of the headline channels; and per analysis ``2J/p``,
     ``iterations`` and ``seconds``. Columns with the numbers of failed analyses (which kept their background),
-    of times without truth, and of analyses whose 2J/p is far from its own past are added where an arm has
-    any.
+    of times without truth, of analyses whose 2J/p is far from its own past, and of backgrounds that no
+    atmosphere has, are added where an arm has any.
 
     Args:
         scores: rows of ``scores.csv``.
@@ -313,8 +313,9 @@ def summarise(
         settled = diagnostics[arm].iloc[skip:]
         for label, column in (("2J/p", "chi2"), ("iterations", "iterations"), ("seconds", "seconds")):
             row[label] = settled[column].mean() if column in settled else np.nan
-        failed, unknown, far_off = _COUNTS
-        row[failed] = int(diagnostics[arm][FAILED].sum()) if FAILED in diagnostics[arm] else 0
+        failed, unknown, far_off, implausible = _COUNTS
+        for count, column in ((failed, FAILED), (implausible, IMPLAUSIBLE)):
+            row[count] = int(diagnostics[arm][column].sum()) if column in diagnostics[arm] else 0
         row[unknown] = int((~known).sum())
         row[far_off] = int(far_from_its_past(diagnostics[arm].get("chi2", ()))[skip:].sum())
         rows.append(row)

@@ -15,10 +15,13 @@ from vaevar.assim.context import AnalysisContext
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError, one_line
 from vaevar.mistakes.words import words
+from vaevar.plausible.belonging import tell_faults
 from vaevar.state import State
 
 # In the diagnostics of every analysis: 1 where it failed and kept its background, else 0.
 FAILED = "failed"
+# 1 where the background cannot be of an atmosphere; there from the first of these on.
+IMPLAUSIBLE = "implausible_background"
 # Arithmetic that fails. State raises ValueError for an analysis that cannot be weather.
 _FAILURES = (ArithmeticError, ValueError, torch.linalg.LinAlgError, np.linalg.LinAlgError)
 _VALUES_AT_ONCE = 2**20
@@ -73,25 +76,28 @@ def analyse(
         limit: on the increment.
 
     Returns:
-        the analysis, with ``failed`` among its diagnostics; and why it failed, or nothing.
+        the analysis, with ``failed`` among its diagnostics, and ``implausible_background`` where that is
+        so; and why it failed, or nothing.
 
     Raises:
         UserError: when the assimilator breaks its contract or fails otherwise than in its arithmetic. The
             message names arm and time.
     """
+    x = background
+    marks = {IMPLAUSIBLE: 1.0} if tell_faults("the background", x.values, x.spec, x.grid, where) else {}
     try:
         analysis = assimilator(background, observations, context)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except _FAILURES as error:
-        return _kept(where, background, one_line(error))
+        return _kept(where, background, one_line(error), marks)
     except Exception as error:  # of somebody's own method: any kind
         raise told(error, where, assimilator) from error
     diagnostics = _checked(where, type(assimilator).__name__, analysis, background)
     excess = limit.excess(analysis.state, background) if limit else ""
     if excess:
-        return _kept(where, background, excess)
-    return replace(analysis, diagnostics={**diagnostics, FAILED: 0.0}), ""
+        return _kept(where, background, excess, marks)
+    return replace(analysis, diagnostics={**diagnostics, FAILED: 0.0, **marks}), ""
 
 
 def told(error: Exception, where: str, failing: object) -> UserError:
@@ -110,9 +116,9 @@ def told(error: Exception, where: str, failing: object) -> UserError:
     )
 
 
-def _kept(where: str, background: State, cause: str) -> tuple[Analysis, str]:
+def _kept(where: str, background: State, cause: str, marks: dict[str, float]) -> tuple[Analysis, str]:
     print(f"{where}: the analysis failed, the background is kept: {cause}", flush=True)
-    return Analysis(background, {FAILED: 1.0}, background), cause
+    return Analysis(background, {FAILED: 1.0, **marks}, background), cause
 
 
 def _checked(where: str, kind: str, analysis: object, background: State) -> dict[str, float]:

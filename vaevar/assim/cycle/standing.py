@@ -15,7 +15,7 @@ from vaevar.assim.cycle.stopped import runaway
 from vaevar.data.observations.coverage import update_coverage
 from vaevar.data.observations.points import Points
 from vaevar.errors import UserError
-from vaevar.forecast import Forecaster, rollout
+from vaevar.forecast import Forecaster, named, rollout
 from vaevar.state import State
 
 
@@ -82,8 +82,3 @@ class Standing:
             return f"its next forecast, of {named(forecaster)}: {cause}", None
         coverage = update_coverage(self.coverage, observed, forecaster.grid)
         return "", Standing(self.next_index + 1, states, coverage)
-
-
-def named(forecaster: Forecaster) -> str:
-    """What a forecaster is, for messages."""
-    return str(getattr(forecaster, "description", type(forecaster).__name__))
