@@ -108,7 +108,7 @@ def test_forecasts(tiny: Any) -> None:
     for wrong, says in (
         ((tiny.store, 12), "give the time of the last"),
         ((tiny.store, 13, str(tiny.first)), "hours is 13, must be a multiple of the step, 6 h"),
-        ((forecast[0], 12), "1 states, and _Function starts from 2, 6 h apart, oldest first"),
+        ((forecast[0], 12), "1 start states, and .*fading starts from 2, 6 h apart, oldest first"),
     ):
         with pytest.raises(vaevar.UserError, match=says):
             tiny.forecaster.forecast(*wrong)

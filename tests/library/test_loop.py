@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_refused(tiny: Any) -> None:
 
     with pytest.raises(vaevar.UserError, match=r"the start states end at .*, and the first analysis is at"):
         begin(times=tiny.times + np.timedelta64(6, "h"))
-    with pytest.raises(vaevar.UserError, match="1 start states, and _Function needs 2, 6 h apart"):
+    with pytest.raises(vaevar.UserError, match=r"1 start states, and .*fading starts from 2, 6 h apart"):
         begin(start=first[-1])
     with pytest.raises(vaevar.UserError, match="must ascend in steps of 6 h"):
         begin(times=[tiny.times[0], tiny.times[0] + np.timedelta64(3, "h")])

@@ -106,7 +106,8 @@ def far(
             "so leave out what is wrong",
             f"{int((times > _FAR).sum())} of {rows.size}, such as {observations.value[worst]:.5g} where the "
             f"background is {at_background[worst]:.5g} {VARIABLES[name].units}, at "
-            f"{place(observations.latitude[worst], observations.longitude[worst])}",
+            f"{place(observations.latitude[worst], observations.longitude[worst])}"
+            f"{'' if np.isnan(observations.pressure[worst]) else f', {observations.pressure[worst]:g} hPa'}",
         )
 
 

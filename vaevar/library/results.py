@@ -104,8 +104,8 @@ class ArmResults:
 
     @property
     def background(self) -> xr.Dataset:
-        """The backgrounds that are written by now; ``time`` is the time at which they are valid, ``initial_time`` that from which
-        they are forecast."""
+        """The backgrounds that are written by now; ``time`` is the time at which they are valid,
+        ``initial_time`` that from which they are forecast."""
         return self._states("background")
 
     def _states(self, kind: str) -> xr.Dataset:
@@ -115,9 +115,8 @@ class ArmResults:
         dataset = open_zarr(str(path)).isel({LEAD: 0})
         names = [str(name) for name in dataset.data_vars]
         if (count := written(path, names)) < dataset.sizes["time"]:
-            notice(
-                f"{path}: {count} of {dataset.sizes['time']} times are written by now; the others are left out"
-            )
+            of = dataset.sizes["time"]
+            notice(f"{path}: {count} of {of} times are written by now; the others are left out")
             dataset = dataset.isel(time=slice(count))
         initial = dataset["time"].values
         valid = initial + dataset[LEAD].values

@@ -17,7 +17,7 @@ from vaevar.data.weather.writer import create_store, extend_store, write_states
 from vaevar.errors import UserError
 from vaevar.mistakes.words import words
 from vaevar.runs.record import attributes
-from vaevar.state import VARIABLES
+from vaevar.state import VARIABLES, StateSpec
 
 
 class StateWriter(CycleCallback):
@@ -39,15 +39,14 @@ class StateWriter(CycleCallback):
         """States whose files are there and, at the end, can be read. A store that is not there, because
         it was removed or not asked for so far, has none: a new one would lack the earlier states."""
         paths = [module.directory / arm / f"{kind}.zarr" for kind in self.states]
-        names = [VARIABLES[name].long_name for name in (*data.spec.surface, *data.spec.upper)]
-        return min([written(path, names) for path in paths], default=data.times.size)
+        return min([written(path, _names(data.spec)) for path in paths], default=data.times.size)
 
     def go_on(self, module: AssimilationModule, data: AnalysisTimes, arm: str, index: int) -> None:
         """Make room for the analyses of a longer cycle."""
         for kind, lead in self._leads(data).items():
             path = module.directory / arm / f"{kind}.zarr"
             shutil.rmtree(path.with_name(path.name + ".partial"), ignore_errors=True)
-            if index and zarr.open_group(path, mode="r")["time"].shape[0] < data.times.size:
+            if index and _arrays(path, _names(data.spec))[0].shape[0] < data.times.size:
                 extend_store(path, data.times - lead)
 
     def _leads(self, data: AnalysisTimes) -> dict[str, np.timedelta64]:
@@ -93,6 +92,17 @@ class StateWriter(CycleCallback):
                 write_states(path, index, state.values.cpu().numpy()[None], data.spec)
 
 
+def _names(spec: StateSpec) -> list[str]:
+    """The variables of a store."""
+    return [VARIABLES[name].long_name for name in (*spec.surface, *spec.upper)]
+
+
+def _arrays(path: Path, variables: Sequence[str]) -> list[Any]:
+    """The zarr arrays of a store's variables."""
+    group = zarr.open_group(path, mode="r")
+    return [group[name] for name in variables]
+
+
 def written(path: Path, variables: Sequence[str]) -> int:
     """How many states of a store, from the first, have all their files; the last of them can be read.
 
@@ -101,8 +111,7 @@ def written(path: Path, variables: Sequence[str]) -> int:
         variables: that it holds, by their long names.
     """
     try:
-        group: Any = zarr.open_group(path, mode="r")
-        arrays = [group[name] for name in variables]
+        arrays = _arrays(path, variables)
     except Exception:  # zarr raises many kinds; each means that nothing can be read
         return 0
 
