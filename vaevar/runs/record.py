@@ -16,7 +16,7 @@ from vaevar.files import replacing
 from vaevar.mistakes.notices import told
 from vaevar.mistakes.words import words
 from vaevar.provenance import provenance
-from vaevar.runs.settings import Settings, files_of
+from vaevar.runs.settings import FROM_PYTHON, Settings, files_of
 
 NAME = "provenance.json"
 BEGUN, ENDED, MOVING = "begun", "ended", "moved aside"
@@ -119,7 +119,7 @@ def how_to_repeat(directory: Path) -> str:
     versions = record.get("packages", {})
     code = f"commit {record['commit']}" if record.get("commit") else f"vaevar {versions.get('vaevar')}"
     made_by = shlex.join(record.get("command", []))
-    if record["settings"]["command"] == "run":  # from Python, which has no config
+    if record["settings"]["command"] == FROM_PYTHON:  # from Python, which has no config
         return f"Made from Python by `{made_by}` ({code}); `{NAME}` has what its objects were made of."
     again = ["python", "main.py", record["settings"]["command"], "--config", str(directory / "config.yaml")]
     return (

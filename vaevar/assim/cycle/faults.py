@@ -92,7 +92,7 @@ def analyse(
     except _FAILURES as error:
         return _kept(where, background, one_line(error), marks)
     except Exception as error:  # of somebody's own method: any kind
-        raise told(error, where, assimilator) from error
+        raise told(error, where, type(assimilator).__name__) from error
     diagnostics = _checked(where, type(assimilator).__name__, analysis, background)
     excess = limit.excess(analysis.state, background) if limit else ""
     if excess:
@@ -100,17 +100,17 @@ def analyse(
     return replace(analysis, diagnostics={**diagnostics, FAILED: 0.0, **marks}), ""
 
 
-def told(error: Exception, where: str, failing: object) -> UserError:
+def told(error: Exception, where: str, failing: str) -> UserError:
     """An error of somebody's own method or forecaster in one line.
 
     Args:
         error: of any kind.
         where: arm and time.
-        failing: what raised it.
+        failing: the name of what raised it.
     """
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return UserError(
-        f"{where}: {type(failing).__name__} failed with {type(error).__name__}: {one_line(error)} "
+        f"{where}: {failing} failed with {type(error).__name__}: {one_line(error)} "
         f"({Path(frame.filename).name}, line {frame.lineno}); once that is mended, {words().again} goes "
         "on from here"
     )

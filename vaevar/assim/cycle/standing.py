@@ -76,7 +76,7 @@ class Standing:
         except (UserError, ArithmeticError) as error:
             return str(error), None
         except Exception as error:
-            raise told(error, where, forecaster) from error
+            raise told(error, where, named(forecaster)) from error
         cause = runaway(states[-1], forecaster.spec, forecaster.grid)
         if cause:
             return f"its next forecast, of {named(forecaster)}: {cause}", None
