@@ -130,10 +130,12 @@ class Forecaster(ABC):
             at = start.times[-1]
         states = self._start(start, at)
         tell_faults("the state that a forecast starts from", states[-1], self.spec, self.grid)
-        forecasts = rollout(self, states[None], hours // self.step_hours)
-        values = torch.cat([states, *forecasts])
-        if found := not_finite(values, self.spec, self.grid):
-            raise UserError(f"{named(self)}: in its {hours} h forecast {found}")
+        parts = [states]
+        for forecast in rollout(self, states[None], hours // self.step_hours):
+            if found := not_finite(forecast, self.spec, self.grid):
+                raise UserError(f"{named(self)}: in its {len(parts) * self.step_hours} h forecast {found}")
+            parts.append(forecast)
+        values = torch.cat(parts)
         times = None
         if at is not None:
             first = 1 - self.history
@@ -165,6 +167,8 @@ class Forecaster(ABC):
             UserError: when they are too few or too many, one is not a single state of this forecaster's
                 channels and grid, or their times are not ``step_hours`` apart.
         """
+        if not isinstance(start, State | Sequence | Trajectory):
+            raise UserError(f"a forecast starts from States, oldest first, not from {_described(start)}")
         given, history = [start] if isinstance(start, State) else start, self.history
         whole = isinstance(start, Trajectory)
         if len(given) < history or (len(given) > history and not whole):

@@ -139,6 +139,7 @@ def test_start_states_of_other_steps_are_refused(tiny: Any) -> None:
     for start, says in (
         (far_apart, "the start states are of .* starts from states 6 h apart"),
         ([far_apart[0]] * 3, "3 start states, and .*fading starts from 2, 6 h apart"),
+        (tiny.store, "starts from States, oldest first, not from a WeatherStore"),
     ):
         with pytest.raises(vaevar.UserError, match=says):
             next(vaevar.cycle(tiny.forecaster, vaevar.FreeRun(), start, tiny.times, tiny.observe))
