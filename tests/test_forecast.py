@@ -69,7 +69,7 @@ STATES = torch.full((1, 2, 1, 4, 8), 280.0)
         (lambda states: states[:, -1].int(), r"step returned a Tensor \(1, 1, 4, 8\) of int32"),
         (lambda states: states[:, -1, ..., :4], r"step returned a Tensor \(1, 1, 4, 4\)"),
         (lambda states: states.mul_(1.0)[:, -1], "step changes the states that it is given"),
-        (lambda states: states[:, -1] / 0, "in its 12 h forecast t2m is inf at 32 of 96 points"),
+        (lambda states: states[:, -1] / 0, "in its 12 h forecast t2m is inf at 32 of 32 points"),
     ],
 )
 def test_what_a_step_returns_is_said_with_the_name_of_the_forecaster(
