@@ -18,6 +18,7 @@ from vaevar.data.weather.holes import holes
 from vaevar.data.weather.store import WeatherStore
 from vaevar.errors import UserError
 from vaevar.forecast import rollout
+from vaevar.mistakes.words import words
 from vaevar.state import StateSpec
 from vaevar.verification.arms import earlier_arms
 from vaevar.verification.scores import error_rows, score_keys, unknown_rows
@@ -79,7 +80,7 @@ class Forecasts(CycleCallback):
     def kept(self, module: AssimilationModule, data: AnalysisTimes, arm: str) -> int:
         path = module.directory / arm / "forecasts.csv"
         if not path.is_file():
-            raise UserError(f"{module.directory}: {arm} ran earlier without Forecasts; add `--restart`")
+            raise UserError(f"{module.directory}: {arm} ran earlier without Forecasts; {words().restart}")
         done = complete_times(path, data.times[:: self.every], self._keys(data.spec), ["rmse", "bias"])
         return min(done * self.every, data.times.size)
 
@@ -163,7 +164,7 @@ class Forecasts(CycleCallback):
         missing = [name for name in module.arms if not (module.directory / name / "forecasts.csv").is_file()]
         if missing:
             raise UserError(
-                f"{module.directory}: {', '.join(missing)} ran without Forecasts; add `--restart`"
+                f"{module.directory}: {', '.join(missing)} ran without Forecasts; {words().restart}"
             )
         arms, directory = list(module.arms), module.directory
         # Those of earlier commands that made forecasts; their last rows may be half written.

@@ -21,14 +21,14 @@ from vaevar.assim.cycle.faults import IncrementLimit
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.own_run import OwnRun
 from vaevar.assim.cycle.restart import LATEST, RestartFiles
-from vaevar.assim.cycle.standing import Standing, named
+from vaevar.assim.cycle.standing import Standing
 from vaevar.assim.cycle.stopped import Stop, forget_stop, runaway
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.data.observations.coverage import no_coverage
 from vaevar.data.observations.points import Points
 from vaevar.data.weather.holes import holes
 from vaevar.errors import UserError
-from vaevar.forecast import rollout
+from vaevar.forecast import named, rollout
 from vaevar.sphere.difference import family_hint
 from vaevar.state import difference
 

@@ -14,7 +14,7 @@ from vaevar.assim.cycle.stopped import runaway
 from vaevar.data.observations.coverage import update_coverage
 from vaevar.data.observations.points import Points
 from vaevar.errors import UserError
-from vaevar.forecast import Forecaster, rollout
+from vaevar.forecast import Forecaster, named, rollout
 from vaevar.state import State
 
 
@@ -77,13 +77,8 @@ class Standing:
         except (UserError, ArithmeticError) as error:
             return str(error), None
         except Exception as error:
-            raise told(error, where, forecaster) from error
+            raise told(error, where, named(forecaster)) from error
         cause = runaway(states[-1], forecaster.spec, forecaster.grid)
         if cause:
             return f"its next forecast, of {named(forecaster)}: {cause}", None
         return "", Standing(self.next_index + 1, states, coverage)
-
-
-def named(forecaster: Forecaster) -> str:
-    """What a forecaster is, for messages."""
-    return str(getattr(forecaster, "description", type(forecaster).__name__))

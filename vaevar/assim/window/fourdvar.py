@@ -140,7 +140,7 @@ class FourDVar(VariationalAssimilator):
             operator = WindowOperator(
                 observed, hours, model.step_hours, len(states), model.spec, model.grid, start.device
             )
-            departure = innovation(operator, backgrounds, observed).to(self.dtype)
+            departure = innovation(operator(backgrounds), states[0], observed).to(self.dtype)
             error_std = torch.tensor(observed.error_std, device=start.device, dtype=self.dtype)
             observer = operator.observed_increment(states, model.grid, self.dtype)
             cost = Cost(window, observer, departure, error_std, self.lambda_ or 1.0)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vaevar.assim.control.base import ControlTransform
 from vaevar.forecast import Forecaster
+from vaevar.models.forecaster.gradient import watched
 from vaevar.state import regrid
 
 
@@ -66,7 +67,7 @@ class WindowModel:
         increments = [increment.to(self.backgrounds.dtype)]
         states = torch.cat([self.before, (self.backgrounds[0] + increments[0])[None]])
         for number in range(1, len(self.backgrounds)):
-            state = self.forecaster.step(states[None])[0]
+            state = self.forecaster.step(watched(states[None], spec, number, self.forecaster))[0]
             if self.model_error is not None:
                 made = self.model_error.control(errors[number - 1].reshape(self.model_error.control.shape))
                 state = state + self.model_error.scale * regrid(
