@@ -146,7 +146,7 @@ class Scores(CycleCallback):
         (directory / "summary.md").write_text(f"{text}\n", encoding="utf-8")
         print_summary(table, directory, said)
 
-    def _note(self, over: int, data: AnalysisTimes, windows: bool) -> str:
+    def _note(self, over: int, data: AnalysisTimes, windows: bool = False) -> str:
         done = data.times[:over]
         skipped = self._skipped(done.size)
         note = f"Analyses {done[skipped]} to {done[-1]}, {done.size - skipped} of {data.times.size}"
