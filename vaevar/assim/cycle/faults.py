@@ -13,8 +13,9 @@ from torch import Tensor
 
 from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.context import AnalysisContext
+from vaevar.assim.cycle.stopped import runaway
 from vaevar.data.observations.points import Observations
-from vaevar.errors import UserError, one_line
+from vaevar.errors import ForecasterFault, UserError, one_line
 from vaevar.forecast import Forecaster, rollout
 from vaevar.state import State
 
@@ -65,6 +66,7 @@ class ArmResult:
         failure: why the analysis is the background; empty if it is not.
         position: number of the time in its window, from 0.
         window: K, the number of times that were analysed at once.
+        ends: the arm cannot go on from here; only the first time of its window has a result.
     """
 
     background: State
@@ -72,6 +74,7 @@ class ArmResult:
     failure: str = ""
     position: int = 0
     window: int = 1
+    ends: bool = False
 
 
 def analyse(
@@ -95,31 +98,54 @@ def analyse(
         limit: on the increments.
 
     Returns:
-        a result for each time of the window, with ``failed`` among its diagnostics.
+        a result for each time of the window, with ``failed`` among its diagnostics; one that ends the arm if
+        its forecaster fails within the window, or has a gradient that is not finite.
 
     Raises:
         UserError: when the assimilator breaks its contract or fails otherwise than in its arithmetic. The
             message names arm and time.
     """
+    first = State(start[-1], forecaster.spec, forecaster.grid)
+
+    def ended(cause: str) -> tuple[ArmResult, ...]:
+        analysis = Analysis(first, {FAILED: 1.0}, first)
+        return (ArmResult(first, analysis, cause, window=len(observations), ends=True),)
 
     def kept(cause: str) -> tuple[ArmResult, ...]:
+        states = [first]
+        try:
+            for forecast in rollout(forecaster, start[None], len(observations) - 1):
+                if away := runaway(forecast[0], forecaster.spec, forecaster.grid):
+                    return ended(f"its forecast through the window, of {named(forecaster)}: {away}")
+                states.append(State(forecast[0], forecaster.spec, forecaster.grid))
+        except (UserError, ArithmeticError) as error:
+            return ended(one_line(error))
+        except Exception as error:
+            raise told(error, where, forecaster) from error
         print(f"{where}: the analysis failed, the background is kept: {cause}", flush=True)
-        states = [start[-1], *(made[0] for made in rollout(forecaster, start[None], len(observations) - 1))]
-        backgrounds = [State(values, forecaster.spec, forecaster.grid) for values in states]
-        return _results([Analysis(state, {FAILED: 1.0}, state) for state in backgrounds], cause)
+        return _results([Analysis(state, {FAILED: 1.0}, state) for state in states], cause)
 
     try:
         analyses = assimilator.analyse_window(start, observations, forecaster, context)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+    except ForecasterFault as error:
+        return ended(one_line(error))
     except _FAILURES as error:
         return kept(one_line(error))
     except Exception as error:  # of somebody's own method: any kind
         raise told(error, where, assimilator) from error
-    first = State(start[-1], forecaster.spec, forecaster.grid)
+    name = type(assimilator).__name__
+    count = len(analyses) if isinstance(analyses, Sequence) else type(analyses).__name__
+    if count != len(observations):
+        raise UserError(
+            f"{where}: {name} returned {count} analyses, expected one for each of {len(observations)} times"
+        )
     found: list[Analysis] = []
     for analysis in analyses:
-        diagnostics = _checked(where, type(assimilator).__name__, analysis, first)
+        diagnostics = _checked(where, name, analysis, first)
+        if analysis.background is None and len(observations) > 1:
+            raise UserError(f"{where}: {name} returned an analysis of a window without its background")
         background = first if analysis.background is None else analysis.background
         excess = limit.excess(analysis.state, background) if limit else ""
         if excess:
@@ -133,6 +159,11 @@ def _results(analyses: Sequence[Analysis], failure: str) -> tuple[ArmResult, ...
         ArmResult(analysis.background or analysis.state, analysis, failure, position, len(analyses))
         for position, analysis in enumerate(analyses)
     )
+
+
+def named(forecaster: Forecaster) -> str:
+    """What a forecaster is, for messages."""
+    return str(getattr(forecaster, "description", type(forecaster).__name__))
 
 
 def told(error: Exception, where: str, failing: object) -> UserError:

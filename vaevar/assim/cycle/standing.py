@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.context import AnalysisContext
-from vaevar.assim.cycle.faults import ArmResult, told
+from vaevar.assim.cycle.faults import ArmResult, named, told
 from vaevar.assim.cycle.stopped import runaway
 from vaevar.data.observations.coverage import update_coverage
 from vaevar.data.observations.points import Points
@@ -82,8 +82,3 @@ class Standing:
         if cause:
             return f"its next forecast, of {named(forecaster)}: {cause}", None
         return "", Standing(self.next_index + 1, states, coverage)
-
-
-def named(forecaster: Forecaster) -> str:
-    """What a forecaster is, for messages."""
-    return str(getattr(forecaster, "description", type(forecaster).__name__))

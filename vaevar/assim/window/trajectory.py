@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vaevar.assim.control.base import ControlTransform
 from vaevar.forecast import Forecaster
+from vaevar.models.forecaster.gradient import watched
 from vaevar.state import regrid
 
 
@@ -34,7 +35,8 @@ class WindowModel:
     """From the control vector v = (w, η_1, ..., η_{K−1}) to the increments δ_k = x_k − x_b,k of a window.
 
     Only the state at the beginning of the window is corrected, and each forecast where there is model error.
-    The states before the window, which forecasters such as FengWu need, are analyses of the window before;
+    The gradient that comes back to each step is watched
+    (:func:`vaevar.models.forecaster.gradient.watched`). The states before the window, which forecasters such as FengWu need, are analyses of the window before;
     they stay as they are.
 
     Attributes:
@@ -63,10 +65,11 @@ class WindowModel:
         w, *errors = v.split(self.sizes)
         grid, spec = self.forecaster.grid, self.forecaster.spec
         increment = regrid(self.control(w.reshape(self.control.shape)), spec, self.control.grid, grid)
-        increments = [increment.to(self.backgrounds.dtype)]
-        states = torch.cat([self.before, (self.backgrounds[0] + increments[0])[None]])
+        increments = [increment]
+        first = (self.backgrounds[0] + increment).to(self.backgrounds.dtype)
+        states = torch.cat([self.before, first[None]])
         for number in range(1, len(self.backgrounds)):
-            state = self.forecaster.step(states[None])[0]
+            state = self.forecaster.step(watched(states[None], spec, number, self.forecaster))[0]
             if self.model_error is not None:
                 made = self.model_error.control(errors[number - 1].reshape(self.model_error.control.shape))
                 state = state + self.model_error.scale * regrid(

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
+from vaevar.errors import ForecasterFault
 from vaevar.forecast import Forecaster
 from vaevar.normalizer import Normalizer
 from vaevar.state import StateSpec
@@ -50,7 +51,7 @@ class NetworkForecaster(Forecaster):
 
         Raises:
             ValueError: when ``states`` has another shape.
-            FloatingPointError: on the way back, when the gradient is not finite.
+            ForecasterFault: on the way back, when the gradient is not finite.
         """
         require_window(states, self)
         if not (torch.is_grad_enabled() and states.requires_grad):
@@ -143,12 +144,12 @@ def require_finite_gradient(
         forecaster: through which the gradient came.
 
     Raises:
-        FloatingPointError: when it is not finite; names the step, the channels and the forecaster.
+        ForecasterFault: when it is not finite; names the step, the channels and the forecaster.
     """
     if channels := not_finite(gradient, spec):
         which = "a step" if step is None else f"step {step}"
         name = getattr(forecaster, "description", "")
-        raise FloatingPointError(
+        raise ForecasterFault(
             f"the gradient through {which} of {type(forecaster).__name__}{f' ({name})' if name else ''} is "
             f"not finite in {channels}; shorten the window, or take full precision"
         )
