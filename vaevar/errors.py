@@ -21,8 +21,9 @@ class UserError(Exception):
     """
 
 
-class ForecasterFault(ArithmeticError):
-    """A forecaster that cannot carry an arm of a cycle on: its forecast fails, or its gradient is not finite."""
+class ForecasterFault(FloatingPointError):
+    """A forecaster that cannot carry an arm of a cycle on: its forecast fails, or its gradient is not
+    finite."""
 
 
 _ROOM = "free some space there, or raise the quota, and give the same command again"

@@ -164,5 +164,6 @@ def require_channels(control: ControlTransform, spec: StateSpec, grid: Grid) -> 
     if spec != control.spec:
         raise UserError(
             "the control transform was made for other channels than the background's, "
-            f"{difference(control.spec, grid, spec, grid)}: use weights of the same channels, in the same order"
+            f"{difference(control.spec, grid, spec, grid)}: use weights of the same channels, in the same "
+            "order"
         )

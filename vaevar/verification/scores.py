@@ -147,7 +147,7 @@ class Scores(CycleCallback):
         (directory / "summary.md").write_text(f"{text}\n", encoding="utf-8")
         print_summary(table, directory, said)
 
-    def _note(self, over: int, data: AnalysisTimes, windows: bool) -> str:
+    def _note(self, over: int, data: AnalysisTimes, windows: bool = False) -> str:
         done = data.times[:over]
         skipped = self._skipped(done.size)
         note = f"Analyses {done[skipped]} to {done[-1]}, {done.size - skipped} of {data.times.size}"
@@ -273,9 +273,9 @@ def summarise(
     has seen a later observation, and of the ``next background``, one step later; ``improved``, the fraction
     of analyses that are better than their background; ``drift %/day``, the slope of the analysis' ``rmse /
     std`` in per cent of its mean per day; the analysis RMSE of the headline channels; and per analysis
-    ``2J/p``, ``iterations`` and ``seconds``. Columns with the numbers of failed analyses (which kept their background),
-    of times without truth, and of analyses whose 2J/p is far from its own past are added where an arm has
-    any.
+    ``2J/p``, ``iterations`` and ``seconds``. Columns with the numbers of failed analyses (which kept their
+    background), of times without truth, and of analyses whose 2J/p is far from its own past are added where
+    an arm has any.
 
     Args:
         scores: rows of ``scores.csv``.

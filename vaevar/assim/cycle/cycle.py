@@ -225,7 +225,7 @@ class Cycle(CycleCallback):
         following_index = time.index + 1
         advanced = []
         for name, result in results.items():
-            cause, following = self._why_it_stops(module, name, result), None
+            cause, following = self._why_it_stops(name, result), None
             if not cause:
                 cause, following = module.standing[name].after(
                     module.forecaster, result.analysis.state, observed, f"arm {name} at {time.time}"
@@ -252,7 +252,7 @@ class Cycle(CycleCallback):
                 again = Standing(following_index, first.clone(), no_coverage(data.store.grid))
                 module.standing[name] = again.to(module.device)
 
-    def _why_it_stops(self, module: AssimilationModule, name: str, result: ArmResult) -> str:
+    def _why_it_stops(self, name: str, result: ArmResult) -> str:
         """Why an arm has to stop after an analysis; empty if it does not."""
         if result.ends:
             return result.failure

@@ -146,7 +146,7 @@ def _check_windows(method: Assimilator, forecaster: Forecaster, count: int, step
         raise UserError(f"{count} times, and {name} analyses windows of {window}: give whole windows")
     if any(step > 1 for number, step in enumerate(steps, 1) if number % window):
         raise UserError(
-            f"times lie further apart than {forecaster.step_hours} h within a window of {name}: give every step"
+            f"times lie more than {forecaster.step_hours} h apart within a window of {name}: give all of them"
         )
 
 

@@ -35,9 +35,9 @@ class WindowModel:
     """From the control vector v = (w, η_1, ..., η_{K−1}) to the increments δ_k = x_k − x_b,k of a window.
 
     Only the state at the beginning of the window is corrected, and each forecast where there is model error.
-    The gradient that comes back to each step is watched
-    (:func:`vaevar.models.forecaster.gradient.watched`). The states before the window, which forecasters such as FengWu need, are analyses of the window before;
-    they stay as they are.
+    The states before the window, which forecasters such as FengWu need, are analyses of the window before;
+    they stay as they are. The gradient that comes back to each step is watched
+    (:func:`vaevar.models.forecaster.gradient.watched`).
 
     Attributes:
         control: D.

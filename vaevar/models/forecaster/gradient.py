@@ -51,7 +51,7 @@ class NetworkForecaster(Forecaster):
 
         Raises:
             ValueError: when ``states`` has another shape.
-            ForecasterFault: on the way back, when the gradient is not finite.
+            FloatingPointError: on the way back, when the gradient is not finite.
         """
         require_window(states, self)
         if not (torch.is_grad_enabled() and states.requires_grad):
@@ -144,7 +144,7 @@ def require_finite_gradient(
         forecaster: through which the gradient came.
 
     Raises:
-        ForecasterFault: when it is not finite; names the step, the channels and the forecaster.
+        FloatingPointError: when it is not finite; names the step, the channels and the forecaster.
     """
     if channels := not_finite(gradient, spec):
         which = "a step" if step is None else f"step {step}"
