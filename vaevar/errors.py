@@ -23,6 +23,11 @@ class UserError(Exception):
     """
 
 
+class ForecasterFault(FloatingPointError):
+    """A forecaster that cannot carry an arm of a cycle on: its forecast fails, or its gradient is not
+    finite."""
+
+
 _ROOM = "free some space there, or raise the quota, and give {again} again"
 _RIGHT = "give another path, or get the right to use this one"
 _DISK = "the disk or its server fails: look at it, and give {again} again"

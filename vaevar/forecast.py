@@ -200,6 +200,7 @@ class Forecaster(ABC):
         grid: Grid,
         history: int = 1,
         step_hours: int = 6,
+        differentiable: bool = False,
     ) -> Forecaster:
         """A plain function as a forecaster.
 
@@ -208,13 +209,14 @@ class Forecaster(ABC):
             spec, grid: of the states.
             history: number of past states that it needs.
             step_hours: of its step.
+            differentiable: whether the gradient flows through it, as 4DVar needs.
 
         Example:
             >>> grid, spec = Grid.gaussian(32), StateSpec()
             >>> Forecaster.from_function(lambda states: states[:, -1], spec, grid).step_hours
             6
         """
-        return _Function(function, spec, grid, history, step_hours)
+        return _Function(function, spec, grid, history, step_hours, differentiable)
 
 
 class _Function(Forecaster):
@@ -227,11 +229,12 @@ class _Function(Forecaster):
         grid: Grid,
         history: int,
         step_hours: int,
+        differentiable: bool,
     ) -> None:
         if history < 1 or step_hours < 1:
             raise UserError(f"history {history} and step_hours {step_hours} must be at least 1")
         self.function, self.spec, self.grid = function, spec, grid
-        self.history, self.step_hours = history, step_hours
+        self.history, self.step_hours, self.differentiable = history, step_hours, differentiable
         self.description = getattr(function, "__qualname__", type(function).__name__)
 
     def step(self, states: Tensor) -> Tensor:

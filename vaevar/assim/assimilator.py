@@ -119,6 +119,16 @@ class Assimilator(nn.Module, ABC):
             context: which analysis of a cycle this is.
         """
 
+    def require_forecaster(self, forecaster: Forecaster) -> None:
+        """Check, before a cycle begins, that the method can work with its forecaster.
+
+        Args:
+            forecaster: of the cycle.
+
+        Raises:
+            UserError: when it cannot. Most methods work with any.
+        """
+
     def analyse_window(
         self,
         start: Tensor,

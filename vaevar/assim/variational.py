@@ -90,7 +90,7 @@ class VariationalAssimilator(Assimilator):
                 observation cannot be compared with the state.
             FloatingPointError: when the cost of the background is not finite.
         """
-        self.require_spec(background.spec, background.grid)
+        require_channels(self.control, background.spec, background.grid)
         began = time.perf_counter()
         with torch.inference_mode(False), torch.no_grad():
             if len(observations) == 0:
@@ -108,19 +108,6 @@ class VariationalAssimilator(Assimilator):
         return Analysis(
             State(values, background.spec, background.grid), diagnostics, converged=minimum.converged
         )
-
-    def require_spec(self, spec: StateSpec, grid: Grid) -> None:
-        """Refuse states of other channels than the control transform's.
-
-        Raises:
-            UserError: when they differ.
-        """
-        if spec != self.control.spec:
-            raise UserError(
-                "the control transform was made for other channels than the background's, "
-                f"{difference(self.control.spec, grid, spec, grid)}: use weights of the same channels, in "
-                "the same order"
-            )
 
     @staticmethod
     def diagnostics_of(minimum: Minimum, observations: int, lambda_: float) -> dict[str, float]:
@@ -162,3 +149,21 @@ class VariationalAssimilator(Assimilator):
             return cost, minimise(
                 cost, start, self.iterations, self.history, self.tolerance, self.on_iteration
             )
+
+
+def require_channels(control: ControlTransform, spec: StateSpec, grid: Grid) -> None:
+    """Check that a control transform has the channels of the states that it is for.
+
+    Args:
+        control: D.
+        spec, grid: of the states.
+
+    Raises:
+        UserError: when they differ.
+    """
+    if spec != control.spec:
+        raise UserError(
+            "the control transform was made for other channels than the background's, "
+            f"{difference(control.spec, grid, spec, grid)}: use weights of the same channels, in the same "
+            "order"
+        )

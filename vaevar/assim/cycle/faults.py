@@ -13,9 +13,10 @@ from torch import Tensor
 
 from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.context import AnalysisContext
+from vaevar.assim.cycle.stopped import runaway
 from vaevar.data.observations.points import Observations
-from vaevar.errors import UserError, one_line
-from vaevar.forecast import Forecaster, rollout
+from vaevar.errors import ForecasterFault, UserError, one_line
+from vaevar.forecast import Forecaster, named, rollout
 from vaevar.mistakes.words import words
 from vaevar.plausible.belonging import tell_faults
 from vaevar.state import State
@@ -69,6 +70,7 @@ class ArmResult:
         failure: why the analysis is the background; empty if it is not.
         position: number of the time in its window, from 0.
         window: K, the number of times that were analysed at once.
+        ends: the arm cannot go on from here; only the first time of its window has a result.
     """
 
     background: State
@@ -76,6 +78,7 @@ class ArmResult:
     failure: str = ""
     position: int = 0
     window: int = 1
+    ends: bool = False
 
 
 def analyse(
@@ -100,7 +103,8 @@ def analyse(
 
     Returns:
         a result for each time of the window, with ``failed`` among its diagnostics, and
-        ``implausible_background`` where that is so.
+        ``implausible_background`` where that is so; one that ends the arm if its forecaster fails within the
+        window, or has a gradient that is not finite.
 
     Raises:
         UserError: when the assimilator breaks its contract or fails otherwise than in its arithmetic. The
@@ -110,23 +114,45 @@ def analyse(
     told_of = tell_faults("the background", first.values, first.spec, first.grid, where)
     marks = {IMPLAUSIBLE: 1.0} if told_of else {}
 
+    def ended(cause: str) -> tuple[ArmResult, ...]:
+        analysis = Analysis(first, {FAILED: 1.0, **marks}, first)
+        return (ArmResult(first, analysis, cause, window=len(observations), ends=True),)
+
     def kept(cause: str) -> tuple[ArmResult, ...]:
+        states = [first]
+        try:
+            for forecast in rollout(forecaster, start[None], len(observations) - 1):
+                if away := runaway(forecast[0], forecaster.spec, forecaster.grid):
+                    return ended(f"its forecast through the window, of {named(forecaster)}: {away}")
+                states.append(State(forecast[0], forecaster.spec, forecaster.grid))
+        except (UserError, ArithmeticError) as error:
+            return ended(one_line(error))
+        except Exception as error:
+            raise told(error, where, named(forecaster)) from error
         print(f"{where}: the analysis failed, the background is kept: {cause}", flush=True)
-        states = [start[-1], *(made[0] for made in rollout(forecaster, start[None], len(observations) - 1))]
-        backgrounds = [State(values, forecaster.spec, forecaster.grid) for values in states]
-        return _results([Analysis(state, {FAILED: 1.0, **marks}, state) for state in backgrounds], cause)
+        return _results([Analysis(state, {FAILED: 1.0, **marks}, state) for state in states], cause)
 
     try:
         analyses = assimilator.analyse_window(start, observations, forecaster, context)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+    except ForecasterFault as error:
+        return ended(one_line(error))
     except _FAILURES as error:
         return kept(one_line(error))
     except Exception as error:  # of somebody's own method: any kind
         raise told(error, where, type(assimilator).__name__) from error
+    name = type(assimilator).__name__
+    count = len(analyses) if isinstance(analyses, Sequence) else type(analyses).__name__
+    if count != len(observations):
+        raise UserError(
+            f"{where}: {name} returned {count} analyses, expected one for each of {len(observations)} times"
+        )
     found: list[Analysis] = []
     for analysis in analyses:
-        diagnostics = _checked(where, type(assimilator).__name__, analysis, first)
+        diagnostics = _checked(where, name, analysis, first)
+        if analysis.background is None and len(observations) > 1:
+            raise UserError(f"{where}: {name} returned an analysis of a window without its background")
         background = first if analysis.background is None else analysis.background
         excess = limit.excess(analysis.state, background) if limit else ""
         if excess:

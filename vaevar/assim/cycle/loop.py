@@ -101,11 +101,7 @@ def cycle(
     first = _first(forecaster, start_states, moments)
     standing = Standing(0, first, no_coverage(forecaster.grid).to(first.device))
     steps = _steps(moments, forecaster.step_hours)
-    if len(moments) % method.window:
-        raise UserError(
-            f"{len(moments)} times, and {type(method).__name__} analyses windows of {method.window}: "
-            "give whole windows"
-        )
+    _check_windows(method, forecaster, len(moments), steps)
     observed: list[Observations] = []
     for index, time in enumerate(moments):
         where = f"analysis {index} at {time}"
@@ -122,6 +118,8 @@ def cycle(
             )
             standing = standing.analysed(results)
         done = standing.results[0]
+        if done.ends:
+            raise UserError(f"{where}: {done.failure}")
         observations, result = observed[done.position], done.analysis
         yield CycleStep(index, time, done.background, observations, result, done.failure)
         if index + 1 < len(moments):
@@ -129,6 +127,28 @@ def cycle(
             if following is None:
                 raise UserError(f"{where}: {cause}")
             standing = following
+
+
+def _check_windows(method: Assimilator, forecaster: Forecaster, count: int, steps: Sequence[int]) -> None:
+    """Check that a method can work with the forecaster, and that the times are whole windows.
+
+    Args:
+        method: of the cycle.
+        forecaster: of the cycle.
+        count: number of times.
+        steps: of the forecaster between them.
+
+    Raises:
+        UserError: when it cannot, or they are not.
+    """
+    method.require_forecaster(forecaster)
+    name, window = type(method).__name__, method.window
+    if count % window:
+        raise UserError(f"{count} times, and {name} analyses windows of {window}: give whole windows")
+    if any(step > 1 for number, step in enumerate(steps, 1) if number % window):
+        raise UserError(
+            f"times lie more than {forecaster.step_hours} h apart within a window of {name}: give all of them"
+        )
 
 
 def _first(

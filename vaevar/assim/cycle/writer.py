@@ -24,7 +24,8 @@ class StateWriter(CycleCallback):
     """Writes ``<run>/<arm>/background.zarr`` and ``analysis.zarr``.
 
     Both are forecast stores: ``time`` is the initial time and ``prediction_timedelta`` the lead. An
-    analysis is a 0 h forecast; a background starts one step before its valid time.
+    analysis is a 0 h forecast; a background starts one step before its valid time. In windows of several
+    times it started before the window; the attribute ``background_lead`` says so.
 
     Args:
         states: which of the two; an empty list writes neither.
@@ -83,6 +84,7 @@ class StateWriter(CycleCallback):
                         "quantity": kind,
                         "truth": data.source.description,
                         "first_background": f"a {data.lead_hours} h forecast",
+                        **_lead_in_windows(data, kind, result.window),
                         **attributes(module.directory),
                     }
                     path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,6 +92,17 @@ class StateWriter(CycleCallback):
                         path, data.times - leads[kind], data.spec, state.grid, attrs, lead=leads[kind]
                     )
                 write_states(path, index, state.values.cpu().numpy()[None], data.spec)
+
+
+def _lead_in_windows(data: AnalysisTimes, kind: str, window: int) -> dict[str, str]:
+    """What a store of backgrounds says of their age where it is not that of its lead."""
+    if kind != "background" or window == 1:
+        return {}
+    hours = data.step_hours
+    return {
+        "background_lead": f"{hours} to {window * hours} h: forecasts from before each window of {window} "
+        f"times, valid {hours} h after `time`"
+    }
 
 
 def _names(spec: StateSpec) -> list[str]:

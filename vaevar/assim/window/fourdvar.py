@@ -27,13 +27,13 @@ from vaevar.assim.cost import Cost
 from vaevar.assim.gauss_newton import minimise_incrementally
 from vaevar.assim.innovation import innovation, tell_of_none
 from vaevar.assim.minimiser import Minimum, minimise
-from vaevar.assim.variational import VariationalAssimilator
+from vaevar.assim.variational import VariationalAssimilator, require_channels
 from vaevar.assim.window.trajectory import ModelError, WindowModel
 from vaevar.data.observations.points import Observations
 from vaevar.data.observations.window import WindowOperator, joined
-from vaevar.errors import UserError
+from vaevar.errors import ForecasterFault, UserError, one_line
 from vaevar.forecast import Forecaster, rollout
-from vaevar.state import State
+from vaevar.state import State, difference
 
 
 class FourDVar(VariationalAssimilator):
@@ -95,6 +95,29 @@ class FourDVar(VariationalAssimilator):
         if forecaster is not None:
             _require_gradient(name, forecaster)
 
+    def require_forecaster(self, forecaster: Forecaster) -> None:
+        """Check that the method can work with the forecaster of a cycle.
+
+        Raises:
+            UserError: for one without a gradient; for one of its own that steps from other states than the
+                cycle's; and for a D or D_q of other channels.
+        """
+        own, name = self.own_forecaster, type(self).__name__
+        _require_gradient(name, own or forecaster)
+        if own is not None:
+            found = difference(own.spec, own.grid, forecaster.spec, forecaster.grid)
+            for what in ("history", "step_hours"):
+                if not found and getattr(own, what) != getattr(forecaster, what):
+                    found = f"{what} {getattr(own, what)} instead of {getattr(forecaster, what)}"
+            if found:
+                raise UserError(
+                    f"{name}: its own forecaster steps from other states than the cycle's, {found}: give the "
+                    "two of one kind"
+                )
+        for control in (self.control, self.model_error):
+            if control is not None:
+                require_channels(control, forecaster.spec, forecaster.grid)
+
     def forward(
         self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
     ) -> Analysis:
@@ -118,12 +141,12 @@ class FourDVar(VariationalAssimilator):
         """Minimise J from v = 0.
 
         Raises:
-            UserError: for a forecaster without a gradient, or as for :class:`VariationalAssimilator`.
-            FloatingPointError: when the cost or its gradient is not finite at the background.
+            UserError: as :meth:`require_forecaster`, or when an observation cannot be compared with a state.
+            FloatingPointError: when the cost is not finite at the background.
+            ForecasterFault: when the background's forecast fails, or its gradient is not finite.
         """
+        self.require_forecaster(forecaster)
         model = self.own_forecaster or forecaster
-        _require_gradient(type(self).__name__, model)
-        self.require_spec(model.spec, model.grid)
         began = time.perf_counter()
         with evaluating(self), torch.inference_mode(False), torch.no_grad():
             backgrounds = _forecast(model, start, len(observations))
@@ -169,8 +192,15 @@ class FourDVar(VariationalAssimilator):
 
 
 def _forecast(forecaster: Forecaster, start: Tensor, length: int) -> Tensor:
-    """x_b of each step of a window: [history, C, H, W] -> [length, C, H, W]."""
-    return torch.stack([start[-1], *(made[0] for made in rollout(forecaster, start[None], length - 1))])
+    """x_b of each step of a window: [history, C, H, W] -> [length, C, H, W].
+
+    Raises:
+        ForecasterFault: when the forecaster fails in a way that it says of itself.
+    """
+    try:
+        return torch.stack([start[-1], *(made[0] for made in rollout(forecaster, start[None], length - 1))])
+    except UserError as error:
+        raise ForecasterFault(f"the forecast through its window fails: {one_line(error)}") from error
 
 
 def _require_gradient(name: str, forecaster: Forecaster) -> None:

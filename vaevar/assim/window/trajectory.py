@@ -36,7 +36,8 @@ class WindowModel:
 
     Only the state at the beginning of the window is corrected, and each forecast where there is model error.
     The states before the window, which forecasters such as FengWu need, are analyses of the window before;
-    they stay as they are.
+    they stay as they are. The gradient that comes back to each step is watched
+    (:func:`vaevar.models.forecaster.gradient.watched`).
 
     Attributes:
         control: D.
@@ -64,8 +65,9 @@ class WindowModel:
         w, *errors = v.split(self.sizes)
         grid, spec = self.forecaster.grid, self.forecaster.spec
         increment = regrid(self.control(w.reshape(self.control.shape)), spec, self.control.grid, grid)
-        increments = [increment.to(self.backgrounds.dtype)]
-        states = torch.cat([self.before, (self.backgrounds[0] + increments[0])[None]])
+        increments = [increment]
+        first = (self.backgrounds[0] + increment).to(self.backgrounds.dtype)
+        states = torch.cat([self.before, first[None]])
         for number in range(1, len(self.backgrounds)):
             state = self.forecaster.step(watched(states[None], spec, number, self.forecaster))[0]
             if self.model_error is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 import torch
@@ -83,9 +84,13 @@ class WindowOperator:
         )
 
     def _gather(self, parts: Sequence[Tensor]) -> Tensor:
-        observed = torch.zeros(self._size, dtype=parts[0].dtype, device=parts[0].device)
-        for slot, part in zip(self._slots, parts, strict=True):
-            observed = observed.index_add(0, slot.rows, slot.weight.to(part.dtype) * part)
+        # H of no observations has no precision of its own.
+        seen = [number for number, slot in enumerate(self._slots) if len(slot.rows)]
+        dtype = reduce(torch.promote_types, (parts[number].dtype for number in seen))
+        observed = torch.zeros(self._size, dtype=dtype, device=parts[0].device)
+        for number in seen:
+            slot = self._slots[number]
+            observed = observed.index_add(0, slot.rows, slot.weight.to(dtype) * parts[number])
         return observed
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 
+from vaevar.errors import ForecasterFault
 from vaevar.forecast import Forecaster
 from vaevar.normalizer import Normalizer
 from vaevar.state import StateSpec
@@ -148,7 +149,7 @@ def require_finite_gradient(
     if channels := not_finite(gradient, spec):
         which = "a step" if step is None else f"step {step}"
         name = getattr(forecaster, "description", "")
-        raise FloatingPointError(
+        raise ForecasterFault(
             f"the gradient through {which} of {type(forecaster).__name__}{f' ({name})' if name else ''} is "
             f"not finite in {channels}; shorten the window, or take full precision"
         )
