@@ -57,7 +57,8 @@ def minimise_incrementally(
         share = math.ceil((iterations - done) / (outer_loops - loop))
         if share < 1 or current.grad_norm <= tolerance * initial.grad_norm:
             break
-        change, inner = _solve(cost.lambda_, linear, current.gradient, share, tolerance * initial.grad_norm)
+        least = tolerance * initial.grad_norm
+        change, inner = solve(cost.lambda_, linear, -current.gradient, share, least)
         following, linear = _linearised(cost, current.w + change)
         done, evaluations = done + inner, evaluations + inner + 1
         if not following.value < current.value:
@@ -70,7 +71,7 @@ def minimise_incrementally(
     return Minimum(current, initial, done, evaluations, converged)
 
 
-class _Linearised:
+class Linearised:
     """A at a point: its products with a direction, and those of its adjoint.
 
     Aδ is the derivative of Aᵀu by u, which is linear in u: two gradients backwards, which every forecaster
@@ -86,14 +87,19 @@ class _Linearised:
         self._weights = torch.zeros_like(departure, requires_grad=True)
         (self._adjoint,) = torch.autograd.grad(departure, w, self._weights, create_graph=True)
 
+    def along(self, direction: Tensor) -> Tensor:
+        """The change of the departures along a direction, −A δ, [P]."""
+        (seen,) = torch.autograd.grad(self._adjoint, self._weights, direction, retain_graph=True)
+        return seen
+
     def normal(self, direction: Tensor) -> Tensor:
         """Aᵀ A δ."""
-        (seen,) = torch.autograd.grad(self._adjoint, self._weights, direction, retain_graph=True)
+        seen = self.along(direction)
         (product,) = torch.autograd.grad(self._departure, self._w, seen, retain_graph=True)
         return product
 
 
-def _linearised(cost: Cost[Increment], w: Tensor) -> tuple[Evaluation, _Linearised]:
+def _linearised(cost: Cost[Increment], w: Tensor) -> tuple[Evaluation, Linearised]:
     """J and its gradient at w, and A there."""
     w = w.detach().clone().requires_grad_(True)
     departure = cost.departure(w)
@@ -102,28 +108,37 @@ def _linearised(cost: Cost[Increment], w: Tensor) -> tuple[Evaluation, _Linearis
     point = w.detach()
     gradient = gradient + cost.lambda_ * point
     j_b = 0.5 * cost.lambda_ * point.square().sum()
-    return Evaluation(point, j_b.item(), j_o.item(), gradient), _Linearised(w, departure)
+    return Evaluation(point, j_b.item(), j_o.item(), gradient), Linearised(w, departure)
 
 
-def _solve(
-    lambda_: float, linear: _Linearised, gradient: Tensor, iterations: int, tolerance: float
+def solve(
+    lambda_: float, linear: Linearised, right: Tensor, iterations: int, tolerance: float
 ) -> tuple[Tensor, int]:
-    """The inner loop: δ, and how many iterations it took."""
+    """(λ I + Aᵀ A) δ = b by conjugate gradients.
+
+    Args:
+        lambda_: λ.
+        linear: A.
+        right: b, of the shape of the control vector.
+        iterations: the most of them.
+        tolerance: it stops when the norm of the residual has fallen to this.
+
+    Returns:
+        δ, and how many iterations it took.
+    """
     done = 0
 
     def product(direction: np.ndarray) -> np.ndarray:
         nonlocal done
         done += 1
-        vector = torch.from_numpy(direction.reshape(-1)).to(gradient)
+        vector = torch.from_numpy(direction.reshape(-1)).to(right)
         return (
-            (lambda_ * vector + linear.normal(vector.reshape(gradient.shape)).reshape(-1))
-            .double()
-            .cpu()
-            .numpy()
+            (lambda_ * vector + linear.normal(vector.reshape(right.shape)).reshape(-1)).double().cpu().numpy()
         )
 
-    size = gradient.numel()
+    size = right.numel()
     system = LinearOperator((size, size), matvec=product, dtype=np.float64)
-    right = -gradient.double().cpu().numpy().reshape(-1)
-    found, _ = cg(system, right, rtol=0.0, atol=tolerance, maxiter=iterations)
-    return torch.from_numpy(found).to(gradient).reshape(gradient.shape), done
+    found, _ = cg(
+        system, right.double().cpu().numpy().reshape(-1), rtol=0.0, atol=tolerance, maxiter=iterations
+    )
+    return torch.from_numpy(found).to(right).reshape(right.shape), done

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,8 +27,10 @@ from vaevar.assim.control.base import ControlTransform
 from vaevar.assim.cost import Cost
 from vaevar.assim.innovation import innovation, tell_of_none
 from vaevar.assim.minimiser import Minimum, minimise
+from vaevar.assim.problem import Problem
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
+from vaevar.forecast import Forecaster
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec, difference, regrid
 
@@ -99,7 +101,8 @@ class VariationalAssimilator(Assimilator):
                 counts = dict.fromkeys((*zeros, "iterations", "evaluations"), 0.0)
                 return Analysis(background, counts | {"chi2": math.nan, "lambda": math.nan, "seconds": 0.0})
             control = self.control.for_analysis(background, context)
-            cost, minimum = self._minimise(control, background, observations)
+            cost, first = self._cost(control, background, observations)
+            minimum = self.minimum(cost, first)
             increment = control(minimum.final.w)
             increment = regrid(increment, background.spec, control.grid, background.grid)
             values = (background.values + increment).to(background.values.dtype)
@@ -131,9 +134,46 @@ class VariationalAssimilator(Assimilator):
             "lambda": lambda_,
         }
 
-    def _minimise(
+    def minimum(self, cost: Cost[Any], first: Tensor) -> Minimum:
+        """Minimise J.
+
+        Args:
+            cost: J.
+            first: the control vector to begin at.
+        """
+        with torch.enable_grad():
+            return minimise(cost, first, self.iterations, self.history, self.tolerance, self.on_iteration)
+
+    def problem(
+        self,
+        start: Tensor,
+        observations: Sequence[Observations],
+        forecaster: Forecaster,
+        context: AnalysisContext = STANDALONE,
+    ) -> Problem:
+        """What :meth:`analyse_window` minimises, with the same arguments; at least one observation.
+
+        Raises:
+            UserError: as :meth:`forward`.
+        """
+        (observed,) = observations
+        background = State(start[-1], forecaster.spec, forecaster.grid)
+        require_channels(self.control, background.spec, background.grid)
+        with torch.inference_mode(False), torch.no_grad():
+            control = self.control.for_analysis(background, context)
+            cost, first = self._cost(control, background, observed)
+        return Problem(
+            cost,
+            first,
+            lambda w: [regrid(control(w), background.spec, control.grid, background.grid)],
+            [background],
+            observed,
+        )
+
+    def _cost(
         self, control: ControlTransform, background: State, observations: Observations
-    ) -> tuple[Cost[Tensor], Minimum]:
+    ) -> tuple[Cost[Tensor], Tensor]:
+        """J, and the control vector to begin at."""
         device = background.values.device
         # H(x_b) in double precision: the innovation is a small difference of large numbers.
         operator = observations.operator(background.spec, background.grid).to(device)
@@ -144,11 +184,7 @@ class VariationalAssimilator(Assimilator):
             control, observed_increment, departure, error_std, control.shape
         )
         cost = Cost(control, observed_increment, departure, error_std, lambda_)
-        start = torch.zeros(control.shape, device=device, dtype=self.dtype)
-        with torch.enable_grad():
-            return cost, minimise(
-                cost, start, self.iterations, self.history, self.tolerance, self.on_iteration
-            )
+        return cost, torch.zeros(control.shape, device=device, dtype=self.dtype)
 
 
 def require_channels(control: ControlTransform, spec: StateSpec, grid: Grid) -> None:

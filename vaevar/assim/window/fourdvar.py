@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from vaevar.assim.cost import Cost
 from vaevar.assim.gauss_newton import minimise_incrementally
 from vaevar.assim.innovation import innovation, tell_of_none
 from vaevar.assim.minimiser import Minimum, minimise
+from vaevar.assim.problem import Problem
 from vaevar.assim.variational import VariationalAssimilator, require_channels
 from vaevar.assim.window.trajectory import ModelError, WindowModel
 from vaevar.data.observations.points import Observations
@@ -149,12 +150,37 @@ class FourDVar(VariationalAssimilator):
         model = self.own_forecaster or forecaster
         began = time.perf_counter()
         with evaluating(self), torch.inference_mode(False), torch.no_grad():
+            if not any(map(len, observations)):
+                tell_of_none()
+                values = _forecast(model, start, len(observations))
+                return [Analysis(state, {}, state) for state in _states(values, model)]
+            problem = self.problem(start, observations, forecaster, context)
+            minimum = self.minimum(problem.cost, problem.first)
+            increments = problem.increments(minimum.final.w)
+        diagnostics = self.diagnostics_of(minimum, len(problem.observed), problem.cost.lambda_)
+        diagnostics["seconds"] = (time.perf_counter() - began) / len(observations)
+        return [
+            Analysis(
+                replace(state, values=(state.values + increment).to(state.values.dtype)),
+                dict(diagnostics),
+                state,
+                minimum.converged,
+            )
+            for state, increment in zip(problem.backgrounds, increments, strict=True)
+        ]
+
+    def problem(
+        self,
+        start: Tensor,
+        observations: Sequence[Observations],
+        forecaster: Forecaster,
+        context: AnalysisContext = STANDALONE,
+    ) -> Problem:
+        model = self.own_forecaster or forecaster
+        with torch.inference_mode(False), torch.no_grad():
             backgrounds = _forecast(model, start, len(observations))
             observed, hours = joined(observations, model.step_hours)
-            states = [State(values, model.spec, model.grid) for values in backgrounds]
-            if not len(observed):
-                tell_of_none()
-                return [Analysis(state, {}, state) for state in states]
+            states = _states(backgrounds, model)
             control = self.control.for_analysis(states[0], context)
             error = ModelError(self.model_error or control, self.model_error_scale)
             window = WindowModel(
@@ -168,27 +194,19 @@ class FourDVar(VariationalAssimilator):
             observer = operator.observed_increment(states, model.grid, self.dtype)
             cost = Cost(window, observer, departure, error_std, self.lambda_ or 1.0)
             first = torch.zeros(sum(window.sizes), device=start.device, dtype=self.dtype)
-            with torch.enable_grad():
-                minimum = self._minimum(cost, first)
-            increments = window(minimum.final.w)
-        diagnostics = self.diagnostics_of(minimum, len(observed), cost.lambda_)
-        diagnostics["seconds"] = (time.perf_counter() - began) / len(states)
-        return [
-            Analysis(
-                replace(state, values=(state.values + increment).to(state.values.dtype)),
-                dict(diagnostics),
-                state,
-                minimum.converged,
-            )
-            for state, increment in zip(states, increments, strict=True)
-        ]
+        return Problem(cost, first, window, states, observed)
 
-    def _minimum(self, cost: Cost[list[Tensor]], first: Tensor) -> Minimum:
-        if self.outer_loops:
-            return minimise_incrementally(
-                cost, first, self.outer_loops, self.iterations, self.tolerance, self.on_iteration
-            )
-        return minimise(cost, first, self.iterations, self.history, self.tolerance, self.on_iteration)
+    def minimum(self, cost: Cost[Any], first: Tensor) -> Minimum:
+        with torch.enable_grad():
+            if self.outer_loops:
+                return minimise_incrementally(
+                    cost, first, self.outer_loops, self.iterations, self.tolerance, self.on_iteration
+                )
+            return minimise(cost, first, self.iterations, self.history, self.tolerance, self.on_iteration)
+
+
+def _states(values: Tensor, forecaster: Forecaster) -> list[State]:
+    return [State(state, forecaster.spec, forecaster.grid) for state in values]
 
 
 def _forecast(forecaster: Forecaster, start: Tensor, length: int) -> Tensor:
