@@ -28,7 +28,7 @@ from vaevar.data.observations.coverage import no_coverage
 from vaevar.data.observations.points import Points
 from vaevar.data.weather.holes import holes
 from vaevar.errors import UserError
-from vaevar.forecast import named, rollout
+from vaevar.forecast import Forecaster, named, rollout
 from vaevar.sphere.difference import family_hint
 from vaevar.state import difference
 
@@ -96,7 +96,7 @@ class Cycle(CycleCallback):
             raise UserError(
                 f"trainer.callbacks: Cycle is there {count} times, and each would go on; leave one"
             )
-        _check_forecaster(module, data)
+        require_same_states(module.forecaster, data)
         self._check_arms(module, data)
         self._run.begin(module, data, {"cycle": self}, not self.resume)
         data.skip_missing = self.on_missing_truth == "skip"
@@ -294,9 +294,12 @@ class Cycle(CycleCallback):
             self._settle_at = now + max(_SETTLE_EVERY, _SETTLE_RATIO * (now - began))
 
 
-def _check_forecaster(module: AssimilationModule, data: AnalysisTimes) -> None:
-    """Check that forecaster and truth belong together."""
-    forecaster = module.forecaster
+def require_same_states(forecaster: Forecaster, data: AnalysisTimes) -> None:
+    """Check that forecaster and truth belong together.
+
+    Raises:
+        UserError: when their states or their steps differ.
+    """
     fault = difference(forecaster.spec, forecaster.grid, data.spec, data.store.grid)
     if fault:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The forecast error J_e that the experiment explains, and its gradient with respect to the initial states."""
+"""The forecast error J_e that the experiment explains, and its gradient by the initial states."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def require_finite_gradient(
 def not_finite(values: Tensor, spec: StateSpec) -> str:
     """The channels in which values [..., C, H, W] are not finite, as text; empty if there are none."""
     # The extremes pass NaN on and need no array; look at each element only if something is wrong.
-    if all(math.isfinite(float(extreme)) for extreme in values.aminmax()):
+    if all(math.isfinite(float(extreme)) for extreme in values.detach().aminmax()):
         return ""
     per_channel = torch.isfinite(values).transpose(0, -3).flatten(1).all(1).tolist()
     names = [name for name, finite in zip(spec.names, per_channel, strict=True) if not finite]
