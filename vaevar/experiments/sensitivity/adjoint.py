@@ -13,8 +13,8 @@ so that an observation with innovation d = y − H(x_b) changes a forecast's err
 x_a and at x_b, the trapezoidal rule: J_e(x_a) − J_e(x_b) is then exact where J_e is quadratic, and wrong by a
 third order of x_a − x_b elsewhere (Errico, 2007, Tellus A 59).
 
-(λ I + Aᵀ A)⁻¹ is also the covariance of the analysis error in control space, as J implies it. So L' s/√(sᵀ L'ᵀ g)
-is an error of one standard deviation, and of all these the one that adds most to J_e.
+(λ I + Aᵀ A)⁻¹ is also the covariance of the analysis error in control space, as J implies it. So
+L' s/√(sᵀ L'ᵀ g) is an error of one standard deviation, and of all these the one that adds most to J_e.
 """
 
 from __future__ import annotations

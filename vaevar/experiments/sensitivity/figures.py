@@ -21,16 +21,22 @@ COLOURS = "RdBu_r"
 
 
 class Map:
-    """The sphere with the region in the middle, so that neither edge of the map cuts it.
+    """A map with the region in the middle, so that neither edge cuts it.
 
     Args:
         grid: of the fields.
         region: to be drawn.
+        around: degrees of longitude on either side of the region, and half as many of latitude. None: the
+            whole sphere.
     """
 
-    def __init__(self, grid: Grid, region: Region) -> None:
+    def __init__(self, grid: Grid, region: Region, around: float | None = None) -> None:
         middle = round(((region.west + region.width / 2 + 180) % 360 - 180) / 30) * 30.0
         self.grid, self.region, self._west = grid, region, middle - 180.0
+        margin = 360.0 if around is None else around
+        half = min(180.0, region.width / 2 + margin)
+        self._across = (middle - half, middle + half)
+        self._upright = (max(-90.0, region.south - margin / 2), min(90.0, region.north + margin / 2))
         self._order = np.argsort(self.shifted(grid.longitude))
 
     def shifted(self, longitude: np.ndarray) -> np.ndarray:
@@ -39,11 +45,11 @@ class Map:
 
     def frame(self, axis: Axes, title: str) -> None:
         """Axes, and the region as a box."""
-        axis.set_xlim(self._west, self._west + 360.0)
-        axis.set_ylim(-90, 90)
-        meridians = self._west + 60.0 * np.arange(7)
+        meridians = self._west + (60.0 if self._across[1] - self._across[0] > 240 else 30.0) * np.arange(13)
         axis.set_xticks(meridians, [_east(value) for value in meridians], fontsize=7)
         axis.set_yticks([-60, -30, 0, 30, 60], ["60S", "30S", "0", "30N", "60N"], fontsize=7)
+        axis.set_xlim(*self._across)
+        axis.set_ylim(*self._upright)
         axis.set_aspect(1.0)
         axis.grid(color="0.85", linewidth=0.4)
         axis.set_axisbelow(True)
@@ -70,8 +76,14 @@ class Map:
     def contours(self, axis: Axes, values: np.ndarray) -> None:
         """Thin lines of a field [H, W], for where the weather is."""
         longitude = self.shifted(self.grid.longitude)[self._order]
-        lines = {"levels": 10, "colors": "0.45", "linewidths": 0.5}
-        axis.contour(longitude, self.grid.latitude, values[:, self._order], **lines)
+        axis.contour(
+            longitude,
+            self.grid.latitude,
+            values[:, self._order],
+            levels=10,
+            colors="0.45",
+            linewidths=0.5,
+        )
 
 
 def sensitivity_figure(
@@ -94,7 +106,7 @@ def sensitivity_figure(
         spec: of the C channels.
         where: the map.
     """
-    figure = Figure(figsize=(13, 3.05 * (len(channels) + 1) + 0.6), layout="constrained")
+    figure = Figure(figsize=(13, 3.2 * (len(channels) + 1) + 0.6), layout="constrained")
     panels = figure.subplots(len(channels) + 1, 2, squeeze=False)
     names = ("σ ∂J_e/∂x per area", "correction of one std of the analysis error, in σ")
     for column, (name, fields) in enumerate(zip(names, (sensitivity, perturbation), strict=True)):
@@ -121,7 +133,7 @@ def impact_figure(title: str, impacts: pd.DataFrame, where: Map) -> Figure:
     """
     times = impacts["time"].nunique()
     figure = Figure(figsize=(14, 9.5), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[1.6, 1])
+    above, below = figure.subfigures(2, 1, squeeze=False, height_ratios=[1.6, 1]).flat
     axis = above.subplots()
     columns = impacts.groupby(["latitude", "longitude"], sort=False)["impact"].sum().reset_index()
     columns = columns.reindex(columns["impact"].abs().sort_values().index)  # the largest on top
@@ -138,14 +150,22 @@ def impact_figure(title: str, impacts: pd.DataFrame, where: Map) -> Figure:
         linewidths=0.4,
         zorder=4,
     )
-    above.colorbar(points, ax=axis, shrink=0.8, label="δJ_e", format="%.0e")
+    decades = 10.0 ** (math.floor(math.log10(largest)) - np.arange(2))
+    ticks = [*-decades, 0.0, *decades[::-1]]
+    bar = above.colorbar(points, ax=axis, shrink=0.8, label="δJ_e", ticks=ticks)
+    bar.ax.set_yticklabels(f"{tick:.0e}" if tick else "0" for tick in ticks)
     panels = below.subplots(1, 3 if times > 1 else 2)
     _bars(panels[0], impacts, "variable", "by variable")
     upper = impacts[impacts["pressure"].notna()].sort_values("pressure")
     _bars(panels[1], upper.assign(pressure=upper["pressure"].map("{:g}".format)), "pressure", "by level, hPa")
     if times > 1:
         hours = impacts.sort_values("time")
-        _bars(panels[2], hours.assign(time=hours["time"].str[5:16].str.replace("T", " ")), "time", "by time")
+        _bars(
+            panels[2],
+            hours.assign(time=hours["time"].str[5:13].str.replace("T", ", ") + " h"),
+            "time",
+            "by time",
+        )
     figure.suptitle(title)
     return figure
 
@@ -165,8 +185,15 @@ def _bars(axis: Axes, impacts: pd.DataFrame, by: str, title: str) -> None:
     for row, (total, part) in enumerate(zip(sums, helpful, strict=True)):
         side = -1 if total < 0 else 1
         text, place = f"{100 * part:.0f} %", (total, row)
-        style = {"fontsize": 7, "va": "center", "ha": "right" if side < 0 else "left"}
-        axis.annotate(text, place, (3 * side, 0), textcoords="offset points", **style)
+        axis.annotate(
+            text,
+            place,
+            (3 * side, 0),
+            textcoords="offset points",
+            fontsize=7,
+            va="center",
+            ha="right" if side < 0 else "left",
+        )
     axis.ticklabel_format(axis="x", scilimits=(-2, 2))
     axis.tick_params(axis="x", labelsize=8)
     axis.set_title(f"δJ_e {title} (and how many helped)", fontsize=9)

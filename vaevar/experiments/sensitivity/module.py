@@ -1,4 +1,4 @@
-"""The LightningModule of the sensitivity experiment: every arm's analysis and forecast, and their adjoints."""
+"""The LightningModule of the sensitivity experiment: each arm's analysis and forecast, and their adjoints."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ class SensitivityModule(L.LightningModule):
         if not forecaster.differentiable:
             raise UserError(
                 f"model.forecaster: {type(forecaster).__name__} has no gradient, which a sensitivity is: "
-                "give a LearnedForecaster (a checkpoint of this package), a ConvertedForecaster (an ONNX file), "
-                "or one of your own that sets differentiable = True"
+                "give a LearnedForecaster (a checkpoint of this package), a ConvertedForecaster (an ONNX "
+                "file), or one of your own that sets differentiable = True"
             )
         for name, arm in arms.items():
             if not isinstance(arm, VariationalAssimilator):

@@ -25,13 +25,15 @@ from vaevar.experiments.sensitivity.tables import (
     impact_table,
     norm_table,
     perturbation_table,
-    share_table,
+    side_by_side,
+    upright,
 )
 from vaevar.runs.directory import run_directory
 from vaevar.runs.record import how_to_repeat
 from vaevar.verification.tables import cell_text, to_markdown
 
 ERRORS, PERTURBATIONS = "Forecast error", "The most harmful analysis error"
+AROUND = 75.0  # degrees of longitude around the region on the maps of the sensitivity
 BY_VARIABLE, BY_TIME = "Impact of observations by variable", "Impact of observations by time"
 
 
@@ -115,12 +117,18 @@ class SensitivityReport(L.Callback):
     # After the progress bars are gone.
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         console = Console()
-        for title, table in self._tables.items():
+        printed = {}
+        if self._tables:
+            # Without lines and turned, to fit into 80 columns; summary.md has all.
+            printed = {
+                ERRORS: upright(self._tables[ERRORS]),
+                BY_VARIABLE: side_by_side(self._tables[BY_VARIABLE]),
+            }
+        for title, table in printed.items():
             shown = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-            for name in table.columns:
-                numeric = pd.api.types.is_numeric_dtype(table[name])
-                shown.add_column(name, justify="right" if numeric else "left")
-            for row in table.to_numpy():
+            for number, name in enumerate(table.columns):
+                shown.add_column(str(name), justify="right" if number else "left")
+            for row in table.to_numpy(object):
                 shown.add_row(*map(cell_text, row))
             console.print(shown)
         if self._tables:
@@ -128,7 +136,7 @@ class SensitivityReport(L.Callback):
         self._tables = {}
 
     def _figures(self, row: Row, data: SensitivityData, impacts: pd.DataFrame) -> dict[str, Figure]:
-        explained, where = row.explained, Map(data.grid, data.region)
+        explained = row.explained
         perturbation = explained.impacts.perturbation[-1].double().cpu().numpy() / data.std[:, None, None]
         state = None
         if self.weather:
@@ -144,13 +152,13 @@ class SensitivityReport(L.Callback):
                 state,
                 self.channels,
                 data.spec,
-                where,
+                Map(data.grid, data.region, AROUND),
             ),
             "impact": impact_figure(
                 f"What the observations did to the {what}: J_e {explained.background_error:.3g} → "
                 f"{explained.analysis_error:.3g}, sum of the impacts {change:+.3g}",
                 own,
-                where,
+                Map(data.grid, data.region),
             ),
         }
 
@@ -160,17 +168,18 @@ class SensitivityReport(L.Callback):
         notes = {
             ERRORS: (
                 f"J_e: mean square error of the {data.lead_hours} h forecast over {data.region} in "
-                f"climatological variances, mean over {judged}. By the gradients: ½ (g_a + g_b) · (x_a − x_b) "
-                "with the gradients of J_e at x_a and x_b. Sum of the impacts: the same by the adjoint of "
-                "the analysis, over all observations of the last window; negative: the forecast became "
-                "better. Iterations and residual: of the conjugate gradients in that adjoint."
+                f"climatological variances, mean over {judged}. By the gradients: "
+                "½ (g_a + g_b) · (x_a − x_b), with the gradients of J_e at x_a and x_b. Sum of the impacts: "
+                "the same by the adjoint of the analysis, over all observations of the last window; "
+                "negative: the forecast became better. Iterations and residual: of the conjugate gradients "
+                "in that adjoint."
             ),
             BY_VARIABLE: "Sum over the dates. Share: of the arm's sum. Beneficial: part of the observations.",
             BY_TIME: "",
             PERTURBATIONS: (
-                "The correction of x_a that lowers J_e most, of all that are as probable by the analysis error "
-                "that J implies. Sizes in standard deviations of that error. Relative error: of the change by "
-                "the gradient."
+                "The correction of x_a that lowers J_e most, of all that are as probable by the analysis "
+                "error that J implies. Sizes in standard deviations of that error. Relative error: of the "
+                "change by the gradient."
             ),
         }
         parts = [f"# {self._directory.name}\n"]
@@ -182,12 +191,13 @@ class SensitivityReport(L.Callback):
         parts.append("## Sensitivity to the initial state\n")
         parts.append(
             "σ ∂J_e/∂x per area at x_a, with the climatological std σ: root of the area mean of the square, "
-            "and per cent of the square, by level and variable; all states that the forecaster starts from "
-            "together. sensitivity.csv has each.\n"
+            "by level and variable, and how many per cent of the whole square that is; all states that the "
+            "forecaster starts from together. sensitivity.csv has each. A network's gradient is rough from "
+            "one point of the grid to the next; the corrections beside it on the maps are what an analysis "
+            "could have made of it.\n"
         )
         for (arm, date), part in channels.groupby(["arm", "date"], sort=False):
-            for title, table in (("norm", norm_table(part)), ("per cent", share_table(part))):
-                parts.append(f"{arm}, {date}, {title}:\n\n{to_markdown(table)}\n")
+            parts.append(f"{arm}, {date}:\n\n{to_markdown(norm_table(part))}\n")
         if repeat := how_to_repeat(self._directory):
             parts.append(f"{repeat}\n")
         return "\n".join(parts)

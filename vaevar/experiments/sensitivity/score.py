@@ -65,7 +65,7 @@ class ForecastError:
         with torch.enable_grad():
             leaf = states.detach().clone().requires_grad_(True)
             value = self(forecaster, leaf)
-            if not math.isfinite(float(value)):
+            if not math.isfinite(value.item()):
                 raise UserError(f"{named(forecaster)}: its {self.lead_hours} h forecast is not finite")
             (gradient,) = torch.autograd.grad(value, leaf)
-        return float(value), gradient
+        return value.item(), gradient

@@ -104,27 +104,24 @@ def channel_table(rows: Sequence[Row], spec: StateSpec, grid: Grid) -> pd.DataFr
     return pd.DataFrame(found)
 
 
-def share_table(channels: pd.DataFrame) -> pd.DataFrame:
-    """Of one arm and date: per cent of the sensitivity by level and variable, all past states together.
+def norm_table(channels: pd.DataFrame) -> pd.DataFrame:
+    """Of one arm and date: the norm of the sensitivity by level and variable, and per cent of the square.
 
     Args:
         channels: rows of :func:`channel_table`.
     """
-    upper = channels[channels["level"] != SURFACE]
-    table = 100 * channels.pivot_table("share", "level", "variable", "sum", sort=False)
-    order = [*dict.fromkeys(upper["variable"]), *dict.fromkeys(channels["variable"])]
-    table = table.reindex(columns=list(dict.fromkeys(order)))
+    squares = channels.assign(square=channels["norm"] ** 2)
+    upper = squares[squares["level"] != SURFACE]
+    table = squares.pivot_table("square", "level", "variable", "sum", sort=False)
+    columns = dict.fromkeys([*upper["variable"], *squares["variable"]])
+    table = table.loc[list(dict.fromkeys([*upper["level"], *squares["level"]])), list(columns)]
     table["all"] = table.sum(axis=1)
     table.loc["all"] = table.sum()
-    levels = [*dict.fromkeys(upper["level"]), *(name for name in (SURFACE, "all") if name in table.index)]
-    return table.loc[levels].rename_axis("level", axis=0).rename_axis(None, axis=1).reset_index()
-
-
-def norm_table(channels: pd.DataFrame) -> pd.DataFrame:
-    """The same with the norm of the sensitivity."""
-    table = share_table(channels.assign(share=channels["norm"] ** 2 / 100))
-    numbers = table.columns.drop("level")
-    return table.assign(**{name: np.sqrt(table[name]) for name in numbers})
+    whole = table.loc["all", "all"]
+    norms = np.sqrt(table)
+    norms["per cent"] = 100 * table["all"] / whole
+    norms.loc["per cent"] = 100 * table.loc["all"] / whole
+    return norms.rename_axis("level").rename_axis(None, axis=1).reset_index()
 
 
 def impact_rows(row: Row) -> pd.DataFrame:
@@ -167,6 +164,20 @@ def impact_table(impacts: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     totals = impacts.groupby("arm")["impact"].sum()
     table["share"] = table["impact"].to_numpy() / totals.loc[table.index.get_level_values("arm")].to_numpy()
     return table.reset_index()
+
+
+def upright(errors: pd.DataFrame) -> pd.DataFrame:
+    """:func:`error_table` with a column per arm and date, which fits into a narrow terminal."""
+    several = errors["date"].nunique() > 1
+    numbers = errors.drop(columns=["arm", "date"]).T
+    numbers.columns = pd.Index(errors["arm"] + (", " + errors["date"] if several else ""))
+    return numbers.rename_axis("").reset_index()
+
+
+def side_by_side(impacts: pd.DataFrame) -> pd.DataFrame:
+    """The sums of :func:`impact_table` by variable, with a column per arm."""
+    sums = impacts.pivot_table("impact", "variable", "arm", "sum", sort=False)
+    return sums.rename_axis(None, axis=1).reset_index()
 
 
 def share(of: np.ndarray | pd.Series) -> float:
