@@ -187,6 +187,8 @@ def test_mistakes_are_one_line_each(config: Path, capsys: pytest.CaptureFixture[
         (data(region={"south": 60, "north": 20, "west": 0, "east": 5}), "south 60 and north 20"),
         (data(lead_hours=15), "data.lead_hours: 15"),
         (data(lead_hours=240), "to 2021-01-13T00 is needed"),
+        (data(background_hours=9), "data.background_hours: 9"),
+        (data(step_hours=0), "step_hours 0"),
         (data(dates=[]), "data.dates"),
         (data(dates=["2021-01-02T18", "2021-01-02T18"]), "data.dates"),
         (data(channels=["z300"]), "data.channels: z300"),

@@ -98,7 +98,10 @@ class SensitivityData(L.LightningDataModule):
         self.times = np.array([whole_hour(date, "data.dates") for date in dates], dtype="datetime64[h]")
         if not self.times.size or np.unique(self.times).size < self.times.size:
             raise UserError(f"data.dates: {dates}, expected one or more, each once")
+        if analyses < 1 or step_hours < 1:
+            raise UserError(f"data: analyses {analyses} and step_hours {step_hours} must be at least 1")
         steps_in(lead_hours, "data.lead_hours", step_hours)
+        steps_in(background_hours, "data.background_hours", step_hours)
         self.spec = spec or StateSpec()
         unknown = [name for name in channels or () if not self.spec.has(name)]
         if unknown or channels == []:

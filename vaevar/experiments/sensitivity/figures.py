@@ -106,7 +106,7 @@ def sensitivity_figure(
         spec: of the C channels.
         where: the map.
     """
-    figure = Figure(figsize=(13, 3.2 * (len(channels) + 1) + 0.6), layout="constrained")
+    figure = Figure(figsize=(13, 2.75 * (len(channels) + 1) + 0.6), layout="constrained")
     panels = figure.subplots(len(channels) + 1, 2, squeeze=False)
     names = ("σ ∂J_e/∂x per area", "correction of one std of the analysis error, in σ")
     for column, (name, fields) in enumerate(zip(names, (sensitivity, perturbation), strict=True)):

@@ -20,7 +20,7 @@ from vaevar.assim.problem import Problem
 from vaevar.assim.variational import VariationalAssimilator
 from vaevar.data.observations.coverage import no_coverage
 from vaevar.data.observations.points import Observations
-from vaevar.errors import ForecasterFault, UserError
+from vaevar.errors import UserError
 from vaevar.experiments.sensitivity.adjoint import Impacts, impacts
 from vaevar.experiments.sensitivity.data import SensitivityCase, SensitivityData
 from vaevar.experiments.sensitivity.initial import Tried, perturbed, scaled
@@ -140,7 +140,7 @@ class SensitivityModule(L.LightningModule):
         for name, arm in self.arms.items():
             try:
                 explained[name] = self._explain(name, arm, batch, first)
-            except ForecasterFault as error:
+            except ArithmeticError as error:
                 raise UserError(f"arm {name} at {batch.time}: {error}") from None
         return explained
 

@@ -169,7 +169,7 @@ def impact_table(impacts: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
 def upright(errors: pd.DataFrame) -> pd.DataFrame:
     """:func:`error_table` with a column per arm and date, which fits into a narrow terminal."""
     several = errors["date"].nunique() > 1
-    numbers = errors.drop(columns=["arm", "date"]).T
+    numbers = errors.drop(columns=["arm", "date"]).astype(object).T
     numbers.columns = pd.Index(errors["arm"] + (", " + errors["date"] if several else ""))
     return numbers.rename_axis("").reset_index()
 
