@@ -10,12 +10,14 @@ and conjugate gradients solve (λ I + Aᵀ A) δ = Aᵀ r − λ w_j (Courtier e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
 from scipy.sparse.linalg import LinearOperator, cg
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vaevar.assim.cost import Cost, Increment
 from vaevar.assim.minimiser import Evaluation, Minimum
@@ -71,6 +73,13 @@ def minimise_incrementally(
     return Minimum(current, initial, done, evaluations, converged)
 
 
+@contextmanager
+def twice_differentiable() -> Iterator[None]:
+    """Attention that has a second derivative, which the fast kernels have not."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
 class Linearised:
     """A at a point: its products with a direction, and those of its adjoint.
 
@@ -78,14 +87,19 @@ class Linearised:
     with a gradient has, in place of one forwards.
 
     Args:
+        cost: whose departures they are.
         w: where; it requires a gradient.
-        departure: r(w), of that w.
+
+    Attributes:
+        departure: r(w).
     """
 
-    def __init__(self, w: Tensor, departure: Tensor) -> None:
-        self._w, self._departure = w, departure
-        self._weights = torch.zeros_like(departure, requires_grad=True)
-        (self._adjoint,) = torch.autograd.grad(departure, w, self._weights, create_graph=True)
+    def __init__(self, cost: Cost[Increment], w: Tensor) -> None:
+        self._w = w
+        with twice_differentiable():
+            self.departure = cost.departure(w)
+        self._weights = torch.zeros_like(self.departure, requires_grad=True)
+        (self._adjoint,) = torch.autograd.grad(self.departure, w, self._weights, create_graph=True)
 
     def along(self, direction: Tensor) -> Tensor:
         """The change of the departures along a direction, −A δ, [P]."""
@@ -95,20 +109,21 @@ class Linearised:
     def normal(self, direction: Tensor) -> Tensor:
         """Aᵀ A δ."""
         seen = self.along(direction)
-        (product,) = torch.autograd.grad(self._departure, self._w, seen, retain_graph=True)
+        (product,) = torch.autograd.grad(self.departure, self._w, seen, retain_graph=True)
         return product
 
 
 def _linearised(cost: Cost[Increment], w: Tensor) -> tuple[Evaluation, Linearised]:
     """J and its gradient at w, and A there."""
     w = w.detach().clone().requires_grad_(True)
-    departure = cost.departure(w)
+    linear = Linearised(cost, w)
+    departure = linear.departure
     j_o = 0.5 * departure.detach().square().sum()
     (gradient,) = torch.autograd.grad(departure, w, departure.detach(), retain_graph=True)
     point = w.detach()
     gradient = gradient + cost.lambda_ * point
     j_b = 0.5 * cost.lambda_ * point.square().sum()
-    return Evaluation(point, j_b.item(), j_o.item(), gradient), Linearised(w, departure)
+    return Evaluation(point, j_b.item(), j_o.item(), gradient), linear
 
 
 def solve(

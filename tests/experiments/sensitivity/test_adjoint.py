@@ -134,7 +134,7 @@ class Case:
         problem = self.arm.problem(self.start, observations, self.forecaster)
         found = self.arm.minimum(problem.cost, problem.first).final
         w = found.w.clone().requires_grad_(True)
-        linear = Linearised(w, problem.cost.departure(w))
+        linear = Linearised(problem.cost, w)
         rest, _ = solve(problem.cost.lambda_, linear, -found.gradient, 500, 1e-15)
         assert rest.norm() < 1e-5 * found.w.norm()
         return problem, found.w + rest

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vaevar.assim.gauss_newton import Linearised, solve
+from vaevar.assim.gauss_newton import Linearised, solve, twice_differentiable
 from vaevar.assim.problem import Problem
 
 
@@ -62,12 +62,13 @@ def impacts(
     cost = problem.cost
     with torch.inference_mode(False), torch.enable_grad():
         w = w.detach().clone().requires_grad_(True)
-        last = torch.stack(problem.increments(w)[-len(gradient) :])
+        with twice_differentiable():
+            last = torch.stack(problem.increments(w)[-len(gradient) :])
         probe = torch.zeros_like(last, requires_grad=True)
         (adjoint,) = torch.autograd.grad(last, w, probe, create_graph=True)
         (right,) = torch.autograd.grad(last, w, gradient.to(last), retain_graph=True)
         size = float(right.norm())
-        linear = Linearised(w, cost.departure(w))
+        linear = Linearised(cost, w)
         sensitivity, done = solve(cost.lambda_, linear, right, iterations, tolerance * size)
         (along,) = torch.autograd.grad(adjoint, probe, sensitivity)
         observed = -linear.along(sensitivity)
