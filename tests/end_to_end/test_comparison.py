@@ -16,8 +16,8 @@ import pytest
 import yaml
 from filelock import FileLock
 
+from vaevar.experiments.comparison.configs import resolve
 from vaevar.experiments.comparison.record import MEAN, fingerprints, read
-from vaevar.experiments.comparison.sweep import resolve
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "comparison.py"
 RESULTS = Path("benchmarks/results/comparison")
