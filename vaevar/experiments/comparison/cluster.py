@@ -19,9 +19,9 @@ from vaevar.runs import stopping
 from vaevar.runs.threads import available_cpus
 
 _SETTINGS: dict[str, Any] = {
-    "distributed.scheduler.allowed-failures": 1,  # a task whose worker dies is tried once more
     # A library that keeps the interpreter for minutes is at work, not dead. Processes that die are seen.
     "distributed.scheduler.worker-ttl": None,
+    "distributed.deploy.lost-worker-timeout": "10 minutes",  # a new process takes its time on a busy machine
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.worker.daemon": False,  # Lightning starts processes
     "distributed.worker.profile.enabled": False,  # it would look at the stack a hundred times a second
@@ -68,7 +68,7 @@ def own_cluster(processes: int, dashboard: int | None = None) -> Iterator[Client
         if dashboard and cluster.scheduler.http_server.port != dashboard:
             raise UserError(f"--dashboard {dashboard}: the port is in use; give another one")
         stopping.end_together(lambda: [nanny.pid for nanny in cluster.workers.values() if nanny.pid])
-        yield stack.enter_context(Client(cluster, set_as_default=False))
+        yield stack.enter_context(Client(cluster))
 
 
 def _restore(name: str, value: str | None) -> None:
@@ -89,7 +89,7 @@ def cluster_at(scheduler: str) -> Iterator[Client]:
         UserError: when it does not answer, or a worker has several threads.
     """
     try:
-        client = Client(scheduler, timeout=_CONNECT_SECONDS, set_as_default=False)
+        client = Client(scheduler, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError) as error:
         raise UserError(
             f"--scheduler {scheduler}: no scheduler of dask answers there ({' '.join(str(error).split())}); "
@@ -100,18 +100,9 @@ def cluster_at(scheduler: str) -> Iterator[Client]:
     )
     with client:
         for worker, threads in client.nthreads().items():
-            require_one_thread(worker, threads)
+            if threads != 1:  # several tasks in one process, where their output would mix
+                raise UserError(
+                    f"--scheduler {scheduler}: its worker at {worker} has {threads} threads for tasks; start "
+                    "workers with `dask worker ADDRESS --nthreads 1`, and OMP_NUM_THREADS for a run's threads"
+                )
         yield client
-
-
-def require_one_thread(worker: str, threads: int) -> None:
-    """Refuse a worker that would take several tasks into one process, where their output would mix.
-
-    Raises:
-        UserError: with what to do.
-    """
-    if threads != 1:
-        raise UserError(
-            f"the worker at {worker} has {threads} threads for tasks; start workers with `dask worker "
-            "ADDRESS --nthreads 1`, and OMP_NUM_THREADS for the threads of each run"
-        )

@@ -10,9 +10,11 @@ import contextlib
 import io
 import os
 import sys
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,15 +22,15 @@ from uuid import uuid4
 
 import dask
 from distributed import Client, Future, Worker, get_worker, wait
-from distributed.scheduler import KilledWorker
 
 from vaevar.errors import UserError
-from vaevar.experiments.comparison.cluster import cluster_at, own_cluster, require_one_thread
+from vaevar.experiments.comparison.cluster import cluster_at, own_cluster
 from vaevar.experiments.comparison.record import Case
 from vaevar.experiments.comparison.sweep import Sweep, attempt, say
 from vaevar.runs import stopping
 
-_LOOK_EVERY = 5.0  # seconds: for workers that have joined
+_LOOK_EVERY = 2.0  # seconds: for workers that have joined or died
+_NEW_WORKER = 600.0  # seconds until one that died is given up
 
 
 def spread(
@@ -53,60 +55,97 @@ def spread(
         return _Tasks(client, sweep, ours=scheduler is None).run(runs)
 
 
+@dataclass(frozen=True)
+class _Task:
+    """A run that has been given to a worker."""
+
+    case: Case
+    arm: str
+    worker: str
+
+
 class _Tasks:
-    """The tasks of one command, one for each worker at a time: a worker that dies takes no other with it."""
+    """The tasks of one command, each for a worker that is idle: one that dies takes no other task with it."""
 
     def __init__(self, client: Client, sweep: Sweep, ours: bool) -> None:
         self.client, self.sweep, self.ours = client, sweep, ours
-        self.names: dict[str, str] = {}
+        self.waiting: deque[tuple[Case, str]] = deque()
+        self.active: dict[Future, _Task] = {}
+        self.tried_again: set[tuple[Case, str]] = set()
+        self.fine = True
+        self.alone = 0.0
         self.topic = f"comparison-{uuid4().hex}"
-        client.subscribe_topic(self.topic, _print_line)
-        client.subscribe_topic("all", self._tell_of_a_death)
 
     def run(self, runs: list[tuple[Case, str]]) -> bool:
         """True when none failed."""
-        waiting, active, fine = deque(runs), set[Future](), True
-        while waiting or active:
-            while waiting and len(active) < self._workers():
-                active.add(self._submit(*waiting.popleft()))
+        self.waiting.extend(runs)
+        self.client.subscribe_topic(self.topic, _print_line)
+        try:
+            while self.waiting or self.active:
+                self._look()
+        finally:
+            self.client.unsubscribe_topic(self.topic)
+        return self.fine
+
+    def _look(self) -> None:
+        """Take what has ended, give work to workers that are idle, and wait for the next end."""
+        workers = self.client.nthreads()
+        for future in list(self.active):
+            if future.done():
+                self._ended(future, self.active.pop(future))
+            elif self.active[future].worker not in workers:
+                future.cancel()
+                self._died(self.active.pop(future))
+        busy = {task.worker for task in self.active.values()}
+        for worker in [name for name, threads in workers.items() if threads == 1 and name not in busy]:
+            if self.waiting:
+                self._submit(*self.waiting.popleft(), worker)
+        if self.active:
+            self.alone = 0.0
             with contextlib.suppress(TimeoutError):
-                wait(active, timeout=_LOOK_EVERY, return_when="FIRST_COMPLETED")
-            for future in [future for future in active if future.done()]:
-                active.remove(future)
-                fine &= self._succeeded(future)
-        return fine
+                wait(list(self.active), timeout=_LOOK_EVERY, return_when="FIRST_COMPLETED")
+        elif self.waiting:
+            self._wait_for_workers()
 
-    def _workers(self) -> int:
-        return max(1, len(self.client.nthreads()))
+    def _wait_for_workers(self) -> None:
+        if not self.alone:
+            self.alone = time.monotonic()
+            say("there is no idle worker; waiting for one")
+        if self.ours and time.monotonic() > self.alone + _NEW_WORKER:
+            raise UserError("worker processes died, and no new ones have started; give the command again")
+        time.sleep(_LOOK_EVERY)
 
-    def _submit(self, case: Case, arm: str) -> Future:
-        key = f"arm-{uuid4().hex}"
-        self.names[key] = f"{case.name} {arm}"
+    def _submit(self, case: Case, arm: str, worker: str) -> None:
         place = str(Path.cwd())
-        return self.client.submit(_task, self.sweep, case, arm, place, self.topic, self.ours, key=key)
+        future = self.client.submit(
+            _task, self.sweep, case, arm, place, self.topic, self.ours, workers=[worker], pure=False
+        )
+        self.active[future] = _Task(case, arm, worker)
 
-    def _succeeded(self, future: Future) -> bool:
+    def _ended(self, future: Future, task: _Task) -> None:
+        error = future.exception() if future.status == "error" else None
         if future.status == "finished":
-            return bool(future.result())
-        name, error = self.names[str(future.key)], future.exception()
-        if isinstance(error, KilledWorker):
-            say(f"{name}: failed: the processes that ran it have died; the machine may be short of memory")
-        else:
-            print(f"error: {error}" if isinstance(error, UserError) else _text(error), file=sys.stderr)
-            say(f"{name}: failed")
-        return False
-
-    def _tell_of_a_death(self, event: tuple[float, Any]) -> None:
-        _, message = event
-        if message.get("action") != "remove-worker" or message.get("expected"):
             return
-        for key in message["processing-tasks"]:
-            if key in self.names:
-                say(f"{self.names[key]}: its worker, {message['worker']}, has died")
+        self.fine = False
+        if not isinstance(error, _ReportedError):
+            text = "".join(traceback.format_exception(error)).rstrip()
+            print(f"error: {error}" if isinstance(error, UserError) else text, file=sys.stderr)
+            say(f"{task.case.name} {task.arm}: failed")
+
+    def _died(self, task: _Task) -> None:
+        run = (task.case, task.arm)
+        name = f"{task.case.name} {task.arm}: its worker, {task.worker}, has died"
+        if run in self.tried_again:
+            self.fine = False
+            say(f"{name} too: failed")
+        else:
+            self.tried_again.add(run)
+            self.waiting.appendleft(run)
+            say(f"{name}; it is tried once more")
 
 
-def _text(error: BaseException) -> str:
-    return "".join(traceback.format_exception(error)).rstrip()
+class _ReportedError(Exception):
+    """A run has failed, and the reason has been told."""
 
 
 def _print_line(event: tuple[float, Any]) -> None:
@@ -118,10 +157,13 @@ def _send(worker: Worker, topic: str, stream: str, line: str) -> None:
     worker.log_event(topic, (stream, line))
 
 
-def _task(sweep: Sweep, case: Case, arm: str, directory: str, topic: str, ours: bool) -> bool:
-    """One run, in a thread of a worker. What it says is said by the command that submitted it."""
+def _task(sweep: Sweep, case: Case, arm: str, directory: str, topic: str, ours: bool) -> None:
+    """One run, in a thread of a worker. What it says is said by the command that submitted it.
+
+    Raises:
+        _ReportedError: when it failed. A result would have to be fetched from the worker, which may die.
+    """
     worker = get_worker()
-    require_one_thread(worker.address, worker.state.nthreads)
     if ours:
         worker.loop.add_callback(stopping.install_as_guest)
     try:
@@ -139,10 +181,12 @@ def _task(sweep: Sweep, case: Case, arm: str, directory: str, topic: str, ours: 
         dask.config.set(scheduler="threads"),
     ):
         try:
-            return attempt(sweep, case, arm)
+            fine = attempt(sweep, case, arm)
         except SystemExit as stop:  # it would end the worker
-            print(f"{case.name} {arm}: ended with exit code {stop.code}", file=sys.stderr)
-            return False
+            say(f"{case.name} {arm}: failed with exit code {stop.code}")
+            fine = False
+    if not fine:
+        raise _ReportedError
 
 
 class _Lines(io.TextIOBase):
