@@ -16,6 +16,11 @@ running anything. The runs can be spread over a cluster of dask:
 
 from __future__ import annotations
 
+from vaevar.runs.stopping import install
+
+if __name__ in ("__main__", "__mp_main__"):  # the program, and its workers
+    install(importing=True)  # which takes seconds
+
 import shlex
 import sys
 from datetime import date
@@ -31,7 +36,6 @@ from vaevar.experiments.comparison.record import NETWORKS, Case, callback_settin
 from vaevar.experiments.comparison.sweep import Sweep, work
 from vaevar.experiments.comparison.table import report, summary, wide
 from vaevar.files import replacing, require_writable, save_text
-from vaevar.runs.stopping import install
 from vaevar.scripts import one_line_errors
 
 

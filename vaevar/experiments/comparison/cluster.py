@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ _SETTINGS: dict[str, Any] = {
     "distributed.worker.http.routes": [],
 }
 _CONNECT_SECONDS = 10
+# For a process that Python starts beside the workers: it removes what a stop leaves, and warns of it.
+_OF_STOPS = "ignore::UserWarning:multiprocessing.resource_tracker"
 
 
 @contextmanager
@@ -53,6 +56,8 @@ def own_cluster(processes: int, dashboard: int | None = None) -> Iterator[Client
     with contextlib.ExitStack() as stack:
         stack.enter_context(dask.config.set(settings))
         stack.callback(_restore, "OMP_NUM_THREADS", before)
+        sys.warnoptions.append(_OF_STOPS)
+        stack.callback(sys.warnoptions.remove, _OF_STOPS)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Port .* is already in use")
             cluster = stack.enter_context(
