@@ -34,7 +34,7 @@ _NEW_WORKER = 600.0  # seconds until one that died is given up
 
 
 def spread(
-    sweep: Sweep, processes: int = 2, scheduler: str | None = None, dashboard: int | None = None
+    sweep: Sweep, processes: int, scheduler: str | None = None, dashboard: int | None = None
 ) -> bool:
     """Run what is missing, on several workers. True when nothing failed.
 
