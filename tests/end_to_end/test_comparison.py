@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import pandas as pd
 import pytest
@@ -243,13 +242,9 @@ def test_a_stop_ends_all_processes(name: str, config: Path, compare: Callable[..
 def test_the_workers_of_a_scheduler_take_the_work_and_stay(
     config: Path, compare: Callable[..., None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = {"http": {"routes": []}}
-    with (
-        dask.config.set({"distributed.scheduler": settings, "distributed.worker": settings}),
-        LocalCluster(
-            n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0
-        ) as cluster,
-    ):
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0
+    ) as cluster:
         compare("--scheduler", cluster.scheduler_address, "--arms", "free")
         out = capsys.readouterr().out
         assert runs(out) == ["fixed_20_seed0 free", "moving_20_seed0 free"]
@@ -313,5 +308,5 @@ def test_arms_of_several_cycles_are_compared(
     assert list(dict.fromkeys(pd.read_csv(RESULTS.with_suffix(".csv"))["arm"])) == ["free", "far"]
     change(Path("more.yaml"), lambda content: content["data"]["init_args"].update(lead_hours=24))
     said = refused(compare, capsys, *words)
-    assert "more.yaml: its arm free cannot be compared" in said
+    assert "more.yaml: its arm far cannot be compared" in said
     assert "data" in said

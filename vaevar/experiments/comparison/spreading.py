@@ -33,9 +33,7 @@ _LOOK_EVERY = 2.0  # seconds: for workers that have joined or died
 _NEW_WORKER = 600.0  # seconds until one that died is given up
 
 
-def spread(
-    sweep: Sweep, processes: int, scheduler: str | None = None, dashboard: int | None = None
-) -> bool:
+def spread(sweep: Sweep, processes: int, scheduler: str | None = None, dashboard: int | None = None) -> bool:
     """Run what is missing, on several workers. True when nothing failed.
 
     Args:
