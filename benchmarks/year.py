@@ -25,7 +25,7 @@ from vaevar.experiments.comparison.configs import resolve
 from vaevar.files import require_writable, save_text
 from vaevar.runs.record import read_record
 from vaevar.scripts import instantiate
-from vaevar.verification.scores import normalised_series, time_mean_rmse
+from vaevar.verification.metrics import normalised_series, time_mean_rmse
 from vaevar.verification.tables import gather_rows, to_markdown
 
 SETTLED = 50  # analyses after which memory and time are to stay level

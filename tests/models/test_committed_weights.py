@@ -21,6 +21,7 @@ from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
 from vaevar.models.diffusion.denoiser import Denoiser
 from vaevar.models.forecaster.fengwu import OnnxForecaster
+from vaevar.models.forecaster.learned import LearnedForecaster
 from vaevar.models.forecaster.training import ForecasterModule
 from vaevar.models.vae.vae import VAE
 
@@ -80,6 +81,13 @@ def forecaster(name: str) -> dict[str, Tensor]:
     return {"normalised": (model.step(states) - centre) / spread}
 
 
+def learned_forecaster(name: str) -> dict[str, Tensor]:
+    model = LearnedForecaster(WEIGHTS / name)
+    centre, spread = model.normalizer.mean, model.normalizer.std
+    states = centre + 0.5 * spread * randn(7, 1, 2, len(model.spec), *model.grid.shape)
+    return {"normalised": (model.step(states) - centre) / spread}
+
+
 FILES: dict[str, Callable[[str], dict[str, Tensor]]] = {
     "vae.ckpt": vae,
     "cycle_vae.ckpt": vae,
@@ -90,6 +98,7 @@ FILES: dict[str, Callable[[str], dict[str, Tensor]]] = {
     "cycle_covariance.nc": covariance,
     "residual_covariance.nc": covariance,
     "forecaster.onnx": forecaster,
+    "forecaster.ckpt": learned_forecaster,
 }
 
 

@@ -12,12 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from vaevar.errors import UserError
 from vaevar.forecast import rollout
 from vaevar.models.forecaster.fengwu import METADATA_KEY, OnnxForecaster
 from vaevar.normalizer import Normalizer
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
-from vaevar.standins.forecaster import Drift, write
+from vaevar.standins.forecaster import Drift, DriftForecaster, write
 from vaevar.state import State, StateSpec
 
 ROWS, COLUMNS = 19, 36  # 2.5° are a quarter of a column
@@ -92,6 +93,23 @@ def test_a_wave_travels_eastward_by_two_and_a_half_degrees_a_step(files):
         phase = -torch.rad2deg(wave.angle()) / 3
         # Interpolated between columns of 10°, the wave lags by 1.8 %: atan(¼ sin 30° / (¾ + ¼ cos 30°)).
         torch.testing.assert_close(phase, torch.full_like(phase, 2.5 * number), atol=0, rtol=0.02)
+
+
+def test_the_same_in_torch_has_a_gradient(files):
+    forecaster, states = DriftForecaster(ROWS, COLUMNS, checkpointing=True), waves(files)
+    onnx = OnnxForecaster(*files)
+    assert (forecaster.spec, forecaster.grid, forecaster.step_hours) == (SPEC, onnx.grid, onnx.step_hours)
+    std = forecaster.normalizer.std
+    start = states.clone().requires_grad_()
+    for ours, theirs in zip(rollout(forecaster, start, 4), rollout(onnx, states, 4), strict=True):
+        assert float(((ours.detach() - theirs) / std).abs().max()) < 2e-5
+    # What a channel's mean is sensitive to: all of it alike, and nothing of the state before.
+    (adjoint,) = torch.autograd.grad(ours[0, 3].mean(), start)
+    torch.testing.assert_close(adjoint[0, 1, 3], torch.full((ROWS, COLUMNS), 1 / (ROWS * COLUMNS)))
+    adjoint[0, 1, 3] = 0.0
+    assert not adjoint.any()
+    with pytest.raises(UserError, match="0 columns are impossible"):
+        DriftForecaster(9, 0)
 
 
 @pytest.mark.parametrize("turn", [1, 7, -5])

@@ -59,6 +59,10 @@ class World:
         return State(LEVEL + steps / 4 + torch.zeros(2, *GRID.shape), SPEC, GRID)
 
 
+def arms(window: int, **parts: Any) -> Any:
+    return SimpleNamespace(arms={"arm": SimpleNamespace(window=window)}, **parts)
+
+
 def made(callback: Forecasts, world: World, forecaster: Warming) -> pd.DataFrame:
     """The scores of a forecast from an analysis at the start that is 2 too warm."""
     callback._truth = world  # type: ignore[assignment]
@@ -104,7 +108,7 @@ def test_the_truth_is_prepared_to_the_end_of_the_longest_forecast(monkeypatch: p
     monkeypatch.setattr("vaevar.verification.forecasts.holes", lambda store, times: asked.append(times) or {})
     for every, last in ((3, 6), (4, 4), (1, 6), (7, 0)):
         world = World(skip_missing=False)
-        Forecasts(every, [48, 24]).before_cycle(None, world)  # type: ignore[arg-type]
+        Forecasts(every, [48, 24]).before_cycle(arms(1), world)  # type: ignore[arg-type]
         assert world.periods == [(START, START + (12 * last + 48) * HOUR)]
         starts = range(0, 7, every)
         expected = sorted({12 * start + lead for start in starts for lead in (24, 48)})
@@ -118,13 +122,13 @@ def test_settings_that_make_no_forecast_are_refused(wrong: dict[str, Any]) -> No
     with pytest.raises(UserError, match="must be positive"):
         Forecasts(**wrong)
     with pytest.raises(UserError, match=r"\[18\] are not multiples of the cycle's step, 12 h"):
-        Forecasts(lead_hours=[24, 18]).before_cycle(None, World())  # type: ignore[arg-type]
+        Forecasts(lead_hours=[24, 18]).before_cycle(arms(1), World())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("done", "every", "kept"), [(1, 3, 3), (2, 3, 6), (3, 3, 7), (0, 3, 0)])
 def test_what_is_there_and_what_is_cut_off(tmp_path: Path, done: int, every: int, kept: int) -> None:
     callback, world = Forecasts(every, [12, 24]), World()
-    module: Any = SimpleNamespace(directory=tmp_path, forecaster=Warming())
+    module = arms(1, directory=tmp_path, forecaster=Warming())
     with pytest.raises(UserError, match="ran earlier without Forecasts"):
         callback.kept(module, world, "arm")  # type: ignore[arg-type]
     for number in range(3):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.data.observations.points import Observations
+from vaevar.forecast import Forecaster
 from vaevar.mistakes.notices import notice
-from vaevar.plausible.belonging import fault_of_state
+from vaevar.plausible.belonging import tell_faults
 from vaevar.state import Fields, State
 
 
@@ -59,6 +60,9 @@ class Analysis:
 class Assimilator(nn.Module, ABC):
     """The base of every method. A subclass has ``forward``; users call the object itself.
 
+    Attributes:
+        window: K, the number of times that it analyses at once.
+
     Example:
         >>> class Halfway(vaevar.Assimilator):
         ...     def forward(self, background, observations, context=vaevar.AnalysisContext()):
@@ -68,6 +72,8 @@ class Assimilator(nn.Module, ABC):
         >>> Halfway()(state, observations).increment["z500"].shape
         (16, 32)
     """
+
+    window: int = 1
 
     def __call__(
         self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
@@ -86,8 +92,8 @@ class Assimilator(nn.Module, ABC):
         """
         _check(type(self).__name__, background, observations)
         if context is STANDALONE:
-            tell_faults(background)
-        with _evaluating(self):
+            tell_faults("the background", background.values, background.spec, background.grid)
+        with evaluating(self):
             analysis = super().__call__(background, observations, context)
         if not isinstance(analysis, Analysis):  # of somebody's own method; the cycle says so
             return analysis
@@ -113,6 +119,38 @@ class Assimilator(nn.Module, ABC):
             context: which analysis of a cycle this is.
         """
 
+    def require_forecaster(self, forecaster: Forecaster) -> None:
+        """Check, before a cycle begins, that the method can work with its forecaster.
+
+        Args:
+            forecaster: of the cycle.
+
+        Raises:
+            UserError: when it cannot. Most methods work with any.
+        """
+
+    def analyse_window(
+        self,
+        start: Tensor,
+        observations: Sequence[Observations],
+        forecaster: Forecaster,
+        context: AnalysisContext = STANDALONE,
+    ) -> list[Analysis]:
+        """Analyse a window of ``self.window`` times: what a cycle calls.
+
+        Args:
+            start: [history, C, H, W], the last states of the forecaster; the last of them is x_b at the first
+                time of the window.
+            observations: of each of the K times, ``forecaster.step_hours`` apart.
+            forecaster: of the cycle.
+            context: which analysis of a cycle the first one is.
+
+        Returns:
+            K analyses, with their backgrounds.
+        """
+        (observed,) = observations
+        return [self(State(start[-1], forecaster.spec, forecaster.grid), observed, context)]
+
 
 class FreeRun(Assimilator):
     """No assimilation: the forecast goes on from its own state.
@@ -133,12 +171,6 @@ def add_increment(background: State, increment: Tensor | np.ndarray) -> State:
     values = background.values
     added = values.double() + torch.as_tensor(increment, dtype=torch.float64, device=values.device)
     return State(added.to(values.dtype), background.spec, background.grid)
-
-
-def tell_faults(background: State) -> None:
-    """Say that a background cannot be of an atmosphere, such as one that is upside down."""
-    if found := fault_of_state(background.values, background.spec, background.grid):
-        notice(f"the background: {found}")
 
 
 def _check(name: str, background: object, observations: object) -> None:
@@ -166,7 +198,7 @@ def _check(name: str, background: object, observations: object) -> None:
 
 
 @contextmanager
-def _evaluating(method: nn.Module) -> Iterator[None]:
+def evaluating(method: nn.Module) -> Iterator[None]:
     """Networks of a method for an analysis: without dropout, and without gradients of their parameters."""
     training = [module for module in method.modules() if module.training]
     parameters = [parameter for parameter in method.parameters() if parameter.requires_grad]

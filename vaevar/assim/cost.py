@@ -10,19 +10,25 @@ observed increment G(δ) = H(x_b + δ) − H(x_b), which is the same:
 
 Where H is linear, G(δ) = H δ is read straight from D's own grid: the incremental form (Courtier et al.,
 1994). See :meth:`vaevar.data.observations.operator.ObservationOperator.observed_increment`.
+
+In a window of time D makes the increments of all its states (:mod:`vaevar.assim.window.trajectory`), and H
+observes them together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+Increment = TypeVar("Increment")  # a tensor, or those of a window's states
+
 
 @dataclass(frozen=True)
-class Cost:
+class Cost(Generic[Increment]):
     """J(w).
 
     Attributes:
@@ -33,15 +39,20 @@ class Cost:
         lambda_: λ.
     """
 
-    control: Callable[[Tensor], Tensor]
-    observed_increment: Callable[[Tensor], Tensor]
+    control: Callable[[Tensor], Increment]
+    observed_increment: Callable[[Increment], Tensor]
     innovation: Tensor
     error_std: Tensor
     lambda_: float
 
-    def terms(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """J_b and J_o, scalars; under autocast only D is computed in reduced precision."""
+    def departure(self, w: Tensor) -> Tensor:
+        """(d − G(D(w)))/σ_o, [P]; under autocast only D is computed in reduced precision."""
         increment = self.control(w)
         with torch.autocast(w.device.type, enabled=False):
-            departure = (self.innovation - self.observed_increment(increment)) / self.error_std
+            return (self.innovation - self.observed_increment(increment)) / self.error_std
+
+    def terms(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """J_b and J_o, scalars."""
+        departure = self.departure(w)
+        with torch.autocast(w.device.type, enabled=False):
             return 0.5 * self.lambda_ * w.square().sum(), 0.5 * departure.square().sum()

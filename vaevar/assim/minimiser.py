@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from vaevar.assim.cost import Cost
+from vaevar.assim.cost import Cost, Increment
+from vaevar.errors import ForecasterFault
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Minimum:
 
 
 def minimise(
-    cost: Cost,
+    cost: Cost[Increment],
     start: Tensor,
     iterations: int,
     history: int,
@@ -65,6 +67,7 @@ def minimise(
 
     Raises:
         FloatingPointError: when J or its gradient is not finite at ``start``.
+        ForecasterFault: when that is a forecaster's doing.
     """
     w = start.detach().clone().requires_grad_(True)
     evaluated: list[Evaluation] = []
@@ -83,10 +86,11 @@ def minimise(
         return evaluated[-1]
 
     def closure() -> float:
-        trial = evaluate()
-        if math.isfinite(trial.value) and bool(trial.gradient.isfinite().all()):
-            w.grad = trial.gradient.clone()
-            return trial.value
+        with suppress(ForecasterFault):
+            trial = evaluate()
+            if math.isfinite(trial.value) and bool(trial.gradient.isfinite().all()):
+                w.grad = trial.gradient.clone()
+                return trial.value
         # The trial step was too long. Without a slope the line search bisects its bracket.
         w.grad = torch.full_like(w, math.nan)
         return math.inf

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
+from torch import Tensor
 
 from vaevar.assim.adaptive_lambda import lambda_from_innovations
 from vaevar.assim.assimilator import Analysis, Assimilator
@@ -28,7 +29,8 @@ from vaevar.assim.innovation import innovation, tell_of_none
 from vaevar.assim.minimiser import Minimum, minimise
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
-from vaevar.state import State, difference, regrid
+from vaevar.sphere.grid import Grid
+from vaevar.state import State, StateSpec, difference, regrid
 
 
 class VariationalAssimilator(Assimilator):
@@ -88,12 +90,7 @@ class VariationalAssimilator(Assimilator):
                 observation cannot be compared with the state.
             FloatingPointError: when the cost of the background is not finite.
         """
-        if background.spec != self.control.spec:
-            raise UserError(
-                "the control transform was made for other channels than the background's, "
-                f"{difference(self.control.spec, background.grid, background.spec, background.grid)}: use "
-                "weights of the same channels, in the same order"
-            )
+        require_channels(self.control, background.spec, background.grid)
         began = time.perf_counter()
         with torch.inference_mode(False), torch.no_grad():
             if len(observations) == 0:
@@ -106,8 +103,23 @@ class VariationalAssimilator(Assimilator):
             increment = control(minimum.final.w)
             increment = regrid(increment, background.spec, control.grid, background.grid)
             values = (background.values + increment).to(background.values.dtype)
+        diagnostics = self.diagnostics_of(minimum, len(observations), cost.lambda_)
+        diagnostics["seconds"] = time.perf_counter() - began
+        return Analysis(
+            State(values, background.spec, background.grid), diagnostics, converged=minimum.converged
+        )
+
+    @staticmethod
+    def diagnostics_of(minimum: Minimum, observations: int, lambda_: float) -> dict[str, float]:
+        """The numbers of a minimisation (:class:`~vaevar.assim.assimilator.Analysis`).
+
+        Args:
+            minimum: where it ended.
+            observations: P.
+            lambda_: λ.
+        """
         final, initial = minimum.final, minimum.initial
-        diagnostics = {
+        return {
             "j_b": final.j_b,
             "j_o": final.j_o,
             "j_o_initial": initial.j_o,
@@ -115,21 +127,17 @@ class VariationalAssimilator(Assimilator):
             "initial_grad_norm": initial.grad_norm,
             "iterations": float(minimum.iterations),
             "evaluations": float(minimum.evaluations),
-            "chi2": 2 * final.value / len(observations),
-            "lambda": cost.lambda_,
-            "seconds": time.perf_counter() - began,
+            "chi2": 2 * final.value / observations,
+            "lambda": lambda_,
         }
-        return Analysis(
-            State(values, background.spec, background.grid), diagnostics, converged=minimum.converged
-        )
 
     def _minimise(
         self, control: ControlTransform, background: State, observations: Observations
-    ) -> tuple[Cost, Minimum]:
+    ) -> tuple[Cost[Tensor], Minimum]:
         device = background.values.device
         # H(x_b) in double precision: the innovation is a small difference of large numbers.
         operator = observations.operator(background.spec, background.grid).to(device)
-        departure = innovation(operator, background.values, observations).to(self.dtype)
+        departure = innovation(operator(background.values), background, observations).to(self.dtype)
         error_std = torch.tensor(observations.error_std, device=device, dtype=self.dtype)
         observed_increment = operator.observed_increment(background, control.grid, self.dtype)
         lambda_ = self.lambda_ or lambda_from_innovations(
@@ -141,3 +149,21 @@ class VariationalAssimilator(Assimilator):
             return cost, minimise(
                 cost, start, self.iterations, self.history, self.tolerance, self.on_iteration
             )
+
+
+def require_channels(control: ControlTransform, spec: StateSpec, grid: Grid) -> None:
+    """Check that a control transform has the channels of the states that it is for.
+
+    Args:
+        control: D.
+        spec, grid: of the states.
+
+    Raises:
+        UserError: when they differ.
+    """
+    if spec != control.spec:
+        raise UserError(
+            "the control transform was made for other channels than the background's, "
+            f"{difference(control.spec, grid, spec, grid)}: use weights of the same channels, in the same "
+            "order"
+        )

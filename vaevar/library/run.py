@@ -56,7 +56,7 @@ def run(
         >>> results = vaevar.run(forecaster, {"free": free, "mine": mine}, data, "runs/mine")
         analysis 1/5...
         >>> results.scores.query("arm == 'mine' and channel == 'z500' and quantity == 'analysis'").shape
-        (5, 6)
+        (5, 8)
     """
     path = Path(directory)
     if path.resolve() == Path.cwd():

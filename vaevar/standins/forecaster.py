@@ -3,7 +3,8 @@
     python -m vaevar.standins.forecaster --path data/full_size/forecaster.onnx
 
 It advects departures from the zonal mean eastward, smooths them slightly and damps them. Like FengWu's own
-file, it does not state its channels and grid.
+file, it does not state its channels and grid. ``forecaster: DriftForecaster`` is the same in torch, with a
+gradient, and needs no file.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from torch import Tensor, nn
 from vaevar.errors import UserError
 from vaevar.files import require_writable, save_array
 from vaevar.models.forecaster.export import export
+from vaevar.models.forecaster.gradient import NetworkForecaster, beside
+from vaevar.normalizer import Normalizer
 from vaevar.runs.aside import keeping
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
@@ -54,6 +57,40 @@ class Drift(nn.Module):
         return shifted[..., : self.columns] + self.fading * now.mean(-1, keepdim=True)
 
 
+class DriftForecaster(NetworkForecaster):
+    """:class:`Drift` as a forecaster with a gradient, in FengWu's 69 channels; it needs no file.
+
+    Args:
+        rows, columns: of the grid, with both poles.
+        checkpointing: keep only the states of a trajectory for its gradient, and make each step again on the
+            way back.
+
+    Raises:
+        UserError: for an impossible grid.
+    """
+
+    step_hours = 6
+
+    def __init__(self, rows: int = 721, columns: int = 1440, checkpointing: bool = False) -> None:
+        self.spec, self.grid = StateSpec(), _equiangular(rows, columns)
+        self.checkpointing = checkpointing
+        self.normalizer = Normalizer(*typical_climate(self.spec))
+        self.network = Drift(len(self.spec), columns)
+
+    def following(self, normalised: Tensor) -> Tensor:
+        following: Tensor = beside(self.network, normalised)(normalised)
+        return following
+
+
+def _equiangular(rows: int, columns: int) -> Grid:
+    if columns < 1:
+        raise UserError(f"forecaster: {columns} columns are impossible: give one or more, such as 1440")
+    try:
+        return Grid.equiangular(rows, columns)
+    except ValueError as error:
+        raise UserError(f"forecaster: {rows} × {columns} points are impossible: {error}") from None
+
+
 def write(path: str = "data/full_size/forecaster.onnx", rows: int = 721, columns: int = 1440) -> None:
     """Write the ONNX file, and ``<stem>_mean.npy`` and ``<stem>_std.npy`` beside it.
 
@@ -66,12 +103,7 @@ def write(path: str = "data/full_size/forecaster.onnx", rows: int = 721, columns
         UserError: for an impossible grid.
     """
     spec, target = StateSpec(), Path(path)
-    if columns < 1:
-        raise UserError(f"forecaster: {columns} columns are impossible: give one or more, such as 1440")
-    try:
-        grid = Grid.equiangular(rows, columns)
-    except ValueError as error:
-        raise UserError(f"forecaster: {rows} × {columns} points are impossible: {error}") from None
+    grid = _equiangular(rows, columns)
     require_writable(target)
     # A real forecaster may lie there.
     beside = [target.with_name(f"{target.stem}_{name}.npy") for name in ("mean", "std")]

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.module import AssimilationModule
+from vaevar.assim.cycle.restart import analyses_made
 from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.data.weather.holes import holes
 from vaevar.data.weather.store import WeatherStore
 from vaevar.errors import UserError
 from vaevar.forecast import rollout
+from vaevar.mistakes.words import words
 from vaevar.state import StateSpec
 from vaevar.verification.arms import earlier_arms
 from vaevar.verification.scores import error_rows, score_keys, unknown_rows
@@ -34,8 +36,11 @@ class Forecasts(CycleCallback):
     forecast. Each arm has its own ``<run>/<arm>/forecasts.csv``, as in
     :class:`vaevar.verification.scores.Scores`, so that a resumed run ends with the same file.
 
+    An arm that analyses windows of several times has seen later observations in all of them but the last: its
+    forecasts start from the last time of the window in which they are due.
+
     Args:
-        every: analyses between forecasts; the first forecast starts from analysis 0.
+        every: analyses between forecasts; the first one is due at analysis 0.
         lead_hours: leads to score; default 24, 72 and 120.
 
     Raises:
@@ -57,17 +62,24 @@ class Forecasts(CycleCallback):
             raise UserError(
                 f"Forecasts: lead_hours {uneven} are not multiples of the cycle's step, {data.step_hours} h"
             )
-        last = data.times[:: self.every][-1]
-        data.source.prepare(data.start, last + self.lead_hours[-1] * HOUR)
+        starts = np.unique(np.concatenate([self._starts(module, data, name) for name in module.arms]))
+        data.source.prepare(data.start, starts[-1] + self.lead_hours[-1] * HOUR)
         # The data's own store was opened before the truth reached so far.
         self._truth = data.source.open(data.spec)
-        missing = {} if data.skip_missing else holes(self._truth, self._valid_times(data))
+        valid = np.unique(np.concatenate([starts + lead * HOUR for lead in self.lead_hours]))
+        missing = {} if data.skip_missing else holes(self._truth, valid)
         if missing:
             raise UserError(f"Forecasts: {next(iter(missing.values()))}")
 
-    def _valid_times(self, data: AnalysisTimes) -> np.ndarray:
-        starts = data.times[:: self.every]
-        return np.unique(np.concatenate([starts + lead * HOUR for lead in self.lead_hours]))
+    def _starts_from(self, index: int, window: int) -> bool:
+        """Whether a forecast starts from an analysis: the last of its window, and one was due in that."""
+        last = index % window == window - 1
+        return last and index // self.every > (index - window) // self.every
+
+    def _starts(self, module: AssimilationModule, data: AnalysisTimes, arm: str) -> np.ndarray:
+        """The times of the analyses from which the forecasts of an arm start."""
+        window = module.arms[arm].window
+        return data.times[[self._starts_from(index, window) for index in range(data.times.size)]]
 
     def _keys(self, spec: StateSpec) -> pd.DataFrame:
         """The rows of one analysis."""
@@ -79,13 +91,14 @@ class Forecasts(CycleCallback):
     def kept(self, module: AssimilationModule, data: AnalysisTimes, arm: str) -> int:
         path = module.directory / arm / "forecasts.csv"
         if not path.is_file():
-            raise UserError(f"{module.directory}: {arm} ran earlier without Forecasts; add `--restart`")
-        done = complete_times(path, data.times[:: self.every], self._keys(data.spec), ["rmse", "bias"])
-        return min(done * self.every, data.times.size)
+            raise UserError(f"{module.directory}: {arm} ran earlier without Forecasts; {words().restart}")
+        starts = self._starts(module, data, arm)
+        done = complete_times(path, starts, self._keys(data.spec), ["rmse", "bias"])
+        return int(np.searchsorted(data.times, starts[done])) if done < starts.size else data.times.size
 
     def go_on(self, module: AssimilationModule, data: AnalysisTimes, arm: str, index: int) -> None:
-        rows = -(-index // self.every) * len(self._keys(data.spec))
-        cut_rows(module.directory / arm / "forecasts.csv", rows)
+        earlier = np.isin(data.times[:index], self._starts(module, data, arm)).sum()
+        cut_rows(module.directory / arm / "forecasts.csv", int(earlier) * len(self._keys(data.spec)))
 
     # Take the earlier analyses here: in after_analysis, Cycle may or may not have moved on already, depending
     # on the order of the callbacks.
@@ -95,9 +108,9 @@ class Forecasts(CycleCallback):
     def after_analysis(
         self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
-        if time.index % self.every:
-            return
         for name, result in results.items():
+            if not self._starts_from(time.index, result.window):
+                continue
             states = torch.cat([self._earlier[name], result.analysis.state.values[None]])[None]
             self._append(module, name, time.time, self._scored(module, data, name, time.time, states))
 
@@ -105,9 +118,9 @@ class Forecasts(CycleCallback):
         self, module: AssimilationModule, data: AnalysisTimes, time: MissingTime, results: Results
     ) -> None:
         """No forecast starts from a background; its rows are there, without numbers."""
-        if time.index % self.every:
-            return
-        for name in results:
+        for name, result in results.items():
+            if not self._starts_from(time.index, result.window):
+                continue
             frames = [
                 unknown_rows(data.spec, self._labels(name, time.time, lead)) for lead in self.lead_hours
             ]
@@ -160,17 +173,22 @@ class Forecasts(CycleCallback):
         module.trainer.strategy.barrier()
         if not module.trainer.is_global_zero:
             return
-        missing = [name for name in module.arms if not (module.directory / name / "forecasts.csv").is_file()]
+        directory = module.directory
+        arms = [name for name in module.arms if (directory / name / "forecasts.csv").is_file()]
+        # An arm that has not come to the end of its first window has no forecasts yet.
+        missing = [
+            name
+            for name, arm in module.arms.items()
+            if name not in arms and (arm.window == 1 or analyses_made(directory / name))
+        ]
         if missing:
-            raise UserError(
-                f"{module.directory}: {', '.join(missing)} ran without Forecasts; add `--restart`"
-            )
-        arms, directory = list(module.arms), module.directory
+            raise UserError(f"{directory}: {', '.join(missing)} ran without Forecasts; {words().restart}")
         # Those of earlier commands that made forecasts; their last rows may be half written.
         earlier = {
             name: times
-            for name, times in earlier_arms(directory, arms, data.times, score_keys(data.spec)).items()
+            for name, times in earlier_arms(directory, module.arms, data.times, score_keys(data.spec)).items()
             if (directory / name / "forecasts.csv").is_file()
         }
-        table = gather_rows(directory, arms, "forecasts.csv", earlier)
-        table.to_csv(module.directory / "forecasts.csv", index=False)
+        if arms or earlier:
+            table = gather_rows(directory, arms, "forecasts.csv", earlier)
+            table.to_csv(directory / "forecasts.csv", index=False)

@@ -8,8 +8,8 @@ import lightning as L
 import numpy as np
 import pandas as pd
 
+from vaevar.assim.cycle.faults import ArmResult
 from vaevar.assim.cycle.progress import CycleProgress
-from vaevar.assim.cycle.standing import ArmResult
 from vaevar.progress import LogTimes, shows_bars, time_left
 
 _BAR_EVERY = 2.0  # seconds

@@ -10,7 +10,7 @@ import torch.distributed
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from vaevar.assim.cycle.standing import ArmResult
+from vaevar.assim.cycle.faults import ArmResult
 from vaevar.data.analysis_times import AnalysisTime
 from vaevar.sphere.grid import Grid
 

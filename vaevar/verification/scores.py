@@ -11,17 +11,18 @@ import pandas as pd
 from torch import Tensor
 
 from vaevar.assim.cycle.callback import ArmResult, CycleCallback, Results
-from vaevar.assim.cycle.faults import FAILED
+from vaevar.assim.cycle.faults import FAILED, IMPLAUSIBLE
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.errors import UserError
 from vaevar.files import replacing
+from vaevar.mistakes.words import words
 from vaevar.state import State, StateSpec
 from vaevar.verification.arms import compared, earlier_arms, lengths, remarks
 from vaevar.verification.closing import how_it_was_made, nothing_computed, print_summary
 from vaevar.verification.log import CycleLog
-from vaevar.verification.metrics import bias, rmse
+from vaevar.verification.metrics import bias, ends_of_windows, normalised_series, rmse, time_mean_rmse
 from vaevar.verification.outliers import PastAnalyses, far_from_its_past
 from vaevar.verification.tables import (
     append_rows,
@@ -33,10 +34,10 @@ from vaevar.verification.tables import (
     to_markdown,
 )
 
-SCORE_COLUMNS = ["time", "arm", "channel", "quantity", "rmse", "bias"]
+SCORE_COLUMNS = ["time", "arm", "channel", "quantity", "rmse", "bias", "position", "window"]
 _QUANTITIES = ("background", "analysis")
 # Columns of the summary that count; they are there when there is something to count.
-_COUNTS = ("failed analyses", "times without truth", "2J/p far off")
+_COUNTS = ("failed analyses", "times without truth", "2J/p far off", "implausible backgrounds")
 HEADLINE_CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
 
 
@@ -71,10 +72,8 @@ class Scores(CycleCallback):
         directory = module.directory / arm
         for name in ("scores.csv", "diagnostics.csv"):
             if not (directory / name).is_file():
-                raise UserError(
-                    f"{directory / name}: not there, so the earlier analyses of {arm} have no scores; add "
-                    "--restart"
-                )
+                lost = f"{directory / name}: not there, so the earlier analyses of {arm} have no scores"
+                raise UserError(f"{lost}; {words().restart}")
         scores = complete_times(
             directory / "scores.csv", data.times, score_keys(data.spec), numbers=["rmse", "bias"]
         )
@@ -102,10 +101,9 @@ class Scores(CycleCallback):
     ) -> None:
         """Rows without numbers, so that nobody takes the time for forgotten."""
         self._computed |= bool(results)
-        for name in results:
-            labels = [
-                {"time": time_text(time.time), "arm": name, "quantity": quantity} for quantity in _QUANTITIES
-            ]
+        for name, result in results.items():
+            common = {"time": time_text(time.time), "arm": name, **_within_window(result)}
+            labels = [{**common, "quantity": quantity} for quantity in _QUANTITIES]
             rows = pd.concat([unknown_rows(data.spec, label) for label in labels], ignore_index=True)
             self._append(module, name, time.time, rows[SCORE_COLUMNS], {})
 
@@ -141,23 +139,30 @@ class Scores(CycleCallback):
             print(nothing_computed(directory, over == data.times.size), flush=True)
         said = remarks(counts, over, earlier, stopped)
         paragraphs = [
-            f"# {directory.name}", self._note(over, data), said, to_markdown(table),
+            f"# {directory.name}", self._note(over, data, "last time" in table), said, to_markdown(table),
             how_it_was_made(directory, computed),
         ]  # fmt: skip
         text = "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
         (directory / "summary.md").write_text(f"{text}\n", encoding="utf-8")
         print_summary(table, directory, said)
 
-    def _note(self, over: int, data: AnalysisTimes) -> str:
+    def _note(self, over: int, data: AnalysisTimes, windows: bool = False) -> str:
         done = data.times[:over]
         skipped = self._skipped(done.size)
         note = f"Analyses {done[skipped]} to {done[-1]}, {done.size - skipped} of {data.times.size}"
         if done.size < data.times.size:
-            note += f" (the cycle has come to analysis {done.size}; the same command goes on from there)"
-        return (
+            note += f" (the cycle has come to analysis {done.size}; {words().again} goes on from there)"
+        note = (
             f"{note}; truth: {data.source.description}. RMSE is area-weighted, its root taken after the mean "
             "over time; `rmse / std` is the mean over channels of RMSE / climatological std."
         )
+        if windows:
+            note += (
+                " Arms that analyse windows of several times have seen later observations in all but the "
+                "last of them, and their backgrounds are forecasts from the beginning of the window: compare "
+                "arms at the `last time` of all windows, and in the `next background`."
+            )
+        return note
 
     def table(
         self,
@@ -212,9 +217,14 @@ def score_rows(time: AnalysisTime, arm: str, result: ArmResult) -> pd.DataFrame:
     states = {"background": result.background, "analysis": result.analysis.state}
     frames = []
     for quantity, state in states.items():
-        labels = {"time": time_text(time.time), "arm": arm, "quantity": quantity}
+        labels = {"time": time_text(time.time), "arm": arm, "quantity": quantity, **_within_window(result)}
         frames.append(error_rows(state.values, time.truth, labels))
     return pd.concat(frames, ignore_index=True)[SCORE_COLUMNS]
+
+
+def _within_window(result: ArmResult) -> dict[str, int]:
+    """Where an analysis lies in its window: only the last of a window has seen no later observation."""
+    return {"position": result.position, "window": result.window}
 
 
 def error_rows(values: Tensor, truth: State, labels: dict[str, Any]) -> pd.DataFrame:
@@ -248,23 +258,6 @@ def score_keys(spec: StateSpec) -> pd.DataFrame:
     )
 
 
-def normalised_series(
-    scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec, std: np.ndarray
-) -> np.ndarray:
-    """Mean over channels of RMSE / climatological std, at each time, [T]; NaN where the truth is missing."""
-    return (_matrix(scores, arm, quantity, spec) / std).mean(1)
-
-
-def time_mean_rmse(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec, skip: int) -> np.ndarray:
-    """RMSE over all analyses after the first ``skip``, [C]: the root is taken after the mean over time.
-
-    Times without truth are left out; an arm of which no time is left has NaN.
-    """
-    squares = _matrix(scores, arm, quantity, spec)[skip:] ** 2
-    known = squares[~np.isnan(squares).any(1)]
-    return np.sqrt(known.mean(0)) if len(known) else np.full(len(spec), np.nan)
-
-
 def summarise(
     scores: pd.DataFrame,
     diagnostics: dict[str, pd.DataFrame],
@@ -274,12 +267,14 @@ def summarise(
 ) -> pd.DataFrame:
     """A row per arm over the analyses after the first ``skip``.
 
-    Columns: ``rmse / std`` of analysis and background (mean over channels); ``improved``, the fraction of
-    analyses that are better than their background; ``drift %/day``, the slope of the analysis' ``rmse / std``
-    in per cent of its mean per day; the analysis RMSE of the headline channels; and per analysis ``2J/p``,
-    ``iterations`` and ``seconds``. Columns with the numbers of failed analyses (which kept their background),
-    of times without truth, and of analyses whose 2J/p is far from its own past are added where an arm has
-    any.
+    Columns: ``rmse / std`` of analysis and background (mean over channels), and where an arm analyses
+    windows of several times, of the analyses at the last times of all windows (``last time``), when no arm
+    has seen a later observation, and of the ``next background``, one step later; ``improved``, the fraction
+    of analyses that are better than their background; ``drift %/day``, the slope of the analysis' ``rmse /
+    std`` in per cent of its mean per day; the analysis RMSE of the headline channels; and per analysis
+    ``2J/p``, ``iterations`` and ``seconds``. Columns with the numbers of failed analyses (which kept their
+    background), of times without truth, of analyses whose 2J/p is far from its own past, and of backgrounds
+    that no atmosphere has, are added where an arm has any.
 
     Args:
         scores: rows of ``scores.csv``.
@@ -288,7 +283,7 @@ def summarise(
         std: [C], climatological.
         skip: number of analyses left out at the beginning.
     """
-    rows = []
+    rows, at_ends = [], ends_of_windows(scores, skip)
     for arm in diagnostics:
         mean = {
             quantity: time_mean_rmse(scores, arm, quantity, spec, skip)
@@ -310,21 +305,20 @@ def summarise(
             "improved": float((analysis < background).mean()) if analysis.size else np.nan,
             "drift %/day": 100 * slope / analysis.mean() if analysis.size else np.nan,
         }
+        row |= {
+            label: (time_mean_rmse(at_ends[label], arm, quantity, spec, 0) / std).mean()
+            for label, quantity in (("last time", "analysis"), ("next background", "background"))
+            if label in at_ends
+        }
         row |= {name: mean["analysis"][spec.index(name)] for name in HEADLINE_CHANNELS if spec.has(name)}
         settled = diagnostics[arm].iloc[skip:]
         for label, column in (("2J/p", "chi2"), ("iterations", "iterations"), ("seconds", "seconds")):
             row[label] = settled[column].mean() if column in settled else np.nan
-        failed, unknown, far_off = _COUNTS
-        row[failed] = int(diagnostics[arm][FAILED].sum()) if FAILED in diagnostics[arm] else 0
+        failed, unknown, far_off, implausible = _COUNTS
+        for count, column in ((failed, FAILED), (implausible, IMPLAUSIBLE)):
+            row[count] = int(diagnostics[arm][column].sum()) if column in diagnostics[arm] else 0
         row[unknown] = int((~known).sum())
         row[far_off] = int(far_from_its_past(diagnostics[arm].get("chi2", ()))[skip:].sum())
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.drop(columns=[name for name in _COUNTS if not table[name].any()])
-
-
-def _matrix(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec) -> np.ndarray:
-    """RMSE by time and channel, [T, C], in the state's channel order."""
-    chosen = scores[(scores["arm"] == arm) & (scores["quantity"] == quantity)]
-    wide = chosen.pivot(index="time", columns="channel", values="rmse").sort_index()
-    return wide[list(spec.names)].to_numpy()

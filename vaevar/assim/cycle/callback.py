@@ -6,8 +6,8 @@ from typing import Any
 
 import lightning as L
 
+from vaevar.assim.cycle.faults import ArmResult
 from vaevar.assim.cycle.module import AssimilationModule
-from vaevar.assim.cycle.standing import ArmResult
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.errors import UserError
 

@@ -17,18 +17,18 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.cycle.callback import CycleCallback, Results
-from vaevar.assim.cycle.faults import IncrementLimit
+from vaevar.assim.cycle.faults import ArmResult, IncrementLimit
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.own_run import OwnRun
 from vaevar.assim.cycle.restart import LATEST, RestartFiles
-from vaevar.assim.cycle.standing import Standing, named
+from vaevar.assim.cycle.standing import Standing
 from vaevar.assim.cycle.stopped import Stop, forget_stop, runaway
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.data.observations.coverage import no_coverage
 from vaevar.data.observations.points import Points
 from vaevar.data.weather.holes import holes
 from vaevar.errors import UserError
-from vaevar.forecast import rollout
+from vaevar.forecast import named, rollout
 from vaevar.sphere.difference import family_hint
 from vaevar.state import difference
 
@@ -52,7 +52,7 @@ class Cycle(CycleCallback):
             anywhere counts as failed, as does one whose minimisation fails: its arm keeps the background.
             None: no limit.
         failures_in_a_row: an arm with this many failed analyses in succession stops, and one of which no
-            analysis succeeds.
+            analysis succeeds. The analysis of a window of several times is one.
         on_missing_truth: what to do about a time of which the truth is missing or cannot be read. ``stop``:
             nothing is begun if the store lacks one, and a damaged one ends the run there. ``skip``: nothing
             is observed then, the backgrounds go on, and there are no scores for that time.
@@ -81,7 +81,7 @@ class Cycle(CycleCallback):
         self._run = OwnRun()
         self._files: dict[str, RestartFiles] = {}
         self._failures: dict[str, int] = {}
-        self._failures_allowed = failures_in_a_row
+        self._asked = 0
         self._unsaved: set[str] = set()
         self._settle_at = 0.0
 
@@ -97,12 +97,12 @@ class Cycle(CycleCallback):
                 f"trainer.callbacks: Cycle is there {count} times, and each would go on; leave one"
             )
         _check_forecaster(module, data)
+        self._check_arms(module, data)
         self._run.begin(module, data, {"cycle": self}, not self.resume)
         data.skip_missing = self.on_missing_truth == "skip"
         self._check_truth(module, data)
         # An arm none of whose analyses succeeds has stopped, however short the cycle is.
-        asked = min(data.times.size, *map(int, module.trainer.num_predict_batches))
-        self._failures_allowed = min(self.failures_in_a_row, asked)
+        self._asked = min(data.times.size, *map(int, module.trainer.num_predict_batches))
         if self.largest_increment is not None:
             module.increment_limit = IncrementLimit(self.largest_increment, data.climatological_std)
         self._settle_at = clock.monotonic() + _SETTLE_EVERY
@@ -125,6 +125,23 @@ class Cycle(CycleCallback):
             for path in directory.glob("*.partial"):
                 if path.is_file() and re.search(r"\.\d+\.partial$", path.name):
                     path.unlink()
+
+    def _check_arms(self, module: AssimilationModule, data: AnalysisTimes) -> None:
+        """Check that every arm can work with the forecaster, and that its cycles consist of whole windows."""
+        for name, arm in module.arms.items():
+            try:
+                arm.require_forecaster(module.forecaster)
+            except UserError as error:
+                raise UserError(f"arm {name}: {error}") from None
+            counts = {"data.init_args.analyses": data.times.size, "new_cycle_every": self.new_cycle_every}
+            for setting, count in counts.items():
+                if count is not None and count % arm.window:
+                    whole = count - count % arm.window
+                    least = f"{whole} or {whole + arm.window}" if whole else str(arm.window)
+                    raise UserError(
+                        f"{setting} is {count}, and arm {name} analyses windows of {arm.window}: give whole "
+                        f"windows, {least}"
+                    )
 
     def _check_truth(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         """Look for holes in the truth before the first analysis, not hours later."""
@@ -208,7 +225,7 @@ class Cycle(CycleCallback):
         following_index = time.index + 1
         advanced = []
         for name, result in results.items():
-            cause, following = self._too_many_failures(name, result.failure), None
+            cause, following = self._why_it_stops(name, result), None
             if not cause:
                 cause, following = module.standing[name].after(
                     module.forecaster, result.analysis.state, observed, f"arm {name} at {time.time}"
@@ -235,12 +252,16 @@ class Cycle(CycleCallback):
                 again = Standing(following_index, first.clone(), no_coverage(data.store.grid))
                 module.standing[name] = again.to(module.device)
 
-    def _too_many_failures(self, name: str, failure: str) -> str:
-        """Why an arm has to stop; empty if it does not."""
-        self._failures[name] = self._failures.get(name, 0) + 1 if failure else 0
-        if self._failures[name] < self._failures_allowed:
+    def _why_it_stops(self, name: str, result: ArmResult) -> str:
+        """Why an arm has to stop after an analysis; empty if it does not."""
+        if result.ends:
+            return result.failure
+        if result.position == 0:  # a window fails as a whole
+            self._failures[name] = self._failures.get(name, 0) + 1 if result.failure else 0
+        allowed = max(1, min(self.failures_in_a_row, self._asked // result.window))
+        if self._failures[name] < allowed:
             return ""
-        return f"{self._failures_allowed} analyses in a row failed, the last because {failure}"
+        return f"{allowed} analyses in a row failed, the last because {result.failure}"
 
     # A restart is written only when every other callback has finished with that analysis. A kill at any
     # moment then loses no score and no state: the analysis is repeated.
@@ -264,7 +285,9 @@ class Cycle(CycleCallback):
     def _save(self, module: AssimilationModule, settle: bool) -> None:
         began = clock.monotonic()
         for name in sorted(self._unsaved):
-            self._files[name].write(module.standing[name], settle)
+            # Within a window the analyses to come are in memory alone: a killed arm makes them again.
+            if not module.standing[name].results:
+                self._files[name].write(module.standing[name], settle)
         self._unsaved.clear()
         if settle:
             now = clock.monotonic()

@@ -23,6 +23,7 @@ from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
 from vaevar.data.samples.layout import SampleWriter, check_format, lay_out
 from vaevar.data.weather.writer import extend_store
 from vaevar.errors import UserError
+from vaevar.mistakes.words import words
 from vaevar.runs.record import attributes
 
 
@@ -55,11 +56,16 @@ class CycleErrorRecorder(CycleCallback):
         """Lay the store out, or find the one that a killed run left.
 
         Raises:
-            UserError: for an unknown arm, nothing to record, a store that is complete, or samples that an
-                earlier run did not record.
+            UserError: for an unknown arm or one that analyses windows, nothing to record, a store that is
+                complete, or samples that an earlier run did not record.
         """
         if self.arm not in module.arms:
             raise UserError(f"CycleErrorRecorder: no arm {self.arm!r}; the arms are {', '.join(module.arms)}")
+        if (window := module.arms[self.arm].window) > 1:
+            raise UserError(
+                f"CycleErrorRecorder: arm {self.arm} analyses windows of {window} times, so its backgrounds "
+                f"are up to {window * data.step_hours} h old: record an arm that analyses one time at a time"
+            )
         if self.skip >= len(data.times):
             raise UserError(
                 f"CycleErrorRecorder: skip {self.skip} leaves none of the {len(data.times)} analyses"
@@ -82,7 +88,7 @@ class CycleErrorRecorder(CycleCallback):
         if not own or check_format(self._partial)["recorded"] < done - self.skip:
             raise UserError(
                 f"{self.path}: the cycle in {module.directory} went on to analysis {done} without being "
-                "recorded; start it again with --restart"
+                f"recorded; {words().restart}"
             )
 
         times = self._times(data)

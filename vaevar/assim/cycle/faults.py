@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.context import AnalysisContext
+from vaevar.assim.cycle.stopped import runaway
 from vaevar.data.observations.points import Observations
-from vaevar.errors import UserError, one_line
+from vaevar.errors import ForecasterFault, UserError, one_line
+from vaevar.forecast import Forecaster, named, rollout
+from vaevar.mistakes.words import words
+from vaevar.plausible.belonging import tell_faults
 from vaevar.state import State
 
 # In the diagnostics of every analysis: 1 where it failed and kept its background, else 0.
 FAILED = "failed"
+# 1 where the background cannot be of an atmosphere; there from the first of these on.
+IMPLAUSIBLE = "implausible_background"
 # Arithmetic that fails. State raises ValueError for an analysis that cannot be weather.
 _FAILURES = (ArithmeticError, ValueError, torch.linalg.LinAlgError, np.linalg.LinAlgError)
 _VALUES_AT_ONCE = 2**20
@@ -53,65 +60,129 @@ class IncrementLimit:
         )
 
 
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm at one time: its background, its analysis, how that was reached; why it failed, if it did.
+
+    Attributes:
+        background: x_b. In a window of several times, the forecast from the background at its beginning.
+        analysis: x_a.
+        failure: why the analysis is the background; empty if it is not.
+        position: number of the time in its window, from 0.
+        window: K, the number of times that were analysed at once.
+        ends: the arm cannot go on from here; only the first time of its window has a result.
+    """
+
+    background: State
+    analysis: Analysis
+    failure: str = ""
+    position: int = 0
+    window: int = 1
+    ends: bool = False
+
+
 def analyse(
     where: str,
     assimilator: Assimilator,
-    background: State,
-    observations: Observations,
+    start: Tensor,
+    observations: Sequence[Observations],
+    forecaster: Forecaster,
     context: AnalysisContext,
     limit: IncrementLimit | None,
-) -> tuple[Analysis, str]:
-    """The analysis of one arm at one time; where it fails, the background, and a line that says so.
+) -> tuple[ArmResult, ...]:
+    """The analyses of one arm over its window; where they fail, the backgrounds, and a line that says so.
 
     Args:
         where: arm and time, for messages.
         assimilator: of the arm.
-        background: x_b.
-        observations: y.
+        start: [history, C, H, W], the last states; the last of them is x_b.
+        observations: y of each time of the window.
+        forecaster: of the cycle.
         context: for the assimilator.
-        limit: on the increment.
+        limit: on the increments.
 
     Returns:
-        the analysis, with ``failed`` among its diagnostics; and why it failed, or nothing.
+        a result for each time of the window, with ``failed`` among its diagnostics, and
+        ``implausible_background`` where that is so; one that ends the arm if its forecaster fails within the
+        window, or has a gradient that is not finite.
 
     Raises:
         UserError: when the assimilator breaks its contract or fails otherwise than in its arithmetic. The
             message names arm and time.
     """
+    first = State(start[-1], forecaster.spec, forecaster.grid)
+    told_of = tell_faults("the background", first.values, first.spec, first.grid, where)
+    marks = {IMPLAUSIBLE: 1.0} if told_of else {}
+
+    def ended(cause: str) -> tuple[ArmResult, ...]:
+        analysis = Analysis(first, {FAILED: 1.0, **marks}, first)
+        return (ArmResult(first, analysis, cause, window=len(observations), ends=True),)
+
+    def kept(cause: str) -> tuple[ArmResult, ...]:
+        states = [first]
+        try:
+            for forecast in rollout(forecaster, start[None], len(observations) - 1):
+                if away := runaway(forecast[0], forecaster.spec, forecaster.grid):
+                    return ended(f"its forecast through the window, of {named(forecaster)}: {away}")
+                states.append(State(forecast[0], forecaster.spec, forecaster.grid))
+        except (UserError, ArithmeticError) as error:
+            return ended(one_line(error))
+        except Exception as error:
+            raise told(error, where, named(forecaster)) from error
+        print(f"{where}: the analysis failed, the background is kept: {cause}", flush=True)
+        return _results([Analysis(state, {FAILED: 1.0, **marks}, state) for state in states], cause)
+
     try:
-        analysis = assimilator(background, observations, context)
+        analyses = assimilator.analyse_window(start, observations, forecaster, context)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
+    except ForecasterFault as error:
+        return ended(one_line(error))
     except _FAILURES as error:
-        return _kept(where, background, one_line(error))
+        return kept(one_line(error))
     except Exception as error:  # of somebody's own method: any kind
-        raise told(error, where, assimilator) from error
-    diagnostics = _checked(where, type(assimilator).__name__, analysis, background)
-    excess = limit.excess(analysis.state, background) if limit else ""
-    if excess:
-        return _kept(where, background, excess)
-    return replace(analysis, diagnostics={**diagnostics, FAILED: 0.0}), ""
+        raise told(error, where, type(assimilator).__name__) from error
+    name = type(assimilator).__name__
+    count = len(analyses) if isinstance(analyses, Sequence) else type(analyses).__name__
+    if count != len(observations):
+        raise UserError(
+            f"{where}: {name} returned {count} analyses, expected one for each of {len(observations)} times"
+        )
+    found: list[Analysis] = []
+    for analysis in analyses:
+        diagnostics = _checked(where, name, analysis, first)
+        if analysis.background is None and len(observations) > 1:
+            raise UserError(f"{where}: {name} returned an analysis of a window without its background")
+        background = first if analysis.background is None else analysis.background
+        excess = limit.excess(analysis.state, background) if limit else ""
+        if excess:
+            return kept(excess)
+        diagnostics = {**diagnostics, FAILED: 0.0, **marks}
+        found.append(replace(analysis, diagnostics=diagnostics, background=background))
+    return _results(found, "")
 
 
-def told(error: Exception, where: str, failing: object) -> UserError:
+def _results(analyses: Sequence[Analysis], failure: str) -> tuple[ArmResult, ...]:
+    return tuple(
+        ArmResult(analysis.background or analysis.state, analysis, failure, position, len(analyses))
+        for position, analysis in enumerate(analyses)
+    )
+
+
+def told(error: Exception, where: str, failing: str) -> UserError:
     """An error of somebody's own method or forecaster in one line.
 
     Args:
         error: of any kind.
         where: arm and time.
-        failing: what raised it.
+        failing: the name of what raised it.
     """
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return UserError(
-        f"{where}: {type(failing).__name__} failed with {type(error).__name__}: {one_line(error)} "
-        f"({Path(frame.filename).name}, line {frame.lineno}); once that is mended, the same command goes on "
-        "from here"
+        f"{where}: {failing} failed with {type(error).__name__}: {one_line(error)} "
+        f"({Path(frame.filename).name}, line {frame.lineno}); once that is mended, {words().again} goes "
+        "on from here"
     )
-
-
-def _kept(where: str, background: State, cause: str) -> tuple[Analysis, str]:
-    print(f"{where}: the analysis failed, the background is kept: {cause}", flush=True)
-    return Analysis(background, {FAILED: 1.0}, background), cause
 
 
 def _checked(where: str, kind: str, analysis: object, background: State) -> dict[str, float]:

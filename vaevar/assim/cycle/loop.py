@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from torch import Tensor
 
-from vaevar.assim.assimilator import Analysis, Assimilator, tell_faults
+from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.cycle.faults import IncrementLimit, analyse
 from vaevar.assim.cycle.standing import Standing
 from vaevar.data.observations.coverage import no_coverage
@@ -77,9 +77,10 @@ def cycle(
     Args:
         forecaster: makes the backgrounds.
         method: makes the analyses.
-        start_states: the last of them is the background of the first time; the forecaster needs its
-            ``history`` before it, ``step_hours`` apart. A :class:`Trajectory`, such as
-            ``forecaster.forecast(...)`` returns, has them.
+        start_states: as many as the forecaster's ``history``, oldest first; the last of them is the
+            background of the first time. A :class:`Trajectory`, such as ``forecaster.forecast(...)``
+            returns, may be longer, and its times are compared. States carry no time: those of a list are
+            taken as ``step_hours`` apart, up to the first time.
         times: of the analyses, in steps of ``forecaster.step_hours``, ascending.
         observe: what is observed at a time.
         increment_limit: beyond it an analysis counts as failed.
@@ -100,18 +101,54 @@ def cycle(
     first = _first(forecaster, start_states, moments)
     standing = Standing(0, first, no_coverage(forecaster.grid).to(first.device))
     steps = _steps(moments, forecaster.step_hours)
+    _check_windows(method, forecaster, len(moments), steps)
+    observed: list[Observations] = []
     for index, time in enumerate(moments):
-        background, observations = standing.background(forecaster), observe(time)
         where = f"analysis {index} at {time}"
-        result, failure = analyse(
-            where, method, background, observations, standing.context(time), increment_limit
-        )
-        yield CycleStep(index, time, background, observations, result, failure)
+        if not standing.results:
+            observed = [observe(moment) for moment in moments[index : index + method.window]]
+            results = analyse(
+                where,
+                method,
+                standing.trajectory,
+                observed,
+                forecaster,
+                standing.context(time),
+                increment_limit,
+            )
+            standing = standing.analysed(results)
+        done = standing.results[0]
+        if done.ends:
+            raise UserError(f"{where}: {done.failure}")
+        observations, result = observed[done.position], done.analysis
+        yield CycleStep(index, time, done.background, observations, result, done.failure)
         if index + 1 < len(moments):
             cause, following = standing.after(forecaster, result.state, observations, where, steps[index])
             if following is None:
                 raise UserError(f"{where}: {cause}")
             standing = following
+
+
+def _check_windows(method: Assimilator, forecaster: Forecaster, count: int, steps: Sequence[int]) -> None:
+    """Check that a method can work with the forecaster, and that the times are whole windows.
+
+    Args:
+        method: of the cycle.
+        forecaster: of the cycle.
+        count: number of times.
+        steps: of the forecaster between them.
+
+    Raises:
+        UserError: when it cannot, or they are not.
+    """
+    method.require_forecaster(forecaster)
+    name, window = type(method).__name__, method.window
+    if count % window:
+        raise UserError(f"{count} times, and {name} analyses windows of {window}: give whole windows")
+    if any(step > 1 for number, step in enumerate(steps, 1) if number % window):
+        raise UserError(
+            f"times lie more than {forecaster.step_hours} h apart within a window of {name}: give all of them"
+        )
 
 
 def _first(
@@ -125,16 +162,7 @@ def _first(
     known = start.times if isinstance(start, Trajectory) else None
     if known is not None and times and known[-1] != times[0]:
         raise UserError(f"the start states end at {known[-1]}, and the first analysis is at {times[0]}")
-    given, history = [start] if isinstance(start, State) else start, forecaster.history
-    if len(given) < history:
-        raise UserError(
-            f"{len(given)} start states, and {type(forecaster).__name__} needs {history}, "
-            f"{forecaster.step_hours} h apart"
-        )
-    states = [given[number] for number in range(-history, 0)]
-    trajectory = forecaster.stacked(states)
-    tell_faults(states[-1])
-    return trajectory
+    return forecaster.stacked(start)
 
 
 def _steps(times: Sequence[np.datetime64], hours: int) -> list[int]:

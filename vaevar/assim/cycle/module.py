@@ -10,14 +10,16 @@ import lightning as L
 from torch import nn
 
 from vaevar.assim.assimilator import Analysis, Assimilator
-from vaevar.assim.cycle.faults import IncrementLimit, analyse
-from vaevar.assim.cycle.standing import ArmResult, Standing
+from vaevar.assim.cycle.faults import ArmResult, IncrementLimit, analyse
+from vaevar.assim.cycle.standing import Standing
 from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTime, MissingTime
+from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, check_forecaster
 from vaevar.mistakes.notices import notice
 from vaevar.mistakes.trainer_settings import require_single_precision
+from vaevar.mistakes.words import words
 from vaevar.runs.directory import run_directory
 from vaevar.runs.naming import fault_of_name
 from vaevar.runs.threads import limit_threads
@@ -72,8 +74,8 @@ class AssimilationModule(L.LightningModule):
         require_analyses(self.trainer)
         if self.trainer.is_global_zero and self.trainer.world_size > len(self.arms):
             notice(
-                f"{self.trainer.world_size} processes share {len(self.arms)} arms, and some have none: give "
-                f"--trainer.devices {len(self.arms)}"
+                f"{self.trainer.world_size} processes share {len(self.arms)} arms, and some have none: set "
+                f"trainer.devices to {len(self.arms)}"
             )
         self.directory = run_directory(self.trainer)
 
@@ -95,7 +97,8 @@ class AssimilationModule(L.LightningModule):
     def predict_step(self, batch: AnalysisTime | MissingTime, batch_idx: int) -> dict[str, ArmResult]:
         """Analyse one time with every arm of this rank that has not stopped and is not past it already.
 
-        An analysis that fails, and one of a missing time, is its background.
+        An analysis that fails, and one of a missing time, is its background. An arm that analyses windows
+        does so at the first of a window's times, and gives the analyses out one time after the other.
 
         Raises:
             UserError: when an assimilator breaks its contract.
@@ -104,16 +107,27 @@ class AssimilationModule(L.LightningModule):
         for name, standing in self.standing.items():
             if standing.next_index > batch.index or name in self.stopped:
                 continue
-            background = standing.background(self.forecaster)
-            if isinstance(batch, MissingTime):
-                results[name] = ArmResult(background, Analysis(background, {}))
-                continue
-            where, context = f"arm {name} at {batch.time}", standing.context(batch.time)
-            analysis, failure = analyse(
-                where, self.arms[name], background, batch.observations, context, self.increment_limit
-            )
-            results[name] = ArmResult(background, analysis, failure)
+            if not standing.results:
+                standing = standing.analysed(self._analyse(name, standing, batch))
+                self.standing[name] = standing
+            results[name] = standing.results[0]
         return results
+
+    def _analyse(
+        self, name: str, standing: Standing, batch: AnalysisTime | MissingTime
+    ) -> tuple[ArmResult, ...]:
+        """The window of an arm that begins at a time."""
+        arm = self.arms[name]
+        if arm.window == 1 and isinstance(batch, MissingTime):
+            background = standing.background(self.forecaster)
+            return (ArmResult(background, Analysis(background, {})),)
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        times = [batch, *data.window(batch.index + 1, arm.window - 1)]
+        nothing = Observations.concatenate([])
+        observed = [nothing if isinstance(time, MissingTime) else time.observations for time in times]
+        where, context = f"arm {name} at {batch.time}", standing.context(batch.time)
+        start = standing.trajectory
+        return analyse(where, arm, start, observed, self.forecaster, context, self.increment_limit)
 
     def on_predict_end(self) -> None:
         """Make sure that nobody takes a run for whole in which an arm had to stop.
@@ -131,7 +145,7 @@ class AssimilationModule(L.LightningModule):
             listed = "; ".join(f"{name} at {stop.time}: {stop.cause}" for name, stop in stops.items())
             raise UserError(
                 f"{self.directory}: {len(stops)} of {len(self.arms)} arms had to stop: {listed}. What the "
-                "others did is complete; the same command tries again from there"
+                f"others did is complete; {words().again} tries again from there"
             )
 
 

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vaevar.assim.assimilator import Analysis
 from vaevar.assim.context import AnalysisContext
-from vaevar.assim.cycle.faults import told
+from vaevar.assim.cycle.faults import ArmResult, told
 from vaevar.assim.cycle.stopped import runaway
 from vaevar.data.observations.coverage import update_coverage
 from vaevar.data.observations.points import Points
 from vaevar.errors import UserError
-from vaevar.forecast import Forecaster, rollout
+from vaevar.forecast import Forecaster, named, rollout
 from vaevar.state import State
-
-
-@dataclass(frozen=True)
-class ArmResult:
-    """One arm at one time: its background, its analysis, how that was reached; why it failed, if it did."""
-
-    background: State
-    analysis: Analysis
-    failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,15 +26,22 @@ class Standing:
         next_index: number of the next analysis.
         trajectory: [history, C, H, W], the last states; the last of them is the background of that analysis.
         coverage: [K, H, W] (:mod:`vaevar.data.observations.coverage`).
+        results: of the times of the window that begins with that analysis, or that it lies in; none before
+            the window is analysed.
     """
 
     next_index: int
     trajectory: Tensor
     coverage: Tensor
+    results: tuple[ArmResult, ...] = ()
 
     def to(self, device: torch.device) -> Standing:
-        """The same on a device."""
+        """The same on a device, at the beginning of a window."""
         return Standing(self.next_index, self.trajectory.to(device), self.coverage.to(device))
+
+    def analysed(self, results: tuple[ArmResult, ...]) -> Standing:
+        """The same when its window has been analysed."""
+        return replace(self, results=results)
 
     def background(self, forecaster: Forecaster) -> State:
         """x_b of the next analysis."""
@@ -70,20 +67,18 @@ class Standing:
             UserError: when the forecaster fails otherwise than in its arithmetic.
         """
         states = torch.cat([self.trajectory[:-1], analysis.values[None]])
+        coverage = update_coverage(self.coverage, observed, forecaster.grid)
+        if len(self.results) > 1:  # the window goes on
+            states = torch.cat([states, self.results[1].background.values[None]])[-forecaster.history :]
+            return "", Standing(self.next_index + 1, states, coverage, self.results[1:])
         try:
             for forecast in rollout(forecaster, states[None], steps):
                 states = torch.cat([states, forecast])[-forecaster.history :]
         except (UserError, ArithmeticError) as error:
             return str(error), None
         except Exception as error:
-            raise told(error, where, forecaster) from error
+            raise told(error, where, named(forecaster)) from error
         cause = runaway(states[-1], forecaster.spec, forecaster.grid)
         if cause:
             return f"its next forecast, of {named(forecaster)}: {cause}", None
-        coverage = update_coverage(self.coverage, observed, forecaster.grid)
         return "", Standing(self.next_index + 1, states, coverage)
-
-
-def named(forecaster: Forecaster) -> str:
-    """What a forecaster is, for messages."""
-    return str(getattr(forecaster, "description", type(forecaster).__name__))

@@ -21,7 +21,8 @@ from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.files import replacing
 from vaevar.provenance import fingerprint
-from vaevar.verification.scores import HEADLINE_CHANNELS, Scores, time_mean_rmse
+from vaevar.verification.metrics import time_mean_rmse
+from vaevar.verification.scores import HEADLINE_CHANNELS, Scores
 from vaevar.verification.tables import gather_rows, time_text
 
 RESULT_COLUMNS = [

@@ -9,7 +9,6 @@ holds two normalised states of C channels, t − 6 h and then t. The first C cha
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -21,6 +20,7 @@ from vaevar.content.digest import combined, file_digest
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
 from vaevar.models.forecaster.first_step import check_follows, check_normalised_range
+from vaevar.models.forecaster.gradient import not_finite, require_window
 from vaevar.models.forecaster.onnx_session import Node, OnnxSession
 from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
@@ -114,17 +114,15 @@ class OnnxForecaster(Forecaster):
             UserError: when the forecast is not finite or ONNX Runtime fails; in the first step also when the
                 mean and std files do not fit the states.
         """
-        expected = (self.history, len(self.spec), *self.grid.shape)
-        if tuple(states.shape[1:]) != expected:
-            raise ValueError(f"states are {tuple(states.shape)}, expected (B, 2, C, H, W) = (B, {expected})")
+        require_window(states, self)
         self._session.follow(states.device)
         device = self._session.device
         normalizer = self._normalizer.to(device)
-        count, chunk = len(self.spec), self._batch or max(1, VALUES_AT_ONCE // states[0].numel())
+        count, chunk = len(self.spec), self.at_once(states)
         with torch.no_grad():
             kind: dict[str, Any] = {"device": device, "dtype": torch.float32}
             forecast = torch.empty((len(states), count, *self.grid.shape), **kind)
-            inputs = torch.empty((min(chunk, len(states)), *expected), **kind)
+            inputs = torch.empty((min(chunk, len(states)), *states.shape[1:]), **kind)
             channels = self._output_channels
             outputs = torch.empty((len(inputs), channels, *self.grid.shape), **kind) if channels else None
             for start, end in zip(states.split(chunk), forecast.split(chunk), strict=True):
@@ -137,8 +135,16 @@ class OnnxForecaster(Forecaster):
                     check_follows(output[:, :count], normalised[:, -1], self.grid, str(self.model))
                     self._checked = True
                 torch.mul(output[:, :count], normalizer.std, out=end).add_(normalizer.mean)
-            self._check_finite(forecast, states)
+            self.check_finite(forecast, states)
             return forecast.to(states.device, states.dtype)
+
+    def at_once(self, states: Tensor) -> int:
+        """How many of the states [B, 2, C, H, W] one run of the model takes."""
+        return self._batch or max(1, VALUES_AT_ONCE // states[0].numel())
+
+    def close(self) -> None:
+        """Free the model's memory; the next step opens the file again."""
+        self._session.close()
 
     def _output(self, normalised: Tensor, memory: Tensor | None) -> Tensor:
         """The model's output, in ``memory`` or, while its size is not known, in new memory."""
@@ -157,18 +163,26 @@ class OnnxForecaster(Forecaster):
         self._output_channels = output.shape[1]
         return output
 
-    def _check_finite(self, forecast: Tensor, states: Tensor) -> None:
-        # The extremes pass NaN on and need no array; look at each element only if something is wrong.
-        if all(math.isfinite(float(extreme)) for extreme in forecast.aminmax()):
+    def check_finite(self, forecast: Tensor, states: Tensor) -> None:
+        """Check a forecast.
+
+        Args:
+            forecast: [B, C, H, W].
+            states: which it started from.
+
+        Raises:
+            UserError: when it is not finite; names the channels, and whose fault it is.
+        """
+        channels = not_finite(forecast, self.spec)
+        if not channels:
             return
-        per_channel = torch.isfinite(forecast).transpose(0, 1).flatten(1).all(1).tolist()
-        names = [name for name, finite in zip(self.spec.names, per_channel, strict=True) if not finite]
-        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more channels" if len(names) > 5 else "")
         if bool(torch.isfinite(states).all()):
             cause = "the states it started from are finite, so the model itself has diverged"
         else:
             cause = "the states it started from were not finite either"
-        raise UserError(f"{self.model}: the {self.step_hours} h forecast of {shown} is not finite; {cause}")
+        raise UserError(
+            f"{self.model}: the {self.step_hours} h forecast of {channels} is not finite; {cause}"
+        )
 
     def _check_contract(self, inputs: list[Node], outputs: list[Node]) -> None:
         """Check inputs and outputs against the contract; keep the batch size and the output channels."""

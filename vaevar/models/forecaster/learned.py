@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
-import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint as recomputed
 
 from vaevar.content.digest import file_digest
 from vaevar.errors import UserError
-from vaevar.forecast import Forecaster
+from vaevar.models.forecaster.gradient import NetworkForecaster, beside
+from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.training import ForecasterModule
 from vaevar.normalizer import Normalizer
 
 
-class LearnedForecaster(Forecaster):
+class LearnedForecaster(NetworkForecaster):
     """The network of a fit of ``configs/forecaster.yaml``, with the numbers of its ONNX file, and a gradient.
 
     Args:
@@ -33,11 +31,6 @@ class LearnedForecaster(Forecaster):
         True
     """
 
-    history = 2
-    differentiable = True
-
-    without_effect: ClassVar = ("checkpointing",)
-
     def __init__(
         self, checkpoint: str | Path | ForecasterModule, step_hours: int = 6, checkpointing: bool = False
     ) -> None:
@@ -48,36 +41,13 @@ class LearnedForecaster(Forecaster):
         self.network = module.network.eval().requires_grad_(False)
         self.spec, self.grid = module.spec, module.grid
         self.step_hours, self.checkpointing = step_hours, checkpointing
-        self._normalizer = Normalizer(module.mean, module.std)
+        self.normalizer = Normalizer(module.mean, module.std)
 
     @property
     def description(self) -> str:
         """The file's name and checksum, which tell results of different forecasters apart."""
         return f"{self._file.name} sha256:{file_digest(self._file)}" if self._file else "network in memory"
 
-    def step(self, states: Tensor) -> Tensor:
-        """One step forward, differentiable.
-
-        Args:
-            states: [B, 2, C, H, W], physical units, t − ``step_hours`` and then t.
-
-        Returns:
-            [B, C, H, W], physical units, t + ``step_hours``.
-
-        Raises:
-            ValueError: when ``states`` has another shape.
-        """
-        expected = (self.history, len(self.spec), *self.grid.shape)
-        if tuple(states.shape[1:]) != expected:
-            raise ValueError(f"states are {tuple(states.shape)}, expected (B, 2, C, H, W) = (B, {expected})")
-        if self.checkpointing and torch.is_grad_enabled() and states.requires_grad:
-            stepped: Tensor = recomputed(self._step, states, use_reentrant=False)
-            return stepped
-        return self._step(states)
-
-    def _step(self, states: Tensor) -> Tensor:
-        normalizer, network = self._normalizer.to(states.device), self.network.to(states.device)
-        normalised = ((states - normalizer.mean) / normalizer.std).float().flatten(1, 2)
-        change = network.change(normalised).float()
-        following = network.next_state(normalised, change)
-        return (following * normalizer.std + normalizer.mean).to(states.dtype)
+    def following(self, normalised: Tensor) -> Tensor:
+        network: ForecastNetwork = beside(self.network, normalised)
+        return network.next_state(normalised, network.change(normalised).float())

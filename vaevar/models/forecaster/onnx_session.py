@@ -84,6 +84,10 @@ class OnnxSession:
         if self._session is None:
             self._session = self._open()
 
+    def close(self) -> None:
+        """Free the model's memory; the next run opens the file again."""
+        self._session = None
+
     def run(self, inputs: Mapping[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
         """Let the model read ``inputs`` and write ``outputs`` in place.
 

@@ -1,0 +1,1 @@
+"""Assimilation over a window of time: observations at their own times, and a forecaster between them."""
