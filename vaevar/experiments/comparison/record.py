@@ -124,7 +124,7 @@ def measure(directory: Path, arm: str, data: AnalysisTimes, skip: int) -> pd.Dat
     """
     scores = gather_rows(directory, [arm], "scores.csv")
     forecasts = gather_rows(directory, [arm], "forecasts.csv")
-    window = int(scores["window"].max()) if "window" in scores else 1
+    window = int(scores["window"].fillna(1).max()) if "window" in scores else 1
     skip = -(-skip // window) * window
     skip = skip if skip < data.times.size else 0
     first = time_text(data.times[skip])
