@@ -21,6 +21,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("vaevar needs Python 3.11 or later, and $(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v[:2])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[world,dev]'
+	$(BIN)/python -m pip install --constraint constraints.txt --no-deps onnx2torch
 	@touch $@
 
 install: $(STAMP)  ## Create .venv and install vaevar with the embedded world and the developers' tools

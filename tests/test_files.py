@@ -150,7 +150,7 @@ def test_a_full_disk_is_told_with_the_file(tmp_path: Path) -> None:
     fault = fault_of(caught.value)
     assert fault is not None
     assert str(fault).endswith("scores.csv: No space left on device; free some space there, or raise the "
-                               "quota, and give the same command again")  # fmt: skip
+                               "quota, and give the same call again")  # fmt: skip
 
 
 def test_partial_names_are_not_told_and_missing_files_are_no_fault_of_the_environment() -> None:

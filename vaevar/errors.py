@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 from types import TracebackType
 
+from vaevar.mistakes.words import words
+
 
 class UserError(Exception):
     """An input is wrong: the message names it, and says what was found, what was expected and what to do.
@@ -26,11 +28,11 @@ class ForecasterFault(FloatingPointError):
     finite."""
 
 
-_ROOM = "free some space there, or raise the quota, and give the same command again"
+_ROOM = "free some space there, or raise the quota, and give {again} again"
 _RIGHT = "give another path, or get the right to use this one"
-_DISK = "the disk or its server fails: look at it, and give the same command again"
+_DISK = "the disk or its server fails: look at it, and give {again} again"
 _PLACE = "a file, or a link to nothing, lies where a directory is needed: give another path"
-_OPEN = "too much is open at once: raise the limit (ulimit -n), and give the same command again"
+_OPEN = "too much is open at once: raise the limit (ulimit -n), and give {again} again"
 # A file that is not there is missing here: that may be a fault of the program too.
 _ADVICE = {
     errno.ENOSPC: _ROOM,
@@ -72,7 +74,7 @@ def fault_of(error: OSError) -> UserError | None:
     path = os.fsdecode(name) if isinstance(name, str | bytes) else str(name)
     # A file is written beside its place, by a name that says nothing to its user.
     path = re.sub(r"\.\d+\.partial$", "", path)
-    return UserError(f"{path}: {error.strerror}; {advice}")
+    return UserError(f"{path}: {error.strerror}; {advice.format(again=words().again)}")
 
 
 def _file_in(traceback: TracebackType | None) -> str | None:

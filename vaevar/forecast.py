@@ -13,8 +13,9 @@ import xarray as xr
 from torch import Tensor
 
 from vaevar.errors import UserError
+from vaevar.plausible.belonging import tell_faults
 from vaevar.sphere.grid import Grid
-from vaevar.state import State, StateSpec, difference
+from vaevar.state import State, StateSpec, difference, not_finite
 
 
 class States(Protocol):
@@ -27,7 +28,7 @@ class States(Protocol):
         """States at these times, [T, C, H, W]."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trajectory:
     """States that follow each other.
 
@@ -52,6 +53,10 @@ class Trajectory:
     def __getitem__(self, number: int) -> State:
         """One state, such as the last, ``trajectory[-1]``."""
         return State(self.values[number], self.spec, self.grid)
+
+    def __repr__(self) -> str:
+        span = "" if self.times is None else f", {self.times[0]} to {self.times[-1]}"
+        return f"Trajectory({len(self)} states of {len(self.spec)} channels on {self.grid}{span})"
 
     def to_xarray(self) -> xr.Dataset:
         """The states as WeatherBench 2 names them, along ``time``; without times along ``step``."""
@@ -94,12 +99,16 @@ class Forecaster(ABC):
 
     @torch.no_grad()
     def forecast(
-        self, start: State | Sequence[State] | States, hours: int, time: np.datetime64 | str | None = None
+        self,
+        start: State | Sequence[State] | Trajectory | States,
+        hours: int,
+        time: np.datetime64 | str | None = None,
     ) -> Trajectory:
         """A forecast.
 
         Args:
-            start: the last ``history`` states, or a store to read them from.
+            start: the last ``history`` states, oldest first; a trajectory that ends with them; or a store to
+                read them from. States carry no time: those of a list are taken as ``step_hours`` apart.
             hours: how far, a multiple of ``step_hours``.
             time: of the last of the states; a store needs it.
 
@@ -107,7 +116,8 @@ class Forecaster(ABC):
             the states that the forecast starts from, and each that it comes to; the last is the forecast.
 
         Raises:
-            UserError: when states are too few or not the forecaster's, or ``hours`` is no multiple.
+            UserError: when states are too few, too many or not the forecaster's, their times are others,
+                ``hours`` is no multiple, or a step returns no states.
 
         Example:
             >>> background = forecaster.forecast(store, 24, time="2021-01-03T06")[-1]
@@ -116,41 +126,66 @@ class Forecaster(ABC):
         if hours < self.step_hours or hours % self.step_hours:
             raise UserError(f"hours is {hours}, must be a multiple of the step, {self.step_hours} h")
         at = None if time is None else np.datetime64(str(time))
+        if isinstance(start, Trajectory) and start.times is not None:
+            if at not in (None, start.times[-1]):
+                raise UserError(f"the start states end at {start.times[-1]}, and time is {at}")
+            at = start.times[-1]
         states = self._start(start, at)
-        forecasts = rollout(self, states[None], hours // self.step_hours)
-        values = torch.cat([states, *forecasts])
+        tell_faults("the state that a forecast starts from", states[-1], self.spec, self.grid)
+        parts = [states]
+        for forecast in rollout(self, states[None], hours // self.step_hours):
+            if found := not_finite(forecast, self.spec, self.grid):
+                raise UserError(f"{named(self)}: in its {len(parts) * self.step_hours} h forecast {found}")
+            parts.append(forecast)
+        values = torch.cat(parts)
         times = None
         if at is not None:
             first = 1 - self.history
             times = at + self.step_hours * np.timedelta64(1, "h") * np.arange(first, first + len(values))
         return Trajectory(values, self.spec, self.grid, times)
 
-    def _start(self, start: State | Sequence[State] | States, time: np.datetime64 | None) -> Tensor:
+    def _start(
+        self, start: State | Sequence[State] | Trajectory | States, time: np.datetime64 | None
+    ) -> Tensor:
         """[history, C, H, W]"""
-        if not isinstance(start, State | Sequence):
+        if not isinstance(start, State | Sequence | Trajectory):
+            if not hasattr(start, "read"):
+                raise UserError(f"a forecast starts from States or a store, not from {_described(start)}")
             if time is None:
                 raise UserError("a store has many states: give the time of the last that the forecast knows")
             before = self.step_hours * np.timedelta64(1, "h") * np.arange(self.history)[::-1]
             if found := difference(start.spec, start.grid, self.spec, self.grid):
                 raise UserError(f"the store's states are others than the forecaster's, {found}")
             return torch.from_numpy(start.read(time - before))
-        states = [start] if isinstance(start, State) else list(start)
-        if len(states) != self.history:
-            raise UserError(
-                f"{len(states)} states, and {type(self).__name__} starts from {self.history}, "
-                f"{self.step_hours} h apart, oldest first"
-            )
-        return self.stacked(states)
+        return self.stacked(start)
 
-    def stacked(self, states: Sequence[State]) -> Tensor:
-        """States that a forecast starts from, [T, C, H, W].
+    def stacked(self, start: State | Sequence[State] | Trajectory) -> Tensor:
+        """The states that a forecast starts from, [history, C, H, W].
 
         Args:
-            states: oldest first.
+            start: as many as that, oldest first; or a trajectory that ends with them.
 
         Raises:
-            UserError: when one is not a single state of this forecaster's channels and grid.
+            UserError: when they are too few or too many, one is not a single state of this forecaster's
+                channels and grid, or their times are not ``step_hours`` apart.
         """
+        if not isinstance(start, State | Sequence | Trajectory):
+            raise UserError(f"a forecast starts from States, oldest first, not from {_described(start)}")
+        given, history = [start] if isinstance(start, State) else start, self.history
+        whole = isinstance(start, Trajectory)
+        if len(given) < history or (len(given) > history and not whole):
+            raise UserError(
+                f"{len(given)} start states, and {named(self)} starts from {history}, {self.step_hours} h "
+                "apart, oldest first"
+            )
+        if isinstance(start, Trajectory) and start.times is not None:
+            times, step = start.times[-history:], np.timedelta64(self.step_hours, "h")
+            if (np.diff(times) != step).any():
+                raise UserError(
+                    f"the start states are of {', '.join(map(str, times))}, and {named(self)} starts from "
+                    f"states {self.step_hours} h apart"
+                )
+        states = [given[number] for number in range(-history, 0)]
         for state in states:
             if not isinstance(state, State) or state.values.ndim != 3:
                 raise UserError("a forecast starts from States [C, H, W], oldest first")
@@ -217,6 +252,11 @@ def check_forecaster(forecaster: Forecaster) -> None:
         raise UserError(f"{type(forecaster).__name__}: its constructor must set {', '.join(missing)}")
 
 
+def named(forecaster: Forecaster) -> str:
+    """What a forecaster is, for messages."""
+    return str(getattr(forecaster, "description", type(forecaster).__name__))
+
+
 def rollout(forecaster: Forecaster, states: Tensor, steps: int) -> Iterator[Tensor]:
     """Forecast by feeding a forecaster its own output, with one forecast at a time in memory.
 
@@ -230,7 +270,7 @@ def rollout(forecaster: Forecaster, states: Tensor, steps: int) -> Iterator[Tens
 
     Raises:
         ValueError: when the number of past states is not ``forecaster.history``.
-        UserError: when a forecast has another shape than a state.
+        UserError: when a step returns anything else than states, or changes those that it is given.
     """
     if states.ndim != 5 or states.shape[1] != forecaster.history:
         raise ValueError(
@@ -238,14 +278,41 @@ def rollout(forecaster: Forecaster, states: Tensor, steps: int) -> Iterator[Tens
             "the past states that one step needs"
         )
     for number in range(1, steps + 1):
-        forecast = forecaster.step(states)
-        if forecast.shape != states[:, 0].shape:
-            raise UserError(
-                f"{type(forecaster).__name__}: step returned {tuple(forecast.shape)}, expected "
-                f"[B, C, H, W] = {tuple(states[:, 0].shape)}"
-            )
+        forecast = _step(forecaster, states)
         yield forecast
         if number < steps:
             states = torch.cat([states[:, 1:], forecast[:, None]], dim=1)
             # Free it before the next step: 287 MB at 721 × 1440.
             del forecast
+
+
+def _step(forecaster: Forecaster, states: Tensor) -> Tensor:
+    """One step, of which it is checked what it returns, and that its input is left alone."""
+    before = None if states.is_inference() else states._version
+    with torch.no_grad():
+        forecast: object = forecaster.step(states)
+    expected = tuple(states[:, 0].shape)
+    if (
+        not isinstance(forecast, Tensor)
+        or tuple(forecast.shape) != expected
+        or not forecast.is_floating_point()
+    ):
+        raise UserError(
+            f"{named(forecaster)}: step returned {_described(forecast)}, expected a tensor [B, C, H, W] = "
+            f"{expected} of floating-point numbers"
+        )
+    if before is not None and states._version != before:
+        raise UserError(
+            f"{named(forecaster)}: step changes the states that it is given; let it work on states.clone()"
+        )
+    return forecast
+
+
+def _described(found: object) -> str:
+    """What came instead of states."""
+    kind = type(found).__name__
+    if isinstance(found, Tensor | np.ndarray):
+        return f"a {kind} {tuple(found.shape)} of {str(found.dtype).removeprefix('torch.')}"
+    if isinstance(found, list | tuple):
+        return f"a {kind} of {len(found)}"
+    return "None" if found is None else f"a {kind}"

@@ -19,6 +19,7 @@ from vaevar.mistakes.notices import warnings_kept
 from vaevar.mistakes.parsing import refusal_of_parser, with_place, yaml_fault
 from vaevar.mistakes.place import causes
 from vaevar.mistakes.trainer import refusal_of_machine, refusal_of_trainer
+from vaevar.mistakes.words import words_of_commands
 from vaevar.runs import stopping
 from vaevar.runs.expansion import expand_arguments, expand_paths
 from vaevar.short_names import accept_short_names, misspelt, refuse_repeated_keys, resolve_names
@@ -134,20 +135,21 @@ def one_line_errors() -> Iterator[None]:
 
     With ``VAEVAR_TRACEBACK`` in the environment all go through: what looks like a user's may be ours.
     """
-    try:
-        yield
-    except Exception as error:
-        mistake = misspelt(error) or mistake_of(error)
-        if mistake is not None:
-            print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
-        if signal := stopping.asked():
-            # A library, or a process that has stopped already, made this error of the stop.
-            stopping.stop(signal)
-        if mistake is None and isinstance(error, OSError):
-            stopping.end_if_nobody_reads()
-        if mistake is None or os.environ.get("VAEVAR_TRACEBACK"):
-            raise
-        raise SystemExit(2) from None
+    with words_of_commands():
+        try:
+            yield
+        except Exception as error:
+            mistake = misspelt(error) or mistake_of(error)
+            if mistake is not None:
+                print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
+            if signal := stopping.asked():
+                # A library, or a process that has stopped already, made this error of the stop.
+                stopping.stop(signal)
+            if mistake is None and isinstance(error, OSError):
+                stopping.end_if_nobody_reads()
+            if mistake is None or os.environ.get("VAEVAR_TRACEBACK"):
+                raise
+            raise SystemExit(2) from None
 
 
 def mistake_of(error: BaseException | None) -> Exception | None:

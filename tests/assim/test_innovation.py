@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from vaevar.assim.innovation import doubts, innovation
+from vaevar.assim.innovation import doubts, far, innovation
 from vaevar.assim.interpolation.linear import LinearInterpolation
 from vaevar.data.observations.points import Observations
 from vaevar.mistakes.notices import Notice
@@ -123,6 +123,36 @@ def test_what_is_only_unusual_is_not(case: str) -> None:
     assert told(FINE[case]()) == []
 
 
+def gross(observed: Observations) -> dict[str, str]:
+    """What is said of those that are far from the background, by variable."""
+    at = observed.operator(SPEC, GRID)(background().values).double().numpy()
+    return {text.split()[3]: instance for text, instance in far(observed, at, background())}
+
+
+def test_gross_observations_are_told() -> None:
+    """One alone, and a column in other units; the others are not."""
+    assert gross(observations()) == {}
+    assert gross(observations(error_std=lambda x: x / 10)) == {}
+
+    def one(values: np.ndarray) -> np.ndarray:
+        return values + 9000 * (np.arange(values.size) == 3)
+
+    found = gross(observations(value=of("msl", one)))
+    assert list(found) == ["msl"]
+    assert re.match(
+        r"1 of 30, such as 1\.\d+e\+05 where the background is 1\.01e\+05 Pa, at .*° E$", found["msl"]
+    )
+    assert gross(observations(value=of("q", lambda x: 10 * x)))["q"].endswith("° E, 500 hPa")
+
+
+def test_gross_observations_of_one_variable_are_told_once(recwarn: pytest.WarningsRecorder) -> None:
+    for size in (9000, 9500):
+        LinearInterpolation()(background(), observations(value=of("msl", lambda x, size=size: x - size)))
+    lines = [str(warning.message) for warning in recwarn if warning.category is Notice]
+    assert len(lines) == 1
+    assert "some of msl are farther than 6" in lines[0]
+
+
 def test_it_is_told_once(recwarn: pytest.WarningsRecorder) -> None:
     knots = observations(value=of("u", lambda x: x * 1.944))
     for observed in (knots, knots, knots.select(np.zeros(0, dtype=int))):
@@ -130,6 +160,7 @@ def test_it_is_told_once(recwarn: pytest.WarningsRecorder) -> None:
     lines = [str(warning.message) for warning in recwarn if warning.category is Notice]
     assert [line[:30] for line in lines] == [
         "observations: u is 1.9 times a",
+        "observations: some of u are fa",
         "an analysis has no observation",
     ]
 
@@ -137,6 +168,6 @@ def test_it_is_told_once(recwarn: pytest.WarningsRecorder) -> None:
 def test_it_is_the_difference() -> None:
     observed = observations()
     operator = observed.operator(SPEC, GRID)
-    found = innovation(operator, background().values, observed)
+    found = innovation(operator(background().values), background(), observed)
     assert found.dtype == torch.float64
     np.testing.assert_array_equal(found, observed.value - operator(background().values).numpy())

@@ -117,7 +117,7 @@ def test_an_arm_whose_forecast_runs_away_stops_and_is_tried_again(
     stop = json.loads(Path("runs/cycle/warm/stopped.json").read_text(encoding="utf-8"))
     assert f"warm at {stop['time']}" in line
     assert "free" not in line
-    assert {"nan": "not finite", "far": "runs away", "error": "session is gone"}[beyond] in line
+    assert {"nan": "t2m is NaN at 1 of", "far": "runs away", "error": "session is gone"}[beyond] in line
     assert 0 < stop["index"] < 4
     # What the others have is whole; what this one has is not averaged.
     assert scores("free")["time"].nunique() == 5

@@ -164,9 +164,9 @@ def test_a_restart_is_checked_before_it_is_believed(config: Path, capsys: pytest
         ({"coverage": 3}, "its coverage is int"),
         (
             {"channels": ["t2m", "msl"]},
-            "is of another cycle: its channels is t2m, msl, the config's is t2m, msl, z",
+            "is of another cycle: its channels is t2m, msl, this one's is t2m, msl, z",
         ),
-        ({"arm": "free"}, "is of another cycle: its arm is free, the config's is oi"),
+        ({"arm": "free"}, "is of another cycle: its arm is free, this one's is oi"),
         ({"time": "1999-01-01T00:00:00"}, "another cycle: its time"),
         (grid, "another cycle: its latitude"),
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import vaevar
 from tests.end_to_end.conftest import SPEC, START, STEP
@@ -67,3 +68,17 @@ def tiny(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tiny:
 @pytest.fixture
 def oi() -> Any:
     return vaevar.OptimalInterpolation(length_km=1500.0)
+
+
+def weather() -> Any:
+    """A state whose winds follow its geopotential."""
+    grid = vaevar.Grid.gaussian(32)
+    spec = vaevar.StateSpec([], ["z", "u", "v"], [300, 500, 850])
+    latitude, longitude = np.meshgrid(np.radians(grid.latitude), np.radians(grid.longitude), indexing="ij")
+    wave = 600.0 * np.cos(latitude) ** 2 * np.cos(4 * longitude + latitude)
+    z = np.array([90e3, 55e3, 15e3])[:, None, None] - 4000.0 * np.sin(latitude) ** 2 + wave
+    f = 1.4584e-4 * np.sin(latitude)
+    f = np.where(np.abs(f) > 3e-5, f, np.copysign(3e-5, f))
+    east = -np.gradient(z, latitude[:, 0], axis=1) / 6.371e6 / f
+    north = np.gradient(z, longitude[0], axis=2) / 6.371e6 / np.cos(latitude) / f
+    return vaevar.State(torch.from_numpy(np.concatenate([z, east, north])), spec, grid)

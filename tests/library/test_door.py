@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import vaevar
+from tests.library.conftest import weather
 from vaevar.assim.control.base import ControlTransform
 from vaevar.mistakes import notices
 
@@ -108,7 +109,7 @@ def test_forecasts(tiny: Any) -> None:
     for wrong, says in (
         ((tiny.store, 12), "give the time of the last"),
         ((tiny.store, 13, str(tiny.first)), "hours is 13, must be a multiple of the step, 6 h"),
-        ((forecast[0], 12), "1 states, and _Function starts from 2, 6 h apart, oldest first"),
+        ((forecast[0], 12), "1 start states, and .*fading starts from 2, 6 h apart, oldest first"),
     ):
         with pytest.raises(vaevar.UserError, match=says):
             tiny.forecaster.forecast(*wrong)
@@ -129,18 +130,9 @@ def test_a_forecaster_of_ones_own_says_what_it_lacks(tiny: Any) -> None:
 @pytest.mark.parametrize("kind", ["as it is", "upside down"])
 def test_a_state_that_is_upside_down_is_told(kind: str) -> None:
     """North and south exchanged, the winds blow against their geopotential."""
-    grid = vaevar.Grid.gaussian(32)
-    spec = vaevar.StateSpec([], ["z", "u", "v"], [300, 500, 850])
-    latitude, longitude = np.meshgrid(np.radians(grid.latitude), np.radians(grid.longitude), indexing="ij")
-    wave = 600.0 * np.cos(latitude) ** 2 * np.cos(4 * longitude + latitude)
-    z = np.array([90e3, 55e3, 15e3])[:, None, None] - 4000.0 * np.sin(latitude) ** 2 + wave
-    f = 1.4584e-4 * np.sin(latitude)
-    f = np.where(np.abs(f) > 3e-5, f, np.copysign(3e-5, f))
-    east = -np.gradient(z, latitude[:, 0], axis=1) / 6.371e6 / f
-    north = np.gradient(z, longitude[0], axis=2) / 6.371e6 / np.cos(latitude) / f
-    values = np.concatenate([z, east, north])
-    values = values if kind == "as it is" else values[:, ::-1].copy()
-    background = vaevar.State(torch.from_numpy(values), spec, grid)
+    background = weather()
+    if kind == "upside down":
+        background = vaevar.State(background.values.flip(-2), background.spec, background.grid)
     nothing = vaevar.Observations.concatenate([])
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -148,3 +140,46 @@ def test_a_state_that_is_upside_down_is_told(kind: str) -> None:
     texts = [str(warning.message) for warning in told if "background" in str(warning.message)]
     assert len(texts) == (kind == "upside down")
     assert all("against its geopotential" in text or "upside down" in text for text in texts), texts
+
+
+@pytest.mark.parametrize("wrong", ["latitude", "longitude"])
+def test_labels_that_lie_are_told(wrong: str) -> None:
+    """The labels are the other way round, the fields are not."""
+    dataset = weather().to_xarray()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        vaevar.State.from_xarray(dataset)
+    lying = dataset.assign_coords({wrong: dataset[wrong].values[::-1]})
+    with pytest.warns(notices.Notice, match=r"the dataset: .* blows against its geopotential"):
+        vaevar.State.from_xarray(lying)
+
+
+def test_a_forecast_from_a_state_that_is_upside_down_is_told() -> None:
+    start = weather()
+    start = vaevar.State(start.values.flip(-2), start.spec, start.grid)
+    persisting = vaevar.Forecaster.from_function(lambda states: states[:, -1], start.spec, start.grid)
+    with pytest.warns(notices.Notice, match=r"the state that a forecast starts from: .* against its"):
+        persisting.forecast(start, 6)
+
+
+def test_a_value_that_is_not_finite_is_said_with_its_place(background: Any) -> None:
+    values = background.values.clone()
+    values[3, 2, 5:7] = torch.nan
+    with pytest.raises(ValueError, match=r"channel z850 is NaN at 2 of 512 points, the first at .*° N, "):
+        vaevar.State(values, background.spec, background.grid)
+    values[1, 0, 0] = torch.inf
+    with pytest.raises(ValueError, match=r"channel msl is inf at 1 of 512.*, and 1 more channels are not"):
+        vaevar.State(values, background.spec, background.grid)
+
+
+def test_what_is_shown_is_short(tiny: Any, oi: Any, background: Any) -> None:
+    observed = tiny.observe(tiny.first)
+    assert repr(observed).startswith("Observations(120: 20 msl, 20 t2m, 40 u, 40 z)")
+    late = vaevar.Observations.from_dataframe(observed.to_dataframe().assign(time_offset=-2.0))
+    assert repr(late).endswith("; -2 to -2 h)")
+    assert repr(vaevar.Observations.concatenate([])) == "Observations(0)"
+    assert repr(background) == "State(6 channels on Grid(16 × 32, Gaussian))"
+    assert repr(background - background) == "Fields(6 channels on Grid(16 × 32, Gaussian))"
+    two = vaevar.Fields(background.values.expand(2, -1, -1, -1), background.spec, background.grid)
+    assert repr(two) == "Fields(2 × 6 channels on Grid(16 × 32, Gaussian))"
+    assert len(repr(oi(background, observed))) < 400

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import vaevar
+from tests.library.conftest import weather
 from vaevar.assim.cycle.faults import IncrementLimit
+from vaevar.mistakes.notices import Notice
 
 
 def test_the_loop_has_the_numbers_of_predict(tiny: Any, oi: Any) -> None:
@@ -67,7 +69,7 @@ def test_what_does_not_fit_is_refused(tiny: Any) -> None:
 
     with pytest.raises(vaevar.UserError, match=r"the start states end at .*, and the first analysis is at"):
         begin(times=tiny.times + np.timedelta64(6, "h"))
-    with pytest.raises(vaevar.UserError, match="1 start states, and _Function needs 2, 6 h apart"):
+    with pytest.raises(vaevar.UserError, match=r"1 start states, and .*fading starts from 2, 6 h apart"):
         begin(start=first[-1])
     with pytest.raises(vaevar.UserError, match="must ascend in steps of 6 h"):
         begin(times=[tiny.times[0], tiny.times[0] + np.timedelta64(3, "h")])
@@ -84,3 +86,78 @@ def test_a_forecast_that_is_not_weather_ends_the_loop(tiny: Any) -> None:
     next(steps)
     with pytest.raises(vaevar.UserError, match=r"analysis 0 at 2021-01-03T06.* runs away"):
         next(steps)
+
+
+def turning_at(step: int) -> Any:
+    """A forecaster that turns its states upside down at one of its steps."""
+    start, done = weather(), []
+
+    def turning(states: torch.Tensor) -> torch.Tensor:
+        done.append(states)
+        return states[:, -1].flip(-2) if len(done) == step else states[:, -1].clone()
+
+    return vaevar.Forecaster.from_function(turning, start.spec, start.grid)
+
+
+def test_every_background_is_looked_at() -> None:
+    """Not only the first; it is said once, and counted in the diagnostics."""
+    times = np.datetime64("2021-01-01T00") + np.timedelta64(6, "h") * np.arange(5)
+    nothing = vaevar.Observations.concatenate([])
+    said = r"the background: at 300 hPa v blows against .* \(analysis 2 at 2021-01-01T12"
+    with pytest.warns(Notice, match=said) as told:
+        steps = list(vaevar.cycle(turning_at(2), vaevar.FreeRun(), weather(), times, lambda time: nothing))
+    assert sum(warning.category is Notice for warning in told) == 1
+    assert [step.diagnostics.get("implausible_background", 0.0) for step in steps] == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        (lambda now: None, "step returned None, expected a tensor"),
+        (lambda now: now.numpy(), "step returned a ndarray"),
+        (lambda now: now[:, :2], "step returned a Tensor"),
+        (lambda now: now * torch.nan, "t2m is NaN at 512 of 512 points"),
+        (lambda now: now.nothing, "failed with AttributeError.*once that is mended, the same call goes on"),
+    ],
+)
+def test_a_forecaster_that_fails_is_named(tiny: Any, returned: Any, said: str) -> None:
+    def failing(states: torch.Tensor) -> Any:
+        return returned(states[:, -1])
+
+    own = vaevar.Forecaster.from_function(failing, tiny.store.spec, tiny.store.grid)
+    steps = vaevar.cycle(own, vaevar.FreeRun(), tiny.store.state(tiny.first), tiny.times, tiny.observe)
+    next(steps)
+    with pytest.raises(vaevar.UserError, match=rf"analysis 0 at 2021.*failing.*{said}"):
+        next(steps)
+
+
+def test_start_states_of_other_steps_are_refused(tiny: Any) -> None:
+    """A forecast of steps of 12 h for a forecaster of 6 h; more states than it starts from."""
+    times = tiny.first - np.timedelta64(12, "h") * np.array([1, 0])
+    states = torch.from_numpy(tiny.store.read(times))
+    far_apart = vaevar.Trajectory(states, tiny.store.spec, tiny.store.grid, times)
+    for start, says in (
+        (far_apart, "the start states are of .* starts from states 6 h apart"),
+        ([far_apart[0]] * 3, "3 start states, and .*fading starts from 2, 6 h apart"),
+        (tiny.store, "starts from States, oldest first, not from a WeatherStore"),
+    ):
+        with pytest.raises(vaevar.UserError, match=says):
+            next(vaevar.cycle(tiny.forecaster, vaevar.FreeRun(), start, tiny.times, tiny.observe))
+
+
+def test_gross_observations_of_a_cycle_are_told(tiny: Any, oi: Any) -> None:
+    """A column in other units: heights for geopotential, where both are possible."""
+
+    def observe(time: Any) -> Any:
+        table = tiny.observe(time).to_dataframe()
+        low = (table.variable == "z") & (table.pressure == 850)
+        return vaevar.Observations.from_dataframe(
+            table.assign(value=table.value.where(~low, table.value / 9.80665))
+        )
+
+    start = tiny.forecaster.forecast(tiny.store, 12, str(tiny.first - np.timedelta64(12, "h")))
+    said = (
+        r"some of z are farther than 6 .* \(20 of 40, such as 1[0-9.]+ where the background is 1[0-9.e+]+ m"
+    )
+    with pytest.warns(Notice, match=said):
+        next(vaevar.cycle(tiny.forecaster, oi, start, tiny.times, observe))

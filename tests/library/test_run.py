@@ -16,6 +16,7 @@ import vaevar
 from vaevar.assim.control.base import LinearControl
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
+from vaevar.mistakes.notices import Notice
 from vaevar.verification.scores import Scores
 
 
@@ -234,3 +235,49 @@ def test_a_restart_is_not_passed_over(tiny: Any) -> None:
 def test_one_cycle_at_a_time(tiny: Any) -> None:
     with pytest.raises(vaevar.UserError, match="Cycle is there 2 times"):
         run(tiny, callbacks=[Cycle(), Cycle()])
+
+
+def test_results_of_a_run_that_is_going_on(tiny: Any) -> None:
+    """What is written by now, and that it is so."""
+    found = {}
+
+    class Look(L.Callback):
+        def on_predict_batch_start(self, *args: Any) -> None:
+            if args[3] == 3:
+                with pytest.warns(Notice, match=r"analysis\.zarr: 3 of 5 times are written by now"):
+                    found["analysis"] = vaevar.RunResults("runs/mine")["oi"].analysis.load()
+                with Path("runs/mine/oi/diagnostics.csv").open("a") as file:
+                    file.write("2021-01-04T00:00:00,0.0,0.1")  # a row that is being written
+                found["diagnostics"] = vaevar.RunResults("runs/mine")["oi"].diagnostics
+
+    run(tiny, callbacks=[Look()])
+    analyses = found["analysis"]
+    assert (analyses.time.values == tiny.times[:3]).all()
+    assert all(bool(np.isfinite(analyses[name]).all()) for name in analyses.data_vars)
+    assert (found["diagnostics"].time.to_numpy() == tiny.times[:3]).all()
+    assert vaevar.RunResults("runs/mine")["oi"].analysis.sizes["time"] == 5
+
+
+def test_what_is_said_is_in_the_words_of_python(tiny: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tiny)
+    with pytest.raises(vaevar.UserError, match=r"choose another directory, or begin again \(restart=True"):
+        run(tiny, seed=1)
+    Path("runs/mine/oi/scores.csv").unlink()
+    with pytest.raises(vaevar.UserError, match=r"have no scores; begin again \(restart=True, or Cycle"):
+        run(tiny)
+    run(tiny, restart=True)
+    run(tiny)
+    done = []
+
+    def running_away(states: torch.Tensor) -> torch.Tensor:
+        done.append(1)
+        return states[:, -1] * (1 if len(done) < 4 else 3)
+
+    own = vaevar.Forecaster.from_function(running_away, tiny.store.spec, tiny.store.grid)
+    with pytest.raises(vaevar.UserError) as error:
+        vaevar.run(own, {"oi": oi()}, tiny.data(), "runs/other", accelerator="cpu")
+    said = " ".join((capsys.readouterr().out + str(error.value)).split())
+    assert "nothing was computed. More analyses (data.init_args.analyses) go on with it" in said
+    assert "--" not in said
+    assert "same command" not in said
+    assert "others did is complete; the same call tries again from there" in said

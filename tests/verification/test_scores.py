@@ -142,10 +142,12 @@ def test_summary_counts_what_is_missing() -> None:
     whole = pd.concat([rows(i, 4.0, 2.0) for i in range(4)])
     known = whole.copy()
     known.loc[known["time"] == known["time"].iloc[-1], ["rmse", "bias"]] = np.nan
-    diagnostics = {"arm": pd.DataFrame({"failed": [0.0, 1.0, 1.0, np.nan]})}
+    columns = {"failed": [0.0, 1.0, 1.0, np.nan], "implausible_background": [np.nan, 1.0, 1.0, 1.0]}
+    diagnostics = {"arm": pd.DataFrame(columns)}
     std = np.array([2.0, 4.0])
     row = summarise(known, diagnostics, SPEC, std, skip=0).iloc[0]
     assert (row["failed analyses"], row["times without truth"]) == (2, 1)
+    assert row["implausible backgrounds"] == 3
     before = summarise(whole, {"arm": pd.DataFrame({"failed": [0.0] * 4})}, SPEC, std, skip=0).iloc[0]
     assert row["analysis rmse / std"] == pytest.approx(before["analysis rmse / std"])
     assert row["improved"] == 1.0

@@ -15,7 +15,7 @@ from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.data.observations.points import Observations
 from vaevar.forecast import Forecaster
 from vaevar.mistakes.notices import notice
-from vaevar.plausible.belonging import fault_of_state
+from vaevar.plausible.belonging import tell_faults
 from vaevar.state import Fields, State
 
 
@@ -92,7 +92,7 @@ class Assimilator(nn.Module, ABC):
         """
         _check(type(self).__name__, background, observations)
         if context is STANDALONE:
-            tell_faults(background)
+            tell_faults("the background", background.values, background.spec, background.grid)
         with evaluating(self):
             analysis = super().__call__(background, observations, context)
         if not isinstance(analysis, Analysis):  # of somebody's own method; the cycle says so
@@ -171,12 +171,6 @@ def add_increment(background: State, increment: Tensor | np.ndarray) -> State:
     values = background.values
     added = values.double() + torch.as_tensor(increment, dtype=torch.float64, device=values.device)
     return State(added.to(values.dtype), background.spec, background.grid)
-
-
-def tell_faults(background: State) -> None:
-    """Say that a background cannot be of an atmosphere, such as one that is upside down."""
-    if found := fault_of_state(background.values, background.spec, background.grid):
-        notice(f"the background: {found}")
 
 
 def _check(name: str, background: object, observations: object) -> None:

@@ -45,9 +45,14 @@ class Cost(Generic[Increment]):
     error_std: Tensor
     lambda_: float
 
-    def terms(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """J_b and J_o, scalars; under autocast only D is computed in reduced precision."""
+    def departure(self, w: Tensor) -> Tensor:
+        """(d − G(D(w)))/σ_o, [P]; under autocast only D is computed in reduced precision."""
         increment = self.control(w)
         with torch.autocast(w.device.type, enabled=False):
-            departure = (self.innovation - self.observed_increment(increment)) / self.error_std
+            return (self.innovation - self.observed_increment(increment)) / self.error_std
+
+    def terms(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """J_b and J_o, scalars."""
+        departure = self.departure(w)
+        with torch.autocast(w.device.type, enabled=False):
             return 0.5 * self.lambda_ * w.square().sum(), 0.5 * departure.square().sum()

@@ -137,7 +137,7 @@ class VariationalAssimilator(Assimilator):
         device = background.values.device
         # H(x_b) in double precision: the innovation is a small difference of large numbers.
         operator = observations.operator(background.spec, background.grid).to(device)
-        departure = innovation(operator, background.values, observations).to(self.dtype)
+        departure = innovation(operator(background.values), background, observations).to(self.dtype)
         error_std = torch.tensor(observations.error_std, device=device, dtype=self.dtype)
         observed_increment = operator.observed_increment(background, control.grid, self.dtype)
         lambda_ = self.lambda_ or lambda_from_innovations(

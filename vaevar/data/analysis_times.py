@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -143,7 +144,11 @@ class AnalysisTimes(L.LightningDataModule):
         module = None if self.trainer is None else self.trainer.lightning_module
         history = getattr(getattr(module, "forecaster", None), "history", 2)
         earliest = self.start - (self.lead_hours + (history - 1) * self.step_hours) * HOUR
-        self.source.prepare(earliest, self.times[-1])
+        self.source.prepare(earliest - self._reach(), self.times[-1] + self._reach())
+
+    def _reach(self) -> np.timedelta64:
+        """How far from the analysis times the truth is observed, in whole steps."""
+        return math.ceil(self.network.reach_hours / self.step_hours) * self.step_hours * HOUR
 
     def setup(self, stage: str) -> None:
         """Open the truth, and look at what the network observes of it at the first time.
@@ -204,8 +209,26 @@ class AnalysisTimes(L.LightningDataModule):
         """Truth and observations of one analysis, the same on every call."""
         time = self.times[index]
         truth = self.store.state(time)
-        observations = simulate(truth, self.network, self.errors, time, self.seed)
+        step = self.step_hours * HOUR
+        observations = simulate(
+            truth,
+            self.network,
+            self.errors,
+            time,
+            self.seed,
+            around=lambda: (self.store.state(time - step), self.store.state(time + step)),
+            step_hours=self.step_hours,
+        )
         return AnalysisTime(index, time, truth, observations)
+
+    def window(self, index: int, length: int) -> list[AnalysisTime | MissingTime]:
+        """The analysis times of an assimilation window.
+
+        Args:
+            index: number of the first.
+            length: K, the number of times.
+        """
+        return [self.time_or_gap(number) for number in range(index, index + length)]
 
     def _gap(self, index: int) -> str:
         """Why the truth of an analysis cannot be read; empty if it can."""

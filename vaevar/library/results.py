@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import xarray as xr
 
+from vaevar.assim.cycle.writer import written
 from vaevar.data.weather.leads import LEAD
 from vaevar.data.weather.opening import open_zarr
 from vaevar.errors import UserError
+from vaevar.mistakes.notices import notice
 from vaevar.runs.record import read_record
 
 _SCORES, _DIAGNOSTICS = "scores.csv", "diagnostics.csv"
@@ -96,13 +99,13 @@ class ArmResults:
 
     @property
     def analysis(self) -> xr.Dataset:
-        """The analyses; ``time`` is the time at which they are valid."""
+        """The analyses that are written by now; ``time`` is the time at which they are valid."""
         return self._states("analysis")
 
     @property
     def background(self) -> xr.Dataset:
-        """The backgrounds; ``time`` is the time at which they are valid, ``initial_time`` that from which
-        they are forecast."""
+        """The backgrounds that are written by now; ``time`` is the time at which they are valid,
+        ``initial_time`` that from which they are forecast."""
         return self._states("background")
 
     def _states(self, kind: str) -> xr.Dataset:
@@ -110,6 +113,11 @@ class ArmResults:
         if not path.is_dir():
             raise UserError(f"{path}: is not there: the run did not write it (StateWriter's states)")
         dataset = open_zarr(str(path)).isel({LEAD: 0})
+        names = [str(name) for name in dataset.data_vars]
+        if (count := written(path, names)) < dataset.sizes["time"]:
+            of = dataset.sizes["time"]
+            notice(f"{path}: {count} of {of} times are written by now; the others are left out")
+            dataset = dataset.isel(time=slice(count))
         initial = dataset["time"].values
         valid = initial + dataset[LEAD].values
         # A difference from the truth is taken by time: it has to be that of the truth.
@@ -127,4 +135,6 @@ def _table(path: Path) -> pd.DataFrame:
     """
     if not path.is_file():
         raise UserError(f"{path}: is not there: the run has not come so far, or did not write it")
-    return pd.read_csv(path, parse_dates=["time"])
+    # A run that is going on may be in the middle of a row.
+    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+    return pd.read_csv(StringIO(whole), parse_dates=["time"])

@@ -6,6 +6,7 @@ there, by whomever, is kept for the record of the run.
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 _KEPT_AT_MOST = 100
+_NUMBER = re.compile(r"-?\d[\d.]*(e[-+]?\d+)?")
 _told: list[str] = []
 
 
@@ -20,15 +22,19 @@ class Notice(UserWarning):
     """Says what happens instead of what was asked for, and what to do about it."""
 
 
-def notice(text: str) -> None:
+def notice(text: str, instance: str = "") -> None:
     """Say something once.
 
     Args:
         text: one line: what is so, and the remedy.
+        instance: of what is so again and again, such as the time of an analysis, with other numbers each
+            time. It is said of the first alone.
     """
-    if text not in _told:
-        _keep(text)
-        warnings.warn(text, Notice, stacklevel=3)
+    if text in _told or (instance and any(_cause(said).startswith(_cause(text)) for said in _told)):
+        return
+    text = f"{text} ({instance})" if instance else text
+    _keep(text)
+    warnings.warn(text, Notice, stacklevel=3)
 
 
 def told() -> list[str]:
@@ -57,6 +63,10 @@ def warnings_kept() -> Iterator[None]:
             yield
         finally:
             _told[:] = before
+
+
+def _cause(text: str) -> str:
+    return _NUMBER.sub("", text)
 
 
 def _keep(text: str) -> None:

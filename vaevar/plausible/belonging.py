@@ -11,10 +11,13 @@ neighbouring level; or t2m that is t at 1000 hPa.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from torch import Tensor
 
 from vaevar.constants import SEA_LEVEL_PRESSURE
+from vaevar.mistakes.notices import notice
 from vaevar.plausible.atmosphere import standard_temperature
 from vaevar.plausible.geostrophic import contradiction
 from vaevar.plausible.hydrostatic import imbalance
@@ -23,7 +26,9 @@ from vaevar.plausible.patterns import area, every
 from vaevar.plausible.ranges import Range
 from vaevar.plausible.relations import Relation, is_atmosphere, relations
 from vaevar.sphere.grid import Grid
-from vaevar.state import StateSpec
+
+if TYPE_CHECKING:
+    from vaevar.state.spec import StateSpec
 
 # Strength relative to what drives it, by variable. On 16 rows slopes are too flat: up to 1.45 there. In knots
 # wind is 1.94 times as strong, and 0.51 times if it was converted twice.
@@ -88,6 +93,22 @@ def fault_of_state(values: Tensor, spec: StateSpec, grid: Grid) -> str:
     if not wrong and is_atmosphere(found):
         wrong = disagreement(found, piece, spec, latitude, forecast=True)
     return wrong
+
+
+def tell_faults(what: str, values: Tensor, spec: StateSpec, grid: Grid, instance: str = "") -> bool:
+    """Say once per cause what :func:`fault_of_state` finds, such as a state that is upside down.
+
+    Args:
+        what: the state is.
+        values, spec, grid: of the state.
+        instance: where it is so, such as the time of an analysis.
+
+    Returns:
+        whether there is something to say.
+    """
+    if found := fault_of_state(values, spec, grid):
+        notice(f"{what}: {found}", instance)
+    return bool(found)
 
 
 def other_than_before(before: dict[tuple[str, str], float], now: dict[tuple[str, str], float]) -> str:

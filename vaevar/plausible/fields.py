@@ -8,7 +8,7 @@ import torch
 from vaevar.constants import GRAVITY, SEA_LEVEL_PRESSURE
 from vaevar.plausible.atmosphere import standard_temperature
 from vaevar.plausible.ranges import Range
-from vaevar.sphere.grid import Grid
+from vaevar.sphere.grid import Grid, place
 from vaevar.state import VARIABLES, Channel
 
 # What stands for a missing value: netCDF's default, CMIP's, GRIB's, and those that people choose.
@@ -70,12 +70,6 @@ def described(channel: Channel) -> str:
     """A channel as a store names it, such as ``temperature at 500 hPa``."""
     level = "" if channel.level is None else f" at {channel.level} hPa"
     return f"{VARIABLES[channel.variable].long_name}{level}"
-
-
-def place(latitude: float, longitude: float) -> str:
-    """Such as ``45.25° N, 12.5° E``."""
-    north = f"{abs(latitude):.6g}° {'N' if latitude >= 0 else 'S'}"
-    return f"{north}, {longitude:.6g}° E"
 
 
 def _points(count: int, size: int) -> str:

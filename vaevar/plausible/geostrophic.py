@@ -10,10 +10,14 @@ place of the other, wind in knots. Only what contradicts it plainly is refused.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from vaevar.plausible.patterns import area, correlation, extratropics, geostrophic_wind, strength
-from vaevar.state import StateSpec
+
+if TYPE_CHECKING:
+    from vaevar.state.spec import StateSpec
 
 # hPa; friction near the ground, and little wind far above, say less.
 _HIGHEST, _LOWEST, _NEAR_GROUND = 200, 850, 700

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from vaevar.constants import GAS_CONSTANT
-from vaevar.state import StateSpec
+
+if TYPE_CHECKING:
+    from vaevar.state.spec import StateSpec
 
 # K, over the sphere: of a single layer, and of the mean of several layers. Temperature is taken as linear in
 # ln p between levels, and moisture is left out. In ERA5, GFS and SPEEDY they are within 1.4 and 0.2.

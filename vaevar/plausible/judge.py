@@ -10,7 +10,7 @@ import numpy as np
 from vaevar.errors import UserError
 from vaevar.mistakes.notices import notice
 from vaevar.plausible.belonging import disagreement, other_than_before
-from vaevar.plausible.fields import described, fault, place
+from vaevar.plausible.fields import described, fault
 from vaevar.plausible.geostrophic import contradiction
 from vaevar.plausible.hydrostatic import imbalance
 from vaevar.plausible.patterns import every
@@ -18,7 +18,7 @@ from vaevar.plausible.ranges import of_jumps
 from vaevar.plausible.relations import Relation, is_atmosphere, relations, unexplained
 from vaevar.plausible.repeats import Repeats
 from vaevar.plausible.sequence import against_the_wind, other_weather
-from vaevar.sphere.grid import Grid
+from vaevar.sphere.grid import Grid, place
 from vaevar.state import Channel, StateSpec
 
 # A variable of the environment: with the value "tell", what is no matter of ranges is told, not refused.

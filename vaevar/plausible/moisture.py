@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from vaevar.plausible.patterns import area
-from vaevar.state import StateSpec
+
+if TYPE_CHECKING:
+    from vaevar.state.spec import StateSpec
 
 _FROM = 500  # hPa: above, air is saturated with respect to ice, and models differ
 # Clouds are saturated. More than this of saturation, over more than this share of the sphere, is none of

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +19,9 @@ from vaevar.constants import GAS_CONSTANT
 from vaevar.plausible.geostrophic import usable_levels
 from vaevar.plausible.hydrostatic import THICKEST
 from vaevar.plausible.patterns import area, correlation, eddies, extratropics, geostrophic_wind, strength
-from vaevar.state import StateSpec
+
+if TYPE_CHECKING:
+    from vaevar.state.spec import StateSpec
 
 # A relation holds from here on; so many pairs of variables must have one for a state to be of an atmosphere.
 _HOLDS, _PAIRS = 0.7, 2

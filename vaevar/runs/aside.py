@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vaevar.content.digest import sha256
 from vaevar.errors import UserError
+from vaevar.mistakes.words import words
 
 OLD = ".old"
 # A rename that the file system refuses for a directory, but perhaps not for what is in it: a mount point.
@@ -57,7 +58,7 @@ def move_aside(directory: Path, names: Iterable[str], place: Path) -> None:
         except OSError as error:
             raise UserError(
                 f"{path}: cannot be moved to {place} ({error.strerror}); nothing is lost, "
-                "and the same command goes on with moving"
+                f"and {words().again} goes on with moving"
             ) from None
 
 

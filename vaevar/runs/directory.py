@@ -10,10 +10,10 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.loggers.logger import DummyLogger
 
 from vaevar.errors import UserError
+from vaevar.mistakes.words import words
 
 # Where runs are kept when no logger says so.
 RUNS = Path("runs")
-_NAME_IT = "give the run a name of its own, such as `--name my_run`"
 
 
 class RunDirectory(L.Callback):
@@ -61,7 +61,7 @@ def directory_of(logger: Logger | None, name: str | None = None, root: Path = RU
     """
     if logger is None:
         if name is None:
-            raise UserError(f"without a logger nothing says where to write: {_NAME_IT}")
+            raise UserError(f"without a logger nothing says where to write: {words().name}")
         return _below(root, root / name, "the run's name")
     kind = f"trainer.logger ({type(logger).__name__})"
     kept = Path(os.path.expanduser(logger.save_dir)) if logger.save_dir else root
@@ -73,7 +73,7 @@ def directory_of(logger: Logger | None, name: str | None = None, root: Path = RU
     # Asking some loggers for their name begins a run on a server, so the run's own name comes first.
     parts = [str(part) for part in (logger.name, logger.version) if part not in (None, "")]
     if not parts:
-        raise UserError(f"{kind} names no directory: {_NAME_IT}")
+        raise UserError(f"{kind} names no directory: {words().name}")
     return _below(kept, kept.joinpath(*parts), kind)
 
 
@@ -81,7 +81,7 @@ def _below(root: Path, path: Path, who: str) -> Path:
     """``path``, checked to lie below ``root``: what is not is shared with others."""
     absolute_root, absolute = os.path.abspath(root), os.path.abspath(path)
     if absolute == absolute_root:
-        raise UserError(f"{who} writes into {path} itself, which all runs share: {_NAME_IT}")
+        raise UserError(f"{who} writes into {path} itself, which all runs share: {words().name}")
     if os.path.commonpath([absolute_root, absolute]) != absolute_root:
-        raise UserError(f"{who} writes to {path}, which does not lie below {root}: {_NAME_IT}")
+        raise UserError(f"{who} writes to {path}, which does not lie below {root}: {words().name}")
     return path

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vaevar.errors import UserError
+from vaevar.mistakes.words import words
 
 NAME = ".lock"
 BEAT_SECONDS = 20.0
@@ -118,7 +119,7 @@ def _remove_if_stale(path: Path, me: dict[str, Any]) -> None:
         job = f", job {holder['job']}" if holder.get("job") else ""
         raise UserError(
             f"{path.parent}: process {holder['pid']} on {holder['host']}{job} has been writing into this run "
-            f"since {holder.get('since')}; wait for it, or choose another `--name` (if it no longer exists, "
+            f"since {holder.get('since')}; wait for it, or {words().another} (if it no longer exists, "
             f"delete {path})"
         )
     # Renamed first: of two processes that find a stale lock, one gets it, and neither removes a new one.

@@ -14,8 +14,9 @@ from uuid import uuid4
 from vaevar.errors import UserError
 from vaevar.files import replacing
 from vaevar.mistakes.notices import told
+from vaevar.mistakes.words import words
 from vaevar.provenance import provenance
-from vaevar.runs.settings import Settings, files_of
+from vaevar.runs.settings import FROM_PYTHON, Settings, files_of
 
 NAME = "provenance.json"
 BEGUN, ENDED, MOVING = "begun", "ended", "moved aside"
@@ -40,8 +41,8 @@ def read_record(directory: Path) -> dict[str, Any] | None:
         content = None
     if not isinstance(content, dict) or not _is_whole(content):
         raise UserError(
-            f"{path}: damaged, so nobody can tell what made the files beside it; choose another `--name`, or "
-            "add `--restart`, which moves them aside and begins again"
+            f"{path}: damaged, so nobody can tell what made the files beside it; {words().another}, or "
+            f"{words().restart}, which moves them aside"
         )
     return content
 
@@ -118,7 +119,7 @@ def how_to_repeat(directory: Path) -> str:
     versions = record.get("packages", {})
     code = f"commit {record['commit']}" if record.get("commit") else f"vaevar {versions.get('vaevar')}"
     made_by = shlex.join(record.get("command", []))
-    if record["settings"]["command"] == "run":  # from Python, which has no config
+    if record["settings"]["command"] == FROM_PYTHON:  # from Python, which has no config
         return f"Made from Python by `{made_by}` ({code}); `{NAME}` has what its objects were made of."
     again = ["python", "main.py", record["settings"]["command"], "--config", str(directory / "config.yaml")]
     return (

@@ -12,6 +12,7 @@ from typing import Any
 from vaevar.errors import UserError
 from vaevar.files import replacing
 from vaevar.mistakes.notices import told
+from vaevar.mistakes.words import words
 from vaevar.runs.aside import OLD, move_aside, place_aside
 from vaevar.runs.checkpoints import checkpoints_in, made_by
 from vaevar.runs.leaving import (
@@ -36,7 +37,6 @@ WRITTEN = (
     "summary.md", "profile.json", "cases.csv", "*.partial",
 )  # fmt: skip
 OF_AN_ARM = ("restart*.pt", "diagnostics.csv", "scores.csv")
-ADVICE = "choose another `--name`, or add `--restart`, which moves the old run aside"
 
 
 class Start(Enum):
@@ -61,7 +61,6 @@ class Run:
         from_checkpoint: the user says from which of its own checkpoints it goes on.
         devices: what it runs on, for people.
         already: asked when less is wanted than before: what is there already, if that is more; else empty.
-        advice: how to begin another run instead.
     """
 
     directory: Path
@@ -73,7 +72,6 @@ class Run:
     from_checkpoint: bool = False
     devices: str = ""
     already: Callable[[], str] = lambda: ""
-    advice: str = ADVICE
 
     def start(self) -> Start:
         """How the run begins, from what lies in its directory. Nothing is changed.
@@ -112,16 +110,16 @@ class Run:
         """
         if before is None:
             raise UserError(
-                f"{self.directory}: holds results of which no {NAME} says what made them; {self.advice}"
+                f"{self.directory}: holds results of which no {NAME} says what made them; {_advice()}"
             )
         if "settings" not in before:
             raise UserError(
                 f"{self.directory}: an earlier version of vaevar made this run, and kept no settings to go "
-                f"on with; {self.advice}"
+                f"on with; {_advice()}"
             )
         values: dict[str, Any] = before["settings"] | self.settings.repaired(before)
         if refusal := self.settings.refusal(values):
-            raise UserError(f"{self.directory} {refusal}; {self.advice}")
+            raise UserError(f"{self.directory} {refusal}; {_advice()}")
         return values
 
     def has_results(self) -> bool:
@@ -309,6 +307,11 @@ def _close(run: Run, record: dict[str, Any], there: set[str], status: str) -> No
     content = record | {"status": status, "until": now(), "made": made, "warnings": said}
     files = files_of(values) | run.settings.written()
     write_record(run.directory, content | {"files": files, "settings": values})
+
+
+def _advice() -> str:
+    """How to begin another run instead."""
+    return f"{words().another}, or {words().restart}, which moves the old run aside"
 
 
 def _is_arm(path: Path) -> bool:

@@ -130,7 +130,9 @@ class Settings:
         Args:
             before: values of the run that is there.
         """
-        there, now = (f"a {values.get('command')}" for values in (before, self.values))
+        commands = [str(values.get("command")) for values in (before, self.values)]
+        python = FROM_PYTHON in commands
+        there, now = (_kind(command, python) for command in commands)
         if there != now:
             return f"holds {there}, this is {now}"
         models = [values.get(MODEL, _ABSENT) for values in (before, self.values)]
@@ -237,6 +239,13 @@ def settings_of_objects(
     return Settings({"command": command} | values, growing, independent)
 
 
+def _kind(command: str, either: bool) -> str:
+    """What a command makes; where one of two runs is from Python, with where the other is from."""
+    if command == FROM_PYTHON:
+        return "a cycle from Python"
+    return f"a {command}{' of the command line' if either else ''}"
+
+
 def explained(differences: list[str]) -> str:
     """The first few differences in one text."""
     more = len(differences) - SHOWN
@@ -249,6 +258,8 @@ def files_of(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 MODEL = "model.class_path"
+# The command of a cycle that no command line began.
+FROM_PYTHON = "run"
 _ABSENT = "(not set)"
 
 

@@ -184,3 +184,9 @@ class Grid:
         """Area-weighted mean over the sphere, [..., H, W] -> [...]."""
         weights = self.area_weights.to(field.device, field.dtype)
         return (field.mean(-1) * weights).mean(-1)
+
+
+def place(latitude: float, longitude: float) -> str:
+    """Such as ``45.25° N, 12.5° E``."""
+    north = f"{abs(latitude):.6g}° {'N' if latitude >= 0 else 'S'}"
+    return f"{north}, {longitude:.6g}° E"

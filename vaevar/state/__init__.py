@@ -7,6 +7,7 @@ everywhere outside the networks (:class:`vaevar.normalizer.Normalizer`).
 Shapes: B batch, C channel, H latitude (north to south), W longitude (eastward from 0).
 """
 
+from vaevar.state.finite import not_finite
 from vaevar.state.regridding import regrid
 from vaevar.state.spec import (
     PRESSURE_LEVELS,
@@ -31,5 +32,6 @@ __all__ = [
     "StateSpec",
     "Variable",
     "difference",
+    "not_finite",
     "regrid",
 ]

@@ -10,14 +10,16 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from vaevar.plausible.belonging import tell_faults
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics, largest_truncation
+from vaevar.state.finite import not_finite
 from vaevar.state.labels import from_dataset, to_array, to_dataset
 from vaevar.state.regridding import regrid
 from vaevar.state.spec import StateSpec, difference
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fields:
     """Fields with their labels, such as an increment or an error.
 
@@ -51,6 +53,10 @@ class Fields:
             raise ValueError(
                 f"values end in {tuple(self.values.shape[-3:])}, but the state is (C, H, W) = {expected}"
             )
+
+    def __repr__(self) -> str:
+        shape = " × ".join(map(str, self.values.shape[:-2]))
+        return f"{type(self).__name__}({shape} channels on {self.grid})"
 
     def channel(self, name: str) -> Tensor:
         """One field, [..., H, W]."""
@@ -142,13 +148,13 @@ class Fields:
         return to_dataset(self.values, self.spec, self.grid, time)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class State(Fields):
     """A state of the atmosphere: :class:`Fields` that refuse channels in a wrong order or in wrong units.
 
     Raises:
-        ValueError: also when a channel's global mean is outside the plausible range, or geopotential does not
-            fall from each level to the next.
+        ValueError: also when a value is not finite, a channel's global mean is outside the plausible range,
+            or geopotential does not fall from each level to the next.
 
     Example:
         >>> state["z500"].attrs["units"]
@@ -158,12 +164,22 @@ class State(Fields):
         0.0
     """
 
+    @classmethod
+    def from_xarray(cls, dataset: xr.Dataset, spec: StateSpec | None = None) -> Self:
+        """As of :class:`Fields`; fields that do not belong to their labels, such as latitudes the other way
+        round, are told where wind and geopotential show it."""
+        state = super().from_xarray(dataset, spec)
+        tell_faults("the dataset", state.values, state.spec, state.grid)
+        return state
+
     def __post_init__(self) -> None:
         super().__post_init__()
         means = self.values.detach().mean((-2, -1), dtype=torch.float64).reshape(-1, len(self.spec))
         low, high = self.spec.means.to(means.device)
         plausible = (means >= low) & (means <= high)
         if not bool(plausible.all()):  # one look for all channels: a cycle makes states all the time
+            if found := not_finite(self.values, self.spec, self.grid):
+                raise ValueError(f"channel {found}")
             number = int(plausible.all(0).int().argmin())
             channel, mean = self.spec.channels[number], means[~plausible[:, number], number][0]
             raise ValueError(

@@ -19,6 +19,7 @@ from vaevar.data.weather.holes import holes
 from vaevar.data.weather.store import WeatherStore
 from vaevar.errors import UserError
 from vaevar.forecast import rollout
+from vaevar.mistakes.words import words
 from vaevar.state import StateSpec
 from vaevar.verification.arms import earlier_arms
 from vaevar.verification.scores import error_rows, score_keys, unknown_rows
@@ -90,7 +91,7 @@ class Forecasts(CycleCallback):
     def kept(self, module: AssimilationModule, data: AnalysisTimes, arm: str) -> int:
         path = module.directory / arm / "forecasts.csv"
         if not path.is_file():
-            raise UserError(f"{module.directory}: {arm} ran earlier without Forecasts; add `--restart`")
+            raise UserError(f"{module.directory}: {arm} ran earlier without Forecasts; {words().restart}")
         starts = self._starts(module, data, arm)
         done = complete_times(path, starts, self._keys(data.spec), ["rmse", "bias"])
         return int(np.searchsorted(data.times, starts[done])) if done < starts.size else data.times.size
@@ -181,7 +182,7 @@ class Forecasts(CycleCallback):
             if name not in arms and (arm.window == 1 or analyses_made(directory / name))
         ]
         if missing:
-            raise UserError(f"{directory}: {', '.join(missing)} ran without Forecasts; add `--restart`")
+            raise UserError(f"{directory}: {', '.join(missing)} ran without Forecasts; {words().restart}")
         # Those of earlier commands that made forecasts; their last rows may be half written.
         earlier = {
             name: times

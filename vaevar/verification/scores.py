@@ -11,12 +11,13 @@ import pandas as pd
 from torch import Tensor
 
 from vaevar.assim.cycle.callback import ArmResult, CycleCallback, Results
-from vaevar.assim.cycle.faults import FAILED
+from vaevar.assim.cycle.faults import FAILED, IMPLAUSIBLE
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.errors import UserError
 from vaevar.files import replacing
+from vaevar.mistakes.words import words
 from vaevar.state import State, StateSpec
 from vaevar.verification.arms import compared, earlier_arms, lengths, remarks
 from vaevar.verification.closing import how_it_was_made, nothing_computed, print_summary
@@ -36,7 +37,7 @@ from vaevar.verification.tables import (
 SCORE_COLUMNS = ["time", "arm", "channel", "quantity", "rmse", "bias", "position", "window"]
 _QUANTITIES = ("background", "analysis")
 # Columns of the summary that count; they are there when there is something to count.
-_COUNTS = ("failed analyses", "times without truth", "2J/p far off")
+_COUNTS = ("failed analyses", "times without truth", "2J/p far off", "implausible backgrounds")
 HEADLINE_CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
 
 
@@ -71,10 +72,8 @@ class Scores(CycleCallback):
         directory = module.directory / arm
         for name in ("scores.csv", "diagnostics.csv"):
             if not (directory / name).is_file():
-                raise UserError(
-                    f"{directory / name}: not there, so the earlier analyses of {arm} have no scores; add "
-                    "--restart"
-                )
+                lost = f"{directory / name}: not there, so the earlier analyses of {arm} have no scores"
+                raise UserError(f"{lost}; {words().restart}")
         scores = complete_times(
             directory / "scores.csv", data.times, score_keys(data.spec), numbers=["rmse", "bias"]
         )
@@ -152,7 +151,7 @@ class Scores(CycleCallback):
         skipped = self._skipped(done.size)
         note = f"Analyses {done[skipped]} to {done[-1]}, {done.size - skipped} of {data.times.size}"
         if done.size < data.times.size:
-            note += f" (the cycle has come to analysis {done.size}; the same command goes on from there)"
+            note += f" (the cycle has come to analysis {done.size}; {words().again} goes on from there)"
         note = (
             f"{note}; truth: {data.source.description}. RMSE is area-weighted, its root taken after the mean "
             "over time; `rmse / std` is the mean over channels of RMSE / climatological std."
@@ -274,8 +273,8 @@ def summarise(
     of analyses that are better than their background; ``drift %/day``, the slope of the analysis' ``rmse /
     std`` in per cent of its mean per day; the analysis RMSE of the headline channels; and per analysis
     ``2J/p``, ``iterations`` and ``seconds``. Columns with the numbers of failed analyses (which kept their
-    background), of times without truth, and of analyses whose 2J/p is far from its own past are added where
-    an arm has any.
+    background), of times without truth, of analyses whose 2J/p is far from its own past, and of backgrounds
+    that no atmosphere has, are added where an arm has any.
 
     Args:
         scores: rows of ``scores.csv``.
@@ -315,8 +314,9 @@ def summarise(
         settled = diagnostics[arm].iloc[skip:]
         for label, column in (("2J/p", "chi2"), ("iterations", "iterations"), ("seconds", "seconds")):
             row[label] = settled[column].mean() if column in settled else np.nan
-        failed, unknown, far_off = _COUNTS
-        row[failed] = int(diagnostics[arm][FAILED].sum()) if FAILED in diagnostics[arm] else 0
+        failed, unknown, far_off, implausible = _COUNTS
+        for count, column in ((failed, FAILED), (implausible, IMPLAUSIBLE)):
+            row[count] = int(diagnostics[arm][column].sum()) if column in diagnostics[arm] else 0
         row[unknown] = int((~known).sum())
         row[far_off] = int(far_from_its_past(diagnostics[arm].get("chi2", ()))[skip:].sum())
         rows.append(row)

@@ -60,10 +60,10 @@ def test_the_latest_is_read_first_and_the_settled_one_stays(tmp_path: Path) -> N
     ("data", "says"),
     [
         (cycle_of(2), r"next analysis is number 3, but the cycle has only 2; set .*analyses to at least 3"),
-        (cycle_of(spec=StateSpec(["msl"], [], [])), "its channels is t2m, the config's is msl"),
+        (cycle_of(spec=StateSpec(["msl"], [], [])), "its channels is t2m, this one's is msl"),
         (cycle_of(grid=Grid.gaussian(4, 6)), "its longitude is"),
         (cycle_of(grid=Grid.equiangular(4, 8)), "its latitude is"),
-        (cycle_of(step_hours=12), "its time is 2021-01-01T18:00:00, the config's is 2021-01-02T12:00:00"),
+        (cycle_of(step_hours=12), "its time is 2021-01-01T18:00:00, this one's is 2021-01-02T12:00:00"),
     ],
 )
 def test_a_restart_of_another_cycle_is_refused(tmp_path: Path, data: Any, says: str) -> None:

@@ -165,6 +165,17 @@ def test_slices(tmp_path, starts, ends, axes, steps) -> None:
 
 
 @needs_onnx2torch
+def test_weights_beside_the_model(files, tmp_path) -> None:
+    model = onnx.load(str(files[0]))
+    path = tmp_path / "beside.onnx"
+    onnx.save(model, str(path), save_as_external_data=True, location="weights.bin", size_threshold=0)
+    states = some_states()
+    forecasts = [ConvertedForecaster(one, *files[1:], spec=SPEC).step(states) for one in (files[0], path)]
+    assert torch.equal(*forecasts)
+    assert {file.name for file in tmp_path.iterdir()} == {"beside.onnx", "weights.bin"}
+
+
+@needs_onnx2torch
 def test_it_survives_a_pickle_and_a_copy(files) -> None:
     forecaster, states = ConvertedForecaster(*files, spec=SPEC), some_states()
     expected = forecaster.step(states)

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from vaevar.assim.control.latent import LatentControl
 from vaevar.batch_random import step_generator
 from vaevar.content.seal import sealed
 from vaevar.errors import UserError
+from vaevar.mistakes.notices import Notice
 from vaevar.models.vae.vae import VAE, kl_divergence
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
@@ -191,6 +193,9 @@ def test_samples_are_odd_and_the_decoder_has_the_gradient_of_its_values(vae: VAE
     assert ((ahead - behind) / (2 * step)).item() == pytest.approx(
         (gradient * direction).sum().item(), rel=1e-6
     )
+    with pytest.raises(UserError, match=r"this VAE: its latent prior is not fitted.*fit_prior"):
+        vae.sample(3)
+    vae = VAE(**SMALL | {"prior_rank": 0}).eval()
     with torch.no_grad():
         samples = vae.sample(3, torch.Generator().manual_seed(0))
         w = torch.randn(3, *vae.latent_shape, generator=torch.Generator().manual_seed(0))
@@ -274,7 +279,10 @@ def test_compiled_and_checkpointed_training_is_the_same(
 
 def test_start_from_takes_the_networks_of_an_earlier_fit(tmp_path: Path) -> None:
     earlier = VAE(**SMALL)
-    earlier.save_weights(tmp_path / "earlier.ckpt", {})
+    with pytest.warns(Notice, match=r"earlier\.ckpt: its latent prior is not fitted.*vae\.fit_prior"):
+        earlier.save_weights(tmp_path / "earlier.ckpt", {})
+    with pytest.raises(UserError, match=r"earlier\.ckpt: its latent prior is not fitted"):
+        LatentControl(tmp_path / "earlier.ckpt")
     later = VAE(**SMALL, start_from=str(tmp_path / "earlier.ckpt"), sigma=3.0)
     x = torch.randn(1, len(later.spec), *later.grid.shape)
     torch.testing.assert_close(later(x), earlier(x), atol=1e-2, rtol=1e-2)

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.assim.control.base import ControlTransform
-from vaevar.errors import UserError
 from vaevar.models.vae.prior import LatentPrior
 from vaevar.models.vae.vae import VAE
 from vaevar.sphere.grid import Grid
@@ -62,12 +61,8 @@ class LatentControl(ControlTransform):
             # Its own copy, for evaluation only: without gradients of its parameters it takes less memory.
             self.decoder = VAE.load(checkpoint).eval().requires_grad_(False)
         prior = getattr(self.decoder, "prior", None)
-        if isinstance(prior, LatentPrior) and not prior.fitted:
-            named = "this VAE" if isinstance(checkpoint, nn.Module) else str(checkpoint)
-            raise UserError(
-                f"{named}: its latent prior is not fitted, so D(w) would be too strong: fit it with "
-                "vae.fit_prior(batches), take the weights that a fit exports, or train with prior_rank 0"
-            )
+        if isinstance(prior, LatentPrior):
+            prior.require_fitted("this VAE" if isinstance(checkpoint, nn.Module) else str(checkpoint))
         vae = self._vae
         self.spec, self.grid = vae.spec, vae.grid
         by_channel = (len(vae.spec), 1, 1)

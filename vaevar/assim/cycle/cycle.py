@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.cycle.callback import CycleCallback, Results
-from vaevar.assim.cycle.faults import ArmResult, IncrementLimit, named
+from vaevar.assim.cycle.faults import ArmResult, IncrementLimit
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.own_run import OwnRun
 from vaevar.assim.cycle.restart import LATEST, RestartFiles
@@ -28,7 +28,7 @@ from vaevar.data.observations.coverage import no_coverage
 from vaevar.data.observations.points import Points
 from vaevar.data.weather.holes import holes
 from vaevar.errors import UserError
-from vaevar.forecast import rollout
+from vaevar.forecast import named, rollout
 from vaevar.sphere.difference import family_hint
 from vaevar.state import difference
 

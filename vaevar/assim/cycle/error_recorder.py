@@ -23,6 +23,7 @@ from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
 from vaevar.data.samples.layout import SampleWriter, check_format, lay_out
 from vaevar.data.weather.writer import extend_store
 from vaevar.errors import UserError
+from vaevar.mistakes.words import words
 from vaevar.runs.record import attributes
 
 
@@ -87,7 +88,7 @@ class CycleErrorRecorder(CycleCallback):
         if not own or check_format(self._partial)["recorded"] < done - self.skip:
             raise UserError(
                 f"{self.path}: the cycle in {module.directory} went on to analysis {done} without being "
-                "recorded; start it again with --restart"
+                f"recorded; {words().restart}"
             )
 
         times = self._times(data)

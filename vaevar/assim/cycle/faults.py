@@ -16,11 +16,15 @@ from vaevar.assim.context import AnalysisContext
 from vaevar.assim.cycle.stopped import runaway
 from vaevar.data.observations.points import Observations
 from vaevar.errors import ForecasterFault, UserError, one_line
-from vaevar.forecast import Forecaster, rollout
+from vaevar.forecast import Forecaster, named, rollout
+from vaevar.mistakes.words import words
+from vaevar.plausible.belonging import tell_faults
 from vaevar.state import State
 
 # In the diagnostics of every analysis: 1 where it failed and kept its background, else 0.
 FAILED = "failed"
+# 1 where the background cannot be of an atmosphere; there from the first of these on.
+IMPLAUSIBLE = "implausible_background"
 # Arithmetic that fails. State raises ValueError for an analysis that cannot be weather.
 _FAILURES = (ArithmeticError, ValueError, torch.linalg.LinAlgError, np.linalg.LinAlgError)
 _VALUES_AT_ONCE = 2**20
@@ -98,17 +102,20 @@ def analyse(
         limit: on the increments.
 
     Returns:
-        a result for each time of the window, with ``failed`` among its diagnostics; one that ends the arm if
-        its forecaster fails within the window, or has a gradient that is not finite.
+        a result for each time of the window, with ``failed`` among its diagnostics, and
+        ``implausible_background`` where that is so; one that ends the arm if its forecaster fails within the
+        window, or has a gradient that is not finite.
 
     Raises:
         UserError: when the assimilator breaks its contract or fails otherwise than in its arithmetic. The
             message names arm and time.
     """
     first = State(start[-1], forecaster.spec, forecaster.grid)
+    told_of = tell_faults("the background", first.values, first.spec, first.grid, where)
+    marks = {IMPLAUSIBLE: 1.0} if told_of else {}
 
     def ended(cause: str) -> tuple[ArmResult, ...]:
-        analysis = Analysis(first, {FAILED: 1.0}, first)
+        analysis = Analysis(first, {FAILED: 1.0, **marks}, first)
         return (ArmResult(first, analysis, cause, window=len(observations), ends=True),)
 
     def kept(cause: str) -> tuple[ArmResult, ...]:
@@ -121,9 +128,9 @@ def analyse(
         except (UserError, ArithmeticError) as error:
             return ended(one_line(error))
         except Exception as error:
-            raise told(error, where, forecaster) from error
+            raise told(error, where, named(forecaster)) from error
         print(f"{where}: the analysis failed, the background is kept: {cause}", flush=True)
-        return _results([Analysis(state, {FAILED: 1.0}, state) for state in states], cause)
+        return _results([Analysis(state, {FAILED: 1.0, **marks}, state) for state in states], cause)
 
     try:
         analyses = assimilator.analyse_window(start, observations, forecaster, context)
@@ -134,7 +141,7 @@ def analyse(
     except _FAILURES as error:
         return kept(one_line(error))
     except Exception as error:  # of somebody's own method: any kind
-        raise told(error, where, assimilator) from error
+        raise told(error, where, type(assimilator).__name__) from error
     name = type(assimilator).__name__
     count = len(analyses) if isinstance(analyses, Sequence) else type(analyses).__name__
     if count != len(observations):
@@ -150,7 +157,8 @@ def analyse(
         excess = limit.excess(analysis.state, background) if limit else ""
         if excess:
             return kept(excess)
-        found.append(replace(analysis, diagnostics={**diagnostics, FAILED: 0.0}, background=background))
+        diagnostics = {**diagnostics, FAILED: 0.0, **marks}
+        found.append(replace(analysis, diagnostics=diagnostics, background=background))
     return _results(found, "")
 
 
@@ -161,24 +169,19 @@ def _results(analyses: Sequence[Analysis], failure: str) -> tuple[ArmResult, ...
     )
 
 
-def named(forecaster: Forecaster) -> str:
-    """What a forecaster is, for messages."""
-    return str(getattr(forecaster, "description", type(forecaster).__name__))
-
-
-def told(error: Exception, where: str, failing: object) -> UserError:
+def told(error: Exception, where: str, failing: str) -> UserError:
     """An error of somebody's own method or forecaster in one line.
 
     Args:
         error: of any kind.
         where: arm and time.
-        failing: what raised it.
+        failing: the name of what raised it.
     """
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return UserError(
-        f"{where}: {type(failing).__name__} failed with {type(error).__name__}: {one_line(error)} "
-        f"({Path(frame.filename).name}, line {frame.lineno}); once that is mended, the same command goes on "
-        "from here"
+        f"{where}: {failing} failed with {type(error).__name__}: {one_line(error)} "
+        f"({Path(frame.filename).name}, line {frame.lineno}); once that is mended, {words().again} goes "
+        "on from here"
     )
 
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from torch import Tensor
 
-from vaevar.assim.assimilator import Analysis, Assimilator, tell_faults
+from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.cycle.faults import IncrementLimit, analyse
 from vaevar.assim.cycle.standing import Standing
 from vaevar.data.observations.coverage import no_coverage
@@ -77,9 +77,10 @@ def cycle(
     Args:
         forecaster: makes the backgrounds.
         method: makes the analyses.
-        start_states: the last of them is the background of the first time; the forecaster needs its
-            ``history`` before it, ``step_hours`` apart. A :class:`Trajectory`, such as
-            ``forecaster.forecast(...)`` returns, has them.
+        start_states: as many as the forecaster's ``history``, oldest first; the last of them is the
+            background of the first time. A :class:`Trajectory`, such as ``forecaster.forecast(...)``
+            returns, may be longer, and its times are compared. States carry no time: those of a list are
+            taken as ``step_hours`` apart, up to the first time.
         times: of the analyses, in steps of ``forecaster.step_hours``, ascending.
         observe: what is observed at a time.
         increment_limit: beyond it an analysis counts as failed.
@@ -161,16 +162,7 @@ def _first(
     known = start.times if isinstance(start, Trajectory) else None
     if known is not None and times and known[-1] != times[0]:
         raise UserError(f"the start states end at {known[-1]}, and the first analysis is at {times[0]}")
-    given, history = [start] if isinstance(start, State) else start, forecaster.history
-    if len(given) < history:
-        raise UserError(
-            f"{len(given)} start states, and {type(forecaster).__name__} needs {history}, "
-            f"{forecaster.step_hours} h apart"
-        )
-    states = [given[number] for number in range(-history, 0)]
-    trajectory = forecaster.stacked(states)
-    tell_faults(states[-1])
-    return trajectory
+    return forecaster.stacked(start)
 
 
 def _steps(times: Sequence[np.datetime64], hours: int) -> list[int]:

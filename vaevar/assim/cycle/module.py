@@ -19,6 +19,7 @@ from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, check_forecaster
 from vaevar.mistakes.notices import notice
 from vaevar.mistakes.trainer_settings import require_single_precision
+from vaevar.mistakes.words import words
 from vaevar.runs.directory import run_directory
 from vaevar.runs.naming import fault_of_name
 from vaevar.runs.threads import limit_threads
@@ -73,8 +74,8 @@ class AssimilationModule(L.LightningModule):
         require_analyses(self.trainer)
         if self.trainer.is_global_zero and self.trainer.world_size > len(self.arms):
             notice(
-                f"{self.trainer.world_size} processes share {len(self.arms)} arms, and some have none: give "
-                f"--trainer.devices {len(self.arms)}"
+                f"{self.trainer.world_size} processes share {len(self.arms)} arms, and some have none: set "
+                f"trainer.devices to {len(self.arms)}"
             )
         self.directory = run_directory(self.trainer)
 
@@ -121,7 +122,7 @@ class AssimilationModule(L.LightningModule):
             background = standing.background(self.forecaster)
             return (ArmResult(background, Analysis(background, {})),)
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        times = [batch, *map(data.time_or_gap, range(batch.index + 1, batch.index + arm.window))]
+        times = [batch, *data.window(batch.index + 1, arm.window - 1)]
         nothing = Observations.concatenate([])
         observed = [nothing if isinstance(time, MissingTime) else time.observations for time in times]
         where, context = f"arm {name} at {batch.time}", standing.context(batch.time)
@@ -144,7 +145,7 @@ class AssimilationModule(L.LightningModule):
             listed = "; ".join(f"{name} at {stop.time}: {stop.cause}" for name, stop in stops.items())
             raise UserError(
                 f"{self.directory}: {len(stops)} of {len(self.arms)} arms had to stop: {listed}. What the "
-                "others did is complete; the same command tries again from there"
+                f"others did is complete; {words().again} tries again from there"
             )
 
 

@@ -11,11 +11,8 @@ from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.runs.lock import is_held
 from vaevar.runs.run import Run, running
-from vaevar.runs.settings import settings_of_objects
+from vaevar.runs.settings import FROM_PYTHON, settings_of_objects
 
-_ADVICE = (
-    "choose another directory, or begin again (restart=True, or Cycle(resume=False)), which moves it aside"
-)
 _HEAD = "# A run from Python: what its objects were made of.\n"
 
 
@@ -45,9 +42,9 @@ class OwnRun:
             "forecaster": module.forecaster, "arms": module.arms, "data": data, **callbacks,
             "precision": trainer.precision,
         }  # fmt: skip
-        settings = settings_of_objects("run", objects, {"data.analyses"}, {"arms."})
+        settings = settings_of_objects(FROM_PYTHON, objects, {"data.analyses"}, {"arms."})
         text = _HEAD + yaml.safe_dump(settings.values, sort_keys=False, allow_unicode=True)
-        run = Run(module.directory, "run", settings, text, restart=anew, advice=_ADVICE)
+        run = Run(module.directory, FROM_PYTHON, settings, text, restart=anew)
         self._stack.enter_context(running(run, trainer.is_global_zero))
 
     def end(self, error: BaseException | None = None) -> None:

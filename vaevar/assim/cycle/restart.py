@@ -16,6 +16,7 @@ from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.data.observations.coverage import MAPS
 from vaevar.errors import UserError, one_line
 from vaevar.files import save_tensors
+from vaevar.mistakes.words import words
 from vaevar.state import State, StateSpec
 
 LATEST, EARLIER = "restart.pt", "restart.before.pt"
@@ -126,8 +127,8 @@ class RestartFiles:
             if value != expected[name]:
                 found, wanted = (_short(item) for item in (value, expected[name]))
                 raise UserError(
-                    f"{path}: is of another cycle: its {name} is {found}, the config's is {wanted}; choose "
-                    "another --name, or add --restart"
+                    f"{path}: is of another cycle: its {name} is {found}, this one's is {wanted}; "
+                    f"{words().another}, or {words().restart}"
                 )
 
     def _damage(self, restart: Standing) -> str:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.context import AnalysisContext
-from vaevar.assim.cycle.faults import ArmResult, named, told
+from vaevar.assim.cycle.faults import ArmResult, told
 from vaevar.assim.cycle.stopped import runaway
 from vaevar.data.observations.coverage import update_coverage
 from vaevar.data.observations.points import Points
 from vaevar.errors import UserError
-from vaevar.forecast import Forecaster, rollout
+from vaevar.forecast import Forecaster, named, rollout
 from vaevar.state import State
 
 
@@ -77,7 +77,7 @@ class Standing:
         except (UserError, ArithmeticError) as error:
             return str(error), None
         except Exception as error:
-            raise told(error, where, forecaster) from error
+            raise told(error, where, named(forecaster)) from error
         cause = runaway(states[-1], forecaster.spec, forecaster.grid)
         if cause:
             return f"its next forecast, of {named(forecaster)}: {cause}", None

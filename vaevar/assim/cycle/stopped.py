@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vaevar.files import save_text
 from vaevar.sphere.grid import Grid
-from vaevar.state import State, StateSpec
+from vaevar.state import State, StateSpec, not_finite
 
 _STOPPED = "stopped.json"
 
@@ -71,10 +71,10 @@ def runaway(values: Tensor, spec: StateSpec, grid: Grid) -> str:
         except ValueError as error:  # heights in disorder
             return str(error)
         return ""
+    if found := not_finite(values, spec, grid):
+        return found
     number = int(fine.int().argmin())
     channel = spec.channels[number]
-    if not bool(torch.isfinite(mean[number])):
-        return f"{channel.name} is not finite"
     return (
         f"{channel.name} runs away: from {low[number]:.4g} to {high[number]:.4g} with mean "
         f"{mean[number]:.4g} {channel.units}; plausible are {lowest[number]:g} to {highest[number]:g}"

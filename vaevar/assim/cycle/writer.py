@@ -15,6 +15,7 @@ from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.data.weather.writer import create_store, extend_store, write_states
 from vaevar.errors import UserError
+from vaevar.mistakes.words import words
 from vaevar.runs.record import attributes
 from vaevar.state import VARIABLES, StateSpec
 
@@ -39,14 +40,14 @@ class StateWriter(CycleCallback):
         """States whose files are there and, at the end, can be read. A store that is not there, because
         it was removed or not asked for so far, has none: a new one would lack the earlier states."""
         paths = [module.directory / arm / f"{kind}.zarr" for kind in self.states]
-        return min([_written(path, data.spec) for path in paths], default=data.times.size)
+        return min([written(path, _names(data.spec)) for path in paths], default=data.times.size)
 
     def go_on(self, module: AssimilationModule, data: AnalysisTimes, arm: str, index: int) -> None:
         """Make room for the analyses of a longer cycle."""
         for kind, lead in self._leads(data).items():
             path = module.directory / arm / f"{kind}.zarr"
             shutil.rmtree(path.with_name(path.name + ".partial"), ignore_errors=True)
-            if index and _states(path, data.spec)[0].shape[0] < data.times.size:
+            if index and _arrays(path, _names(data.spec))[0].shape[0] < data.times.size:
                 extend_store(path, data.times - lead)
 
     def _leads(self, data: AnalysisTimes) -> dict[str, np.timedelta64]:
@@ -73,8 +74,8 @@ class StateWriter(CycleCallback):
                 path = module.directory / name / f"{kind}.zarr"
                 if index and not path.is_dir():
                     raise UserError(
-                        f"{path}: was removed while the cycle was running; the same command makes the "
-                        f"states of {name} again"
+                        f"{path}: was removed while the cycle was running; {words().again} makes "
+                        f"the states of {name} again"
                     )
                 if index == 0:
                     attrs = {
@@ -104,16 +105,26 @@ def _lead_in_windows(data: AnalysisTimes, kind: str, window: int) -> dict[str, s
     }
 
 
-def _states(path: Path, spec: StateSpec) -> list[Any]:
+def _names(spec: StateSpec) -> list[str]:
+    """The variables of a store."""
+    return [VARIABLES[name].long_name for name in (*spec.surface, *spec.upper)]
+
+
+def _arrays(path: Path, variables: Sequence[str]) -> list[Any]:
     """The zarr arrays of a store's variables."""
     group = zarr.open_group(path, mode="r")
-    return [group[VARIABLES[name].long_name] for name in (*spec.surface, *spec.upper)]
+    return [group[name] for name in variables]
 
 
-def _written(path: Path, spec: StateSpec) -> int:
-    """How many states of a store, from the first, have all their files; the last of them can be read."""
+def written(path: Path, variables: Sequence[str]) -> int:
+    """How many states of a store, from the first, have all their files; the last of them can be read.
+
+    Args:
+        path: of the store.
+        variables: that it holds, by their long names.
+    """
     try:
-        arrays = _states(path, spec)
+        arrays = _arrays(path, variables)
     except Exception:  # zarr raises many kinds; each means that nothing can be read
         return 0
 

@@ -6,7 +6,7 @@ correlations, which depend on positions alone, are computed once and not 69 time
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -82,7 +82,10 @@ def group_by_places(background: State, observations: Observations) -> list[Place
         return []
     channels = channel_numbers(background.spec, observations)
     operator = observations.operator(background.spec, background.grid)
-    departure = innovation(operator, background.values.detach().cpu(), observations).numpy()
+    on_host = background
+    if background.values.device.type != "cpu":
+        on_host = replace(background, values=background.values.cpu())
+    departure = innovation(operator(on_host.values), on_host, observations).numpy()
     precision = 1 / observations.error_std**2
     gathered: dict[bytes, tuple[np.ndarray, list[tuple[int, np.ndarray, np.ndarray]]]] = {}
     for number in np.unique(channels):

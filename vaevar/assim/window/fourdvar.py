@@ -24,12 +24,13 @@ from vaevar.assim.assimilator import Analysis, evaluating
 from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.assim.control.base import ControlTransform
 from vaevar.assim.cost import Cost
+from vaevar.assim.gauss_newton import minimise_incrementally
 from vaevar.assim.innovation import innovation, tell_of_none
-from vaevar.assim.minimiser import minimise
+from vaevar.assim.minimiser import Minimum, minimise
 from vaevar.assim.variational import VariationalAssimilator, require_channels
-from vaevar.assim.window.observed import ObservedWindow
 from vaevar.assim.window.trajectory import ModelError, WindowModel
 from vaevar.data.observations.points import Observations
+from vaevar.data.observations.window import WindowOperator, joined
 from vaevar.errors import ForecasterFault, UserError, one_line
 from vaevar.forecast import Forecaster, rollout
 from vaevar.state import State, difference
@@ -50,11 +51,18 @@ class FourDVar(VariationalAssimilator):
         iterations: the most L-BFGS iterations.
         history: L-BFGS history.
         tolerance: stop when the gradient's norm has fallen to this fraction of its first value.
+        outer_loops: linearisations of the incremental form (:mod:`vaevar.assim.gauss_newton`), among which
+            the iterations are divided. 0: L-BFGS on the full cost.
         dtype: precision of the minimisation; D and M may work in their own.
         forecaster: M, with a gradient. None: the cycle's own.
 
     Raises:
         UserError: for a setting out of range, or a forecaster without a gradient.
+
+    Example:
+        >>> control = vaevar.CovarianceControl(vaevar.pretrained("cycle_covariance"))
+        >>> vaevar.FourDVar(control, window=8, model_error_scale=0.3).window
+        8
     """
 
     def __init__(
@@ -67,6 +75,7 @@ class FourDVar(VariationalAssimilator):
         iterations: int = 40,
         history: int = 10,
         tolerance: float = 1e-3,
+        outer_loops: int = 0,
         dtype: Literal["float32", "float64"] = "float32",
         forecaster: Forecaster | None = None,
     ) -> None:
@@ -78,7 +87,9 @@ class FourDVar(VariationalAssimilator):
             raise UserError(f"{name}: window is {window}, must be at least 1")
         if not (model_error_scale >= 0 and math.isfinite(model_error_scale)):
             raise UserError(f"{name}: model_error_scale is {model_error_scale}, must not be negative")
-        self.window = window
+        if outer_loops < 0:
+            raise UserError(f"{name}: outer_loops is {outer_loops}, must not be negative")
+        self.window, self.outer_loops = window, outer_loops
         self.model_error_scale, self.model_error = model_error_scale, model_error
         self.own_forecaster = forecaster
         if forecaster is not None:
@@ -139,7 +150,7 @@ class FourDVar(VariationalAssimilator):
         began = time.perf_counter()
         with evaluating(self), torch.inference_mode(False), torch.no_grad():
             backgrounds = _forecast(model, start, len(observations))
-            observed = ObservedWindow(observations, model.step_hours, model.spec, model.grid, start.device)
+            observed, hours = joined(observations, model.step_hours)
             states = [State(values, model.spec, model.grid) for values in backgrounds]
             if not len(observed):
                 tell_of_none()
@@ -149,15 +160,16 @@ class FourDVar(VariationalAssimilator):
             window = WindowModel(
                 control, model, start[:-1], backgrounds, error if self.model_error_scale else None
             )
-            departure = innovation(observed, backgrounds, observed.observations).to(self.dtype)
-            error_std = torch.tensor(observed.observations.error_std, device=start.device, dtype=self.dtype)
-            observer = observed.observed_increment(states, model.grid, self.dtype)
+            operator = WindowOperator(
+                observed, hours, model.step_hours, len(states), model.spec, model.grid, start.device
+            )
+            departure = innovation(operator(backgrounds), states[0], observed).to(self.dtype)
+            error_std = torch.tensor(observed.error_std, device=start.device, dtype=self.dtype)
+            observer = operator.observed_increment(states, model.grid, self.dtype)
             cost = Cost(window, observer, departure, error_std, self.lambda_ or 1.0)
             first = torch.zeros(sum(window.sizes), device=start.device, dtype=self.dtype)
             with torch.enable_grad():
-                minimum = minimise(
-                    cost, first, self.iterations, self.history, self.tolerance, self.on_iteration
-                )
+                minimum = self._minimum(cost, first)
             increments = window(minimum.final.w)
         diagnostics = self.diagnostics_of(minimum, len(observed), cost.lambda_)
         diagnostics["seconds"] = (time.perf_counter() - began) / len(states)
@@ -170,6 +182,13 @@ class FourDVar(VariationalAssimilator):
             )
             for state, increment in zip(states, increments, strict=True)
         ]
+
+    def _minimum(self, cost: Cost[list[Tensor]], first: Tensor) -> Minimum:
+        if self.outer_loops:
+            return minimise_incrementally(
+                cost, first, self.outer_loops, self.iterations, self.tolerance, self.on_iteration
+            )
+        return minimise(cost, first, self.iterations, self.history, self.tolerance, self.on_iteration)
 
 
 def _forecast(forecaster: Forecaster, start: Tensor, length: int) -> Tensor:

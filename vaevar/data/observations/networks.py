@@ -29,7 +29,12 @@ class Network(ABC):
         ...         )
         >>> len(Equator().points(StateSpec(), time))
         12
+
+    Attributes:
+        reach_hours: how far from the analysis time an observation may be made.
     """
+
+    reach_hours: float = 0.0
 
     @abstractmethod
     def points(self, spec: StateSpec, time: np.datetime64) -> Points:

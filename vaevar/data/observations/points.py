@@ -31,7 +31,7 @@ _HIGHEST_PRESSURE = 1200.0  # hPa
 _STDS_BEYOND = 6.0
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Points:
     """What is observed, and where. A scalar given for a field is repeated for every point.
 
@@ -105,6 +105,13 @@ class Points:
     def __len__(self) -> int:
         return self.variable.size
 
+    def __repr__(self) -> str:
+        names, counts = np.unique(self.variable, return_counts=True)
+        shown = ", ".join(f"{count} {name}" for name, count in zip(names, counts, strict=True))
+        hours = self.time_offset
+        span = f"; {hours.min():g} to {hours.max():g} h" if hours.any() else ""
+        return f"{type(self).__name__}({len(self)}{f': {shown}' if shown else ''}{span})"
+
     def select(self, which: np.ndarray) -> Self:
         """The points that a boolean mask or an index array picks."""
         return replace(self, **{entry.name: getattr(self, entry.name)[which] for entry in fields(self)})
@@ -160,7 +167,7 @@ class Points:
         return self
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Observations(Points):
     """Observed values at points, with errors that are uncorrelated with one another.
 

@@ -13,6 +13,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from vaevar.content.onnx_file import weights_beside
 from vaevar.errors import UserError, first_line
 from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.models.forecaster.gradient import NetworkForecaster, beside, require_plain
@@ -53,22 +54,22 @@ class ConvertedForecaster(NetworkForecaster):
         step_hours: int = 6,
         checkpointing: bool = False,
     ) -> None:
-        self.onnx = OnnxForecaster(model, mean, std, spec, grid, shape, step_hours)
-        self.spec, self.grid, self.step_hours = self.onnx.spec, self.onnx.grid, step_hours
+        self._onnx = OnnxForecaster(model, mean, std, spec, grid, shape, step_hours)
+        self.spec, self.grid, self.step_hours = self._onnx.spec, self._onnx.grid, step_hours
         self.normalizer = Normalizer.load(mean, std, self.spec)
         self.checkpointing = checkpointing
-        self._network: nn.Module | None = converted(self.onnx.model)
+        self._network: nn.Module | None = converted(self._onnx.model)
         self._compared = False
 
     @property
     def description(self) -> str:
         """The file's name and checksum, which tell results of different forecasters apart."""
-        return self.onnx.description
+        return self._onnx.description
 
     @property
     def normalisation(self) -> str:
         """A digest of the mean and std files, which the description leaves out."""
-        return self.onnx.normalisation
+        return self._onnx.normalisation
 
     def step(self, states: Tensor) -> Tensor:
         """One step forward, differentiable.
@@ -90,33 +91,34 @@ class ConvertedForecaster(NetworkForecaster):
             self._compare(states.detach())
         forecast = super().step(states)
         if not forecast.requires_grad:  # a minimisation may try states from which it turns back
-            self.onnx.check_finite(forecast, states)
+            self._onnx.check_finite(forecast, states)
         return forecast
 
     def following(self, normalised: Tensor) -> Tensor:
         if self._network is None:
-            self._network = converted(self.onnx.model)
+            self._network = converted(self._onnx.model)
         network, count = beside(self._network, normalised), len(self.spec)
-        at_once = self.onnx.at_once(normalised)
+        at_once = self._onnx.at_once(normalised)
         try:
             parts = [network(part)[:, :count] for part in normalised.split(at_once)]
         except (RuntimeError, TypeError, ValueError, IndexError) as error:  # of whatever the operators call
             raise UserError(
-                f"{self.onnx.model}: converted by onnx2torch, the forecast failed ({first_line(error)})"
+                f"{self._onnx.model}: converted by onnx2torch, the forecast failed ({first_line(error)})"
             ) from None
         return torch.cat(parts)
 
     def _compare(self, states: Tensor) -> None:
         """Check that the network forecasts what ONNX Runtime does from the states [B, 2, C, H, W]."""
-        expected = self.onnx.step(states)
-        self.onnx.close()  # no memory for two networks
+        expected = self._onnx.step(states)
+        self._onnx.close()  # no memory for two networks
         with torch.no_grad(), torch.autocast(states.device.type, enabled=False):
             difference = (super().step(states) - expected) / self.normalizer.std
         rms = difference.square().mean((0, 2, 3)).sqrt().nan_to_num(nan=torch.inf)
         worst = int(rms.argmax())
+        name = self.spec.names[worst]
         if rms[worst] > TOLERANCE:
             raise UserError(
-                f"{self.onnx.model}: converted by onnx2torch, its first forecast of {self.spec.names[worst]} "
+                f"{self._onnx.model}: converted by onnx2torch, its first forecast of {name} "
                 f"differs from ONNX Runtime's by {float(rms[worst]):.2g} stds, expected at most "
                 f"{TOLERANCE:g}: an operator is not converted as it is meant; export the model with another "
                 "opset, or take OnnxForecaster, which has no gradient"
@@ -137,7 +139,8 @@ def converted(path: Path) -> nn.Module:
         UserError: when onnx2torch is not installed or cannot convert the model; names the operators.
     """
     library = _onnx2torch(path)
-    model = onnx.load(str(path))
+    # By its path onnx2torch takes models of over 2 GB too, but needs to write beside them.
+    model = str(path) if weights_beside(path) else onnx.load(str(path))
     try:
         network: nn.Module = library.convert(model)
     except Exception as error:  # converters raise exceptions of many kinds
@@ -187,15 +190,19 @@ def _onnx2torch(path: Path) -> ModuleType:
     return importlib.import_module("onnx2torch")
 
 
-def _without_converter(model: onnx.ModelProto) -> list[str]:
+def _without_converter(source: str | onnx.ModelProto) -> list[str]:
     """The operators of a model that onnx2torch does not take, with their opset, each once."""
     from onnx2torch.node_converters import get_converter
     from onnx2torch.onnx_graph import OnnxGraph
     from onnx2torch.utils.safe_shape_inference import safe_shape_inference
 
+    try:
+        model = safe_shape_inference(source)
+    except Exception:  # which is then what is said of the model
+        return []
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     failing: dict[str, None] = {}
-    graph = OnnxGraph(safe_shape_inference(model).graph)
+    graph = OnnxGraph(model.graph)
     for node in graph.nodes.values():
         opset = opsets.get(node.domain, 1)
         try:

@@ -14,6 +14,7 @@ from vaevar.content.kinds import model_of, what_holds, what_is
 from vaevar.content.tensors import read_tensors
 from vaevar.errors import UserError
 from vaevar.files import save_tensors
+from vaevar.mistakes.notices import notice
 from vaevar.state import StateSpec
 
 
@@ -45,6 +46,10 @@ class SavedModule(L.LightningModule):
             trainer: of the fit.
         """
 
+    def unfinished(self) -> str:
+        """What :meth:`finish` would still have to do before the weights are of use; by default nothing."""
+        return ""
+
     def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
         """Write hyperparameters, weights and provenance.
 
@@ -52,6 +57,8 @@ class SavedModule(L.LightningModule):
             path: the file.
             provenance: plain values (command, data, scores) to keep with the weights.
         """
+        if lacking := self.unfinished():
+            notice(f"{path}: {lacking}")
         write_weights(path, self, self.weights_format, provenance, self.stored)
 
     @classmethod

@@ -11,6 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 
+from vaevar.mistakes.words import words
 from vaevar.runs import stopping
 
 NAME = "stopped.ckpt"
@@ -82,7 +83,7 @@ class StopsBetweenBatches(Checkpoint):
         path = _path(trainer)
         if path is not None:
             trainer.save_checkpoint(path, weights_only=False)
-            stopping.go_on(f"after step {trainer.global_step}; the same command goes on from {path}")
+            stopping.go_on(f"after step {trainer.global_step}; {words().again} goes on from {path}")
         stopping.stop(signal)
 
 

@@ -10,6 +10,7 @@ from lightning.pytorch.trainer.connectors.checkpoint_connector import _Checkpoin
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
 from vaevar.errors import UserError, one_line
+from vaevar.mistakes.words import words
 from vaevar.models.training.agreement import (
     other_model,
     other_normalisation,
@@ -134,7 +135,7 @@ class OwnCheckpoints(_CheckpointConnector):
         differing = f"{explained(self._differing)}; " if self._differing else ""
         return UserError(
             f"{self._ckpt_path}: not a checkpoint of this model and its settings ({differing}{reason}); give "
-            "one of this run's, or fit under another `--name`"
+            f"one of this run's, or {words().another}"
         )
 
 

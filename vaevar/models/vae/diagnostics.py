@@ -125,7 +125,8 @@ class SampleDiagnostics(L.Callback):
         samples, generator = FieldMoments(errors.harmonics), torch.Generator().manual_seed(0)
         with torch.no_grad():
             for _ in range(self.samples):
-                fields = pl_module.sample(1, generator)
+                # The prior is fitted at the end.
+                fields = pl_module.odd(torch.randn(1, *pl_module.latent_shape, generator=generator))
                 samples.add(fields)
         for name, value in compare(samples, errors, pl_module.grid).items():
             pl_module.log(f"samples/{name}", value, rank_zero_only=True)

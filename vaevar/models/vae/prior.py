@@ -20,6 +20,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from vaevar.errors import UserError
+
 
 class LatentPrior(nn.Module):
     """w = w̄ + L v; the identity until it is fitted.
@@ -50,6 +52,28 @@ class LatentPrior(nn.Module):
     def fitted(self) -> bool:
         """Whether it has been fitted, or needs not be, having rank 0."""
         return not self.rank or bool((self.patterns != 0).any() or (self.rest != 1).any())
+
+    @property
+    def unfitted(self) -> str:
+        """That it is not fitted, and what to do; empty if it is."""
+        if self.fitted:
+            return ""
+        return (
+            "its latent prior is not fitted, so D(w) would be too strong: fit it with "
+            "vae.fit_prior(batches), take the weights that a fit exports, or train with prior_rank 0"
+        )
+
+    def require_fitted(self, name: str) -> None:
+        """Check that it is fitted, where that is needed.
+
+        Args:
+            name: of the VAE or its file, for the message.
+
+        Raises:
+            UserError: when it is not.
+        """
+        if self.unfitted:
+            raise UserError(f"{name}: {self.unfitted}")
 
     def forward(self, v: Tensor) -> Tensor:
         """White v [B, Cz, h, w] -> latent fields of the same shape."""

@@ -138,21 +138,12 @@ class VAE(SavedModule):
             self.grid = Grid.of_family(gaussian, nlat, nlon)
             surface_group = (len(self.spec.surface),) if self.spec.surface else ()
             self.shape = VAEShape(
-                rows=nlat,
-                columns=nlon,
+                rows=nlat, columns=nlon, patch=patch, stem_width=stem_width, head_width=head_width,
                 groups=surface_group + (len(self.spec.levels),) * len(self.spec.upper),
-                patch=patch,
-                stem_width=stem_width,
-                head_width=head_width,
-                widths=tuple(widths),
-                depths=tuple(depths),
-                heads=tuple(heads),
-                window=window,
-                expansion=expansion,
-                kernel_size=kernel_size,
-                latent_scale=latent_scale,
+                widths=tuple(widths), depths=tuple(depths), heads=tuple(heads), window=window,
+                expansion=expansion, kernel_size=kernel_size, latent_scale=latent_scale,
                 latent_channels=latent_channels,
-            )
+            )  # fmt: skip
             self.encoder = Encoder(self.shape, checkpoint_activations)
             self.decoder = Decoder(self.shape, checkpoint_activations)
         except ValueError as error:
@@ -198,12 +189,21 @@ class VAE(SavedModule):
         return self.decode(self.prior(v))
 
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw normalised errors ½ (D(v) − D(−v)), v ~ N(0, I): [count, C, H, W].
+        """Draw normalised errors, :meth:`odd` of v ~ N(0, I): [count, C, H, W].
 
-        The analysis uses the same odd part of D (:class:`vaevar.assim.control.latent.LatentControl`).
+        Raises:
+            UserError: when the prior is not fitted.
         """
-        v = torch.randn(count, *self.latent_shape, generator=generator).to(self.error_std.device)
+        self.prior.require_fitted("this VAE")
+        return self.odd(torch.randn(count, *self.latent_shape, generator=generator))
+
+    def odd(self, v: Tensor) -> Tensor:
+        """½ (D(v) − D(−v)), as the analysis has it (:class:`vaevar.assim.control.latent.LatentControl`)."""
+        v = v.to(self.error_std.device)
         return (self.generate(v) - self.generate(-v)) / 2
+
+    def unfinished(self) -> str:
+        return self.prior.unfitted
 
     def fit_prior(self, batches: Iterable[Tensor]) -> None:
         """Fit the prior to the codes of normalised errors [B, C, H, W] and of their negatives."""

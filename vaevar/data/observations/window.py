@@ -1,4 +1,4 @@
-"""H of a window: every observation at its own time, from the states of the window's steps."""
+"""H of a window of time: every observation at its own time, from the states of the window's steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vaevar.data.observations.operator import ObservationOperator
-from vaevar.data.observations.points import Observations
+from vaevar.data.observations.points import Observations, Points
 from vaevar.mistakes.notices import notice
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
@@ -22,7 +22,7 @@ class _Slot:
     """What is observed of one step's state.
 
     Attributes:
-        rows: [p], numbers of the observations among all P.
+        rows: [p], numbers of the points among all P.
         weight: [p], the weight of this step in each.
         operator: H for these p.
     """
@@ -32,40 +32,36 @@ class _Slot:
     operator: ObservationOperator
 
 
-class ObservedWindow:
-    """The observations of a window of K steps.
+class WindowOperator:
+    """H for points at times of their own, [K, C, H, W] -> [P].
 
-    An observation between two steps is compared with the two states, weighted linearly by its time.
+    What is observed between two steps is compared with the two states, weighted linearly by its time.
 
     Args:
-        observations: those of each step, K of them; ``time_offset`` counts from the step.
+        points: P of them.
+        hours: [P], from the first of the K steps to each.
         step_hours: between steps.
+        steps: K.
         spec, grid: of the states.
         device: of the states.
-
-    Attributes:
-        observations: all P.
     """
 
     def __init__(
         self,
-        observations: Sequence[Observations],
+        points: Points,
+        hours: np.ndarray,
         step_hours: int,
+        steps: int,
         spec: StateSpec,
         grid: Grid,
         device: torch.device,
     ) -> None:
-        self.observations = Observations.concatenate(observations)
         self._slots: list[_Slot] = []
-        for rows, weight in slots([one.time_offset for one in observations], step_hours):
-            operator = self.observations.select(rows).operator(spec, grid).to(device)
-            kind = {"device": device}
-            self._slots.append(
-                _Slot(torch.tensor(rows, **kind), torch.tensor(weight, **kind), operator)  # type: ignore[arg-type]
-            )
-
-    def __len__(self) -> int:
-        return len(self.observations)
+        self._size = len(points)
+        for rows, weight in slots(np.asarray(hours) / step_hours, steps):
+            operator = points.select(rows).operator(spec, grid).to(device)
+            located = torch.tensor(rows, device=device), torch.tensor(weight, device=device)
+            self._slots.append(_Slot(*located, operator))
 
     def __call__(self, states: Tensor) -> Tensor:
         """H(x_0, ..., x_{K−1}), [K, C, H, W] -> [P]."""
@@ -91,36 +87,44 @@ class ObservedWindow:
         # H of no observations has no precision of its own.
         seen = [number for number, slot in enumerate(self._slots) if len(slot.rows)]
         dtype = reduce(torch.promote_types, (parts[number].dtype for number in seen))
-        observed = torch.zeros(len(self), dtype=dtype, device=parts[0].device)
+        observed = torch.zeros(self._size, dtype=dtype, device=parts[0].device)
         for number in seen:
             slot = self._slots[number]
             observed = observed.index_add(0, slot.rows, slot.weight.to(dtype) * parts[number])
         return observed
 
 
-def slots(offsets: Sequence[np.ndarray], step_hours: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each step the numbers of the observations that it has a part in, and its weight in them.
+def joined(observations: Sequence[Observations], step_hours: int) -> tuple[Observations, np.ndarray]:
+    """All observations of a window, and the hours from its first step to each, [P].
 
     Args:
-        offsets: hours from each of the K steps to its observations; all of them are numbered in order.
+        observations: those of each step; ``time_offset`` counts from the step.
         step_hours: between steps.
     """
-    last = len(offsets) - 1
-    steps = np.concatenate([number + np.asarray(hours) / step_hours for number, hours in enumerate(offsets)])
-    beyond = np.maximum(-steps, steps - last).max(initial=0.0) * step_hours
-    if beyond > 0:
+    hours = [number * step_hours + one.time_offset for number, one in enumerate(observations)]
+    return Observations.concatenate(list(observations)), np.concatenate(hours)
+
+
+def slots(steps: np.ndarray, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each step the numbers of the points that it has a part in, and its weight in them.
+
+    Args:
+        steps: [P], the time of each point in steps from the first. Outside of the window the nearest end
+            stands for the state.
+        count: of the steps, K.
+    """
+    last = count - 1
+    if bool(np.any((steps < 0) | (steps > last))):
         notice(
-            f"observations up to {beyond:g} h outside of the assimilation window are taken as made at its "
-            "nearest end; select those that are near enough"
+            "observations before the first or after the last time of an assimilation window are taken as "
+            "made at that time; select those that are near enough"
         )
     steps = np.clip(steps, 0, last)
     before = np.minimum(np.floor(steps), max(last - 1, 0)).astype(int)
-    after_weight = steps - before
+    part = steps - before
     found = []
-    for number in range(last + 1):
-        weight = np.where(before == number, 1 - after_weight, 0) + np.where(
-            before + 1 == number, after_weight, 0
-        )
+    for number in range(count):
+        weight = np.where(before == number, 1 - part, 0.0) + np.where(before + 1 == number, part, 0.0)
         rows = np.flatnonzero(weight)
         found.append((rows, weight[rows]))
     return found

@@ -1,0 +1,129 @@
+"""The incremental minimisation of the variational cost: inner loops on a linearisation, outer loops renew it.
+
+About the control vector w_j of an outer loop the normalised departures are taken as linear,
+
+    r(w_j + δ) ≈ r(w_j) − A δ,   A = ∂(H(x_b + D(w))/σ_o)/∂w,
+
+and conjugate gradients solve (λ I + Aᵀ A) δ = Aᵀ r − λ w_j (Courtier et al., 1994: a Gauss–Newton method).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.sparse.linalg import LinearOperator, cg
+from torch import Tensor
+
+from vaevar.assim.cost import Cost, Increment
+from vaevar.assim.minimiser import Evaluation, Minimum
+
+
+def minimise_incrementally(
+    cost: Cost[Increment],
+    start: Tensor,
+    outer_loops: int,
+    iterations: int,
+    tolerance: float,
+    on_iteration: Callable[[int, float, float], None] | None = None,
+) -> Minimum:
+    """Gauss–Newton with conjugate gradients (scipy's).
+
+    Args:
+        cost: J.
+        start: the first w.
+        outer_loops: how many linearisations.
+        iterations: the most inner iterations of all of them together.
+        tolerance: an inner loop stops when its residual has fallen to this fraction of the first gradient;
+            the outer loops stop when the gradient has.
+        on_iteration: called with the inner iterations done, J and its gradient's norm after each outer loop.
+
+    Returns:
+        the minimum; ``evaluations`` counts the products with A and Aᵀ as an evaluation of J and its gradient.
+
+    Raises:
+        FloatingPointError: when J or its gradient is not finite at ``start``.
+    """
+    current, linear = _linearised(cost, start)
+    initial, done, evaluations, at_the_limit = current, 0, 1, False
+    if not (math.isfinite(initial.value) and bool(initial.gradient.isfinite().all())):
+        raise FloatingPointError(
+            f"the cost of the background is not finite (J_b {initial.j_b:g}, J_o {initial.j_o:g}, gradient "
+            f"norm {initial.grad_norm:g}): look for NaN in the background and in the control transform"
+        )
+    for loop in range(outer_loops):
+        share = math.ceil((iterations - done) / (outer_loops - loop))
+        if share < 1 or current.grad_norm <= tolerance * initial.grad_norm:
+            break
+        change, inner = _solve(cost.lambda_, linear, current.gradient, share, tolerance * initial.grad_norm)
+        following, linear = _linearised(cost, current.w + change)
+        done, evaluations = done + inner, evaluations + inner + 1
+        if not following.value < current.value:
+            at_the_limit = True  # the linearisation promises more than there is
+            break
+        current = following
+        if on_iteration is not None:
+            on_iteration(done, current.value, current.grad_norm)
+    converged = at_the_limit or current.grad_norm <= tolerance * initial.grad_norm
+    return Minimum(current, initial, done, evaluations, converged)
+
+
+class _Linearised:
+    """A at a point: its products with a direction, and those of its adjoint.
+
+    Aδ is the derivative of Aᵀu by u, which is linear in u: two gradients backwards, which every forecaster
+    with a gradient has, in place of one forwards.
+
+    Args:
+        w: where; it requires a gradient.
+        departure: r(w), of that w.
+    """
+
+    def __init__(self, w: Tensor, departure: Tensor) -> None:
+        self._w, self._departure = w, departure
+        self._weights = torch.zeros_like(departure, requires_grad=True)
+        (self._adjoint,) = torch.autograd.grad(departure, w, self._weights, create_graph=True)
+
+    def normal(self, direction: Tensor) -> Tensor:
+        """Aᵀ A δ."""
+        (seen,) = torch.autograd.grad(self._adjoint, self._weights, direction, retain_graph=True)
+        (product,) = torch.autograd.grad(self._departure, self._w, seen, retain_graph=True)
+        return product
+
+
+def _linearised(cost: Cost[Increment], w: Tensor) -> tuple[Evaluation, _Linearised]:
+    """J and its gradient at w, and A there."""
+    w = w.detach().clone().requires_grad_(True)
+    departure = cost.departure(w)
+    j_o = 0.5 * departure.detach().square().sum()
+    (gradient,) = torch.autograd.grad(departure, w, departure.detach(), retain_graph=True)
+    point = w.detach()
+    gradient = gradient + cost.lambda_ * point
+    j_b = 0.5 * cost.lambda_ * point.square().sum()
+    return Evaluation(point, j_b.item(), j_o.item(), gradient), _Linearised(w, departure)
+
+
+def _solve(
+    lambda_: float, linear: _Linearised, gradient: Tensor, iterations: int, tolerance: float
+) -> tuple[Tensor, int]:
+    """The inner loop: δ, and how many iterations it took."""
+    done = 0
+
+    def product(direction: np.ndarray) -> np.ndarray:
+        nonlocal done
+        done += 1
+        vector = torch.from_numpy(direction.reshape(-1)).to(gradient)
+        return (
+            (lambda_ * vector + linear.normal(vector.reshape(gradient.shape)).reshape(-1))
+            .double()
+            .cpu()
+            .numpy()
+        )
+
+    size = gradient.numel()
+    system = LinearOperator((size, size), matvec=product, dtype=np.float64)
+    right = -gradient.double().cpu().numpy().reshape(-1)
+    found, _ = cg(system, right, rtol=0.0, atol=tolerance, maxiter=iterations)
+    return torch.from_numpy(found).to(gradient).reshape(gradient.shape), done
