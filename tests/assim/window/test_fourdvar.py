@@ -115,7 +115,7 @@ def test_what_cannot_work_together_is_refused_before_a_cycle_begins(
     spec = forecaster.spec
     first = State(start(1)[0, : len(spec)], spec, forecaster.grid)
     steps = vaevar.cycle(
-        forecaster, method, [first] * 2, ["2021-01-01T00", "2021-01-01T06"], lambda time: asked.append(time)
+        forecaster, method, [first], ["2021-01-01T00", "2021-01-01T06"], lambda time: asked.append(time)
     )
     with pytest.raises(UserError, match=says):
         next(steps)

@@ -28,6 +28,7 @@ from vaevar.assim.gauss_newton import minimise_incrementally
 from vaevar.assim.innovation import innovation, tell_of_none
 from vaevar.assim.minimiser import Minimum, minimise
 from vaevar.assim.variational import VariationalAssimilator, require_channels
+from vaevar.assim.window.lead_errors import at_observations, load_lead_errors
 from vaevar.assim.window.trajectory import ModelError, WindowModel, forecasting
 from vaevar.data.observations.points import Observations
 from vaevar.data.observations.window import WindowOperator, joined
@@ -48,7 +49,9 @@ class FourDVar(VariationalAssimilator):
         lambda_: λ, the weight of the background term.
         model_error_scale: Q, by which D_q is multiplied; 0: the forecaster is perfect.
         model_error: D_q. None: D itself.
-        iterations: the most L-BFGS iterations.
+        lead_errors: path of a file of :mod:`vaevar.assim.window.lead_errors`, by which R of later
+            observations is enlarged: the other way to allow for model error. None: R as it is.
+        iterations: the most iterations.
         history: L-BFGS history.
         tolerance: stop when the gradient's norm has fallen to this fraction of its first value.
         outer_loops: linearisations of the incremental form (:mod:`vaevar.assim.gauss_newton`), among which
@@ -72,6 +75,7 @@ class FourDVar(VariationalAssimilator):
         lambda_: float = 8.0,
         model_error_scale: float = 0.0,
         model_error: ControlTransform | None = None,
+        lead_errors: str | None = None,
         iterations: int = 40,
         history: int = 10,
         tolerance: float = 1e-3,
@@ -90,7 +94,10 @@ class FourDVar(VariationalAssimilator):
         if outer_loops < 0:
             raise UserError(f"{name}: outer_loops is {outer_loops}, must not be negative")
         self.window, self.outer_loops = window, outer_loops
+        if model_error_scale and lead_errors is not None:
+            raise UserError(f"{name}: model_error_scale and lead_errors both allow for model error: give one")
         self.model_error_scale, self.model_error = model_error_scale, model_error
+        self.lead_errors = lead_errors
         self.own_forecaster = forecaster
         if forecaster is not None:
             _require_gradient(name, forecaster)
@@ -164,7 +171,11 @@ class FourDVar(VariationalAssimilator):
                 observed, hours, model.step_hours, len(states), model.spec, model.grid, start.device
             )
             departure = innovation(operator(backgrounds), states[0], observed).to(self.dtype)
-            error_std = torch.tensor(observed.error_std, device=start.device, dtype=self.dtype)
+            error_std = torch.tensor(observed.error_std, device=start.device)
+            if self.lead_errors is not None:
+                stds = load_lead_errors(self.lead_errors, model.spec, len(states) - 1)
+                error_std = error_std.hypot(at_observations(operator, stds, model.grid, start.device))
+            error_std = error_std.to(self.dtype)
             observer = operator.observed_increment(states, model.grid, self.dtype)
             cost = Cost(window, observer, departure, error_std, self.lambda_ or 1.0)
             first = torch.zeros(sum(window.sizes), device=start.device, dtype=self.dtype)

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.assim.window.toys import GRID, MEAN, SPEC, observed, random
-from vaevar.assim.window.observed import ObservedWindow, slots
 from vaevar.data.observations.points import Observations
+from vaevar.data.observations.window import WindowOperator, joined, slots
 from vaevar.mistakes.notices import Notice
 from vaevar.state import State
 
@@ -21,8 +21,12 @@ NOTHING = Observations.concatenate([])
 
 def weights(offsets: list[list[float]], step_hours: int) -> np.ndarray:
     """[K, P]"""
-    found = np.zeros((len(offsets), sum(map(len, offsets))))
-    for number, (rows, weight) in enumerate(slots([np.array(one) for one in offsets], step_hours)):
+    count = sum(map(len, offsets))
+    found = np.zeros((len(offsets), count))
+    made = [observed(one) if one else NOTHING for one in offsets]
+    points, hours = joined(made, step_hours)
+    assert len(points) == count
+    for number, (rows, weight) in enumerate(slots(hours / step_hours, len(offsets))):
         assert np.unique(rows).size == rows.size
         assert (weight > 0).all()
         found[number, rows] = weight
@@ -64,28 +68,33 @@ def test_what_lies_outside_of_the_window_is_told() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         weights([[0.0, 6.0], [0.0, -6.0]], 6)
-    with pytest.warns(Notice, match="observations up to 2.5 h outside of the assimilation window"):
+    with pytest.warns(Notice, match="before the first or after the last time of an assimilation window"):
         found = weights([[-2.5], [0.0, 1.0]], 6)
     np.testing.assert_array_equal(found, [[1, 0, 0], [0, 1, 1]])
 
 
-def window(dtype: torch.dtype = torch.float64) -> tuple[ObservedWindow, list[State]]:
+def operator_of(observations: list[Observations]) -> tuple[WindowOperator, Observations]:
+    points, hours = joined(observations, 6)
+    return WindowOperator(points, hours, 6, len(observations), SPEC, GRID, torch.device("cpu")), points
+
+
+def window(dtype: torch.dtype = torch.float64) -> tuple[WindowOperator, Observations, list[State]]:
     observations = [observed(offsets, seed) for seed, offsets in enumerate(([0.0, 2.0], [], [-1.5, 0.0]))]
     states = [State((MEAN + random(3, *GRID.shape, seed=seed)).to(dtype), SPEC, GRID) for seed in range(3)]
-    return ObservedWindow(observations, 6, SPEC, GRID, torch.device("cpu")), states
+    return *operator_of(observations), states
 
 
 def test_every_observation_is_seen_at_its_own_time() -> None:
-    operator, states = window()
+    operator, points, states = window()
     seen = operator(torch.stack([state.values for state in states]))
-    alone = [operator.observations.operator(SPEC, GRID)(state.values) for state in states]
+    alone = [points.operator(SPEC, GRID)(state.values) for state in states]
     third = alone[0][1] * 2 / 3 + alone[1][1] / 3
     fourth = alone[1][2] * 0.25 + alone[2][2] * 0.75
     torch.testing.assert_close(seen, torch.stack([alone[0][0], third, fourth, alone[2][3]]))
 
 
 def test_increments_are_observed_as_the_difference_of_states() -> None:
-    operator, states = window()
+    operator, _, states = window()
     increments = [0.1 * random(3, *GRID.shape, seed=seed) for seed in (7, 8, 9)]
     before = torch.stack([state.values for state in states])
     difference = operator(before + torch.stack(increments)) - operator(before)
@@ -95,12 +104,12 @@ def test_increments_are_observed_as_the_difference_of_states() -> None:
 
 def test_adjoint_of_a_linear_window() -> None:
     """⟨H δ, y⟩ = ⟨δ, Hᵀ y⟩ in double precision."""
-    speeds, states = window()
+    _, speeds, states = window()
     linear = [
         Observations.from_dataframe(made.to_dataframe().assign(variable="t2m", value=280.0))
-        for made in (speeds.observations.select(np.array(rows)) for rows in ([0, 1], [2, 3]))
+        for made in (speeds.select(np.array(rows)) for rows in ([0, 1], [2, 3]))
     ]
-    operator = ObservedWindow([*linear, NOTHING], 6, SPEC, GRID, torch.device("cpu"))
+    operator, _ = operator_of([*linear, NOTHING])
     observe = operator.observed_increment(states, GRID, torch.float64)
     increments = [random(3, *GRID.shape, seed=seed).requires_grad_(True) for seed in (7, 8, 9)]
     y = random(4, seed=10)
@@ -119,10 +128,10 @@ def test_steps_without_observations(empty: int, precision: torch.dtype) -> None:
     """In any place, also the first; in any precision."""
     offsets: list[list[float]] = [[0.0], [0.0], [0.0]]
     observations = [observed(one, seed) for seed, one in enumerate(offsets)]
-    whole = ObservedWindow(observations, 6, SPEC, GRID, torch.device("cpu"))
+    whole, _ = operator_of(observations)
     observations[empty] = NOTHING
-    operator = ObservedWindow(observations, 6, SPEC, GRID, torch.device("cpu"))
-    _, states = window(torch.float32)
+    operator, _ = operator_of(observations)
+    *_, states = window(torch.float32)
     values = torch.stack([state.values for state in states])
     kept = [number for number in range(3) if number != empty]
     torch.testing.assert_close(operator(values), whole(values)[kept], rtol=0, atol=0)
