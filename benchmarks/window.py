@@ -99,8 +99,8 @@ def main(
         "# One window\n\n"
         f"Made by `python benchmarks/window.py` on {torch.get_num_threads()} CPU threads: {columns} fixed "
         f"columns, the window from {data.times[spin_up]} on the validation period, λ = 8, after {spin_up} "
-        "analyses of 3DVar with the cycle's B. Errors are the mean over channels of rmse / std, at the first and "
-        "the last time of the window and in its mean. L-BFGS on the full cost unless a setting says "
+        "analyses of 3DVar with the cycle's B. Errors are the mean over channels of rmse / std, at the first "
+        "and the last time of the window and in its mean. L-BFGS on the full cost unless a setting says "
         "otherwise.\n\n"
         f"{markdown_table(_HEAD, rows, 'rlrrrrrr')}\n",
     )
