@@ -6,11 +6,20 @@ A case is a network and a seed, for the positions and for the observation noise.
 `predict` run under runs/comparison. Results are recorded in benchmarks/results/comparison, a small CSV file
 per case. A recorded run is not repeated, not even in a fresh clone, unless the arm's settings or weights have
 changed. A killed run is resumed, and several of these commands can run side by side. Table and figure
-(benchmarks/results/comparison.md and .png) are made from the records; --table-only makes them without running
-anything.
+(benchmarks/results/comparison.md, .csv and .png) are made from the records; --table-only makes them without
+running anything. The runs can be spread over a cluster of dask:
+
+    dask scheduler
+    OMP_NUM_THREADS=8 dask worker tcp://HOST:8786 --nthreads 1 --nworkers 4     (on each machine)
+    python benchmarks/comparison.py --scheduler tcp://HOST:8786
 """
 
 from __future__ import annotations
+
+from vaevar.runs.stopping import install
+
+if __name__ in ("__main__", "__mp_main__"):  # the program, and its workers
+    install(importing=True)  # which takes seconds
 
 import shlex
 import sys
@@ -21,12 +30,12 @@ import pandas as pd
 from jsonargparse import ArgumentParser
 
 from vaevar.errors import UserError
+from vaevar.experiments.comparison.configs import resolve
 from vaevar.experiments.comparison.figure import comparison_figure
 from vaevar.experiments.comparison.record import NETWORKS, Case, callback_settings, current, read
-from vaevar.experiments.comparison.sweep import Sweep, execute, resolve
-from vaevar.experiments.comparison.table import report, wide
+from vaevar.experiments.comparison.sweep import Sweep, work
+from vaevar.experiments.comparison.table import report, summary, wide
 from vaevar.files import replacing, require_writable, save_text
-from vaevar.runs.stopping import install
 from vaevar.scripts import one_line_errors
 
 
@@ -37,6 +46,8 @@ def main(
     config: list[str],
     arms: list[str] | None = None,
     processes: int = 1,
+    scheduler: str | None = None,
+    dashboard: int | None = None,
     table_only: bool = False,
     runs: str = "runs/comparison",
     results: str = "benchmarks/results/comparison",
@@ -47,9 +58,11 @@ def main(
         columns: sizes of the networks.
         networks: fixed, moving.
         seeds: for network and noise.
-        config: of the cycle; later files win.
+        config: of the cycle; later files win. Of several cycles, all arms are compared.
         arms: only these; default all arms of the config.
         processes: number of processes that share the work and the CPU's cores.
+        scheduler: address of a running scheduler of dask, whose workers share the work instead.
+        dashboard: port on this machine for dask's dashboard, with several processes; default none.
         table_only: run nothing.
         runs: directory of the run directories.
         results: directory of the records; table and figure are beside it.
@@ -61,14 +74,34 @@ def main(
     sweep = Sweep(resolved, cases, arms, Path(runs), Path(results))
     for path in paths_of_report(sweep):
         require_writable(path)
-    fine = table_only or execute(sweep, processes)
+    fine = table_only or execute(sweep, processes, scheduler, dashboard)
     write_report(sweep)
     if not fine:
         raise SystemExit("some runs failed: see above")
 
 
+def execute(sweep: Sweep, processes: int, scheduler: str | None, dashboard: int | None) -> bool:
+    """Run what is missing, in this process or in others. True when nothing failed.
+
+    Raises:
+        UserError: for options that exclude each other.
+    """
+    several = processes > 1
+    if scheduler is not None and (several or dashboard is not None):
+        raise UserError(
+            "--scheduler has workers and a dashboard of its own; leave out --processes and --dashboard"
+        )
+    if scheduler is None and not several:
+        if dashboard is not None:
+            raise UserError("--dashboard shows several processes; add --processes 2 or more")
+        return work(sweep)
+    from vaevar.experiments.comparison.spreading import spread  # dask.distributed takes a second
+
+    return spread(sweep, processes, scheduler, dashboard)
+
+
 def write_report(sweep: Sweep) -> None:
-    """Write the table and the figure of the records.
+    """Write the tables and the figure of the records.
 
     Raises:
         UserError: when there are no records with these settings.
@@ -83,17 +116,19 @@ def write_report(sweep: Sweep) -> None:
     stale = count_runs(pd.concat(recorded)) - count_runs(results)
     if results.empty:
         raise UserError(f"{sweep.results}: no results of these cases, arms and settings; run the comparison")
-    table_path, figure_path = paths_of_report(sweep)
+    table_path, numbers_path, figure_path = paths_of_report(sweep)
     table = wide(results)
     save_text(table_path, report(table, sweep.arms, note_on(sweep, results, stale)))
+    save_text(numbers_path, summary(table, sweep.arms).to_csv(index=False, float_format="%.6g"))
     with replacing(figure_path) as partial:
         comparison_figure(table, sweep.arms).savefig(partial, dpi=110, format="png")
-    print(f"wrote {table_path} and {figure_path}")
+    print(f"wrote {table_path}, {numbers_path} and {figure_path}")
 
 
-def paths_of_report(sweep: Sweep) -> tuple[Path, Path]:
-    """The table and the figure."""
-    return sweep.results.with_suffix(".md"), sweep.results.with_suffix(".png")
+def paths_of_report(sweep: Sweep) -> tuple[Path, Path, Path]:
+    """The table for people, the one for programs, and the figure."""
+    markdown, numbers, figure = (sweep.results.with_suffix(suffix) for suffix in (".md", ".csv", ".png"))
+    return markdown, numbers, figure
 
 
 def note_on(sweep: Sweep, results: pd.DataFrame, stale: int) -> str:
@@ -135,8 +170,8 @@ def command_line() -> None:
     parser.add_argument(
         "--config",
         nargs="+",
-        default=["configs/cycle_sparse.yaml", "configs/comparison.yaml"],
-        help="of the cycle; later files win",
+        default=["configs/cycle_sparse.yaml", "configs/cycle_4d.yaml", "configs/comparison.yaml"],
+        help="of the cycle; later files win; of several cycles, all arms are compared",
     )
     parser.add_argument("--table-only", action="store_true", help="run nothing")
     lists: set[str | int] = {"columns", "networks", "seeds", "arms", "config", "table_only"}

@@ -21,7 +21,7 @@ from vaevar import scripts
 from vaevar.cli import main as run
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
-from vaevar.experiments.comparison.sweep import resolve
+from vaevar.experiments.comparison.configs import resolve
 from vaevar.files import require_writable, save_text
 from vaevar.runs.record import read_record
 from vaevar.scripts import instantiate

@@ -289,7 +289,9 @@ def rollout(forecaster: Forecaster, states: Tensor, steps: int) -> Iterator[Tens
 def _step(forecaster: Forecaster, states: Tensor) -> Tensor:
     """One step, of which it is checked what it returns, and that its input is left alone."""
     before = None if states.is_inference() else states._version
-    with torch.no_grad():
+    # A gradient is kept only where it is asked for: networks have parameters that would remember every step.
+    kept = states.requires_grad and torch.is_grad_enabled() and forecaster.differentiable
+    with torch.set_grad_enabled(kept):
         forecast: object = forecaster.step(states)
     expected = tuple(states[:, 0].shape)
     if (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -41,3 +43,28 @@ class Signal(L.Callback):
         self.left -= 1
         if self.left == 0:
             os.kill(os.getpid(), number)
+
+
+class Slow(L.Callback):
+    """Waits before every analysis, so that there is time to interrupt a cycle.
+
+    Args:
+        seconds: to wait.
+    """
+
+    def __init__(self, seconds: float = 2.0) -> None:
+        self.seconds = seconds
+
+    def on_predict_batch_start(self, *args: Any) -> None:
+        time.sleep(self.seconds)
+
+
+class Death(L.Callback):
+    """Kills this process before the third analysis, unless one has been killed already."""
+
+    def on_predict_batch_start(
+        self, trainer: L.Trainer, module: L.LightningModule, batch: Any, index: int
+    ) -> None:
+        if index == 2 and not Path("killed").exists():
+            Path("killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)

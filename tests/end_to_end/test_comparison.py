@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,10 +16,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from distributed import LocalCluster
 from filelock import FileLock
 
+import vaevar.experiments.comparison.cluster as cluster_module
+from vaevar.experiments.comparison.configs import resolve
 from vaevar.experiments.comparison.record import MEAN, fingerprints, read
-from vaevar.experiments.comparison.sweep import resolve
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "comparison.py"
 RESULTS = Path("benchmarks/results/comparison")
@@ -180,14 +184,129 @@ def test_failures_and_mistakes(
     assert "1 of 2 runs" in RESULTS.with_suffix(".md").read_text()
 
 
-@pytest.mark.slow
-def test_processes_share_the_work(config: Path) -> None:
+def with_callback(name: str, **settings: Any) -> None:
+    """Add a callback of the tests to the comparison's config; no number depends on it."""
+    entry = {"class_path": f"tests.end_to_end.interruption.{name}", "init_args": settings}
+    change(Path("comparison.yaml"), lambda content: content["trainer"]["callbacks"].append(entry))
+
+
+def program(*words: str) -> subprocess.Popen[str]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[1])}
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), *COMMAND, "--processes", "2"],
-        env=environment, capture_output=True, text=True, timeout=300,
+    return subprocess.Popen(
+        [sys.executable, str(PROGRAM), *COMMAND, *words],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert len(runs(done.stdout)) == len(set(runs(done.stdout))) == 4
+
+
+@pytest.mark.slow
+def test_processes_share_the_work_and_one_that_dies_is_told(config: Path) -> None:
+    with_callback("Death")
+    process = program("--processes", "2")
+    out, error = process.communicate(timeout=300)
+    assert process.returncode == 0, error[-3000:]
+    assert len(set(runs(out))) == 4
+    assert len(runs(out)) == 5
+    (death,) = [line for line in out.splitlines() if "has died" in line]
+    assert death.endswith("it is tried once more")
     for network in ("fixed", "moving"):
-        assert set(read(RESULTS / f"{network}_20_seed0.csv")["arm"]) == {"free", "interpolation"}
+        table = read(RESULTS / f"{network}_20_seed0.csv")
+        assert set(table["arm"]) == {"free", "interpolation"}
+        assert set(table.query("quantity == 'threads'")["value"]) == {1}
+    assert len(pd.read_csv(RESULTS.with_suffix(".csv"))) == 2 * 2 * 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_stop_ends_all_processes(name: str, config: Path, compare: Callable[..., None]) -> None:
+    with_callback("Slow", seconds=1.0)
+    process = program("--networks", "fixed", "--processes", "2")
+    assert process.stdout is not None
+    said = [process.stdout.readline() for _ in range(2)]
+    assert all("begins" in line for line in said), said
+    number = getattr(signal, name)
+    if name == "SIGINT":  # from a terminal: all processes get it
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    _, error = process.communicate(timeout=30)  # which ends when no process has its streams any more
+    assert process.returncode == 128 + number
+    assert error == f"stopped by {name}: the same command goes on from there\n"
+    assert not list(Path().rglob("*.partial"))
+    assert not RESULTS.with_suffix(".csv").exists()
+    change(Path("comparison.yaml"), lambda content: content["trainer"]["callbacks"].pop())
+    compare("--networks", "fixed")
+    assert set(read(RESULTS / "fixed_20_seed0.csv")["arm"]) == {"free", "interpolation"}
+
+
+@pytest.mark.slow
+def test_the_workers_of_a_scheduler_take_the_work_and_stay(
+    config: Path, compare: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=0
+    ) as cluster:
+        compare("--scheduler", cluster.scheduler_address, "--arms", "free")
+        out = capsys.readouterr().out
+        assert runs(out) == ["fixed_20_seed0 free", "moving_20_seed0 free"]
+        assert out.count("analysis rmse / std") == 2
+        assert len(cluster.scheduler.workers) == 1
+    assert set(read(RESULTS / "moving_20_seed0.csv")["arm"]) == {"free"}
+
+
+def refused(compare: Callable[..., None], capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as stop:
+        compare(*words)
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_clusters_that_cannot_do_it(
+    config: Path,
+    compare: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    both = refused(compare, capsys, "--scheduler", "tcp://127.0.0.1:1", "--processes", "2")
+    assert "leave out --processes" in both
+    assert "add --processes 2" in refused(compare, capsys, "--dashboard", "8787")
+    monkeypatch.setattr(cluster_module, "_CONNECT_SECONDS", 1)
+    nobody = refused(compare, capsys, "--scheduler", "tcp://127.0.0.1:1")
+    assert "no scheduler of dask answers there" in nobody
+    with LocalCluster(
+        n_workers=1, threads_per_worker=3, processes=False, protocol="tcp", dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        many = refused(compare, capsys, "--scheduler", cluster.scheduler_address)
+    assert "has 3 threads for tasks" in many
+
+
+def test_arms_of_several_cycles_are_compared(
+    config: Path, compare: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = fingerprints(resolve(["cycle.yaml", "comparison.yaml"]))
+    other = yaml.safe_load(config.read_text())
+    arms = other["model"]["init_args"]["arms"]
+    arms["far"] = copy.deepcopy(arms["interpolation"])
+    arms["far"]["init_args"]["range_km"] = 5000.0
+    del arms["interpolation"]
+    Path("more.yaml").write_text(yaml.safe_dump(other))
+    of_both = fingerprints(resolve(["cycle.yaml", "more.yaml", "comparison.yaml"]))
+    assert list(of_both) == ["free", "interpolation", "far"]
+    assert {name: of_both[name] for name in known} == known
+    words = [
+        "--config",
+        "cycle.yaml",
+        "more.yaml",
+        "comparison.yaml",
+        "--networks",
+        "fixed",
+        "--arms",
+        "free",
+        "far",
+    ]
+    compare(*words)
+    assert runs(capsys.readouterr().out) == ["fixed_20_seed0 free", "fixed_20_seed0 far"]
+    assert list(dict.fromkeys(pd.read_csv(RESULTS.with_suffix(".csv"))["arm"])) == ["free", "far"]
+    change(Path("more.yaml"), lambda content: content["data"]["init_args"].update(lead_hours=24))
+    said = refused(compare, capsys, *words)
+    assert "more.yaml: its arm far cannot be compared" in said
+    assert "data" in said

@@ -161,3 +161,36 @@ def test_gross_observations_of_a_cycle_are_told(tiny: Any, oi: Any) -> None:
     )
     with pytest.warns(Notice, match=said):
         next(vaevar.cycle(tiny.forecaster, oi, start, tiny.times, observe))
+
+
+def test_times_within_a_window_follow_each_other(tiny: Any) -> None:
+    """Windows may lie apart, their times not; only whole windows are analysed."""
+
+    class Three(vaevar.FreeRun):
+        window = 3
+
+        def analyse_window(self, start: Any, observations: Any, forecaster: Any, context: Any) -> Any:
+            states = forecaster.forecast(
+                [vaevar.State(v, forecaster.spec, forecaster.grid) for v in start], 12
+            )
+            return [vaevar.Analysis(states[number], {}, states[number]) for number in (-3, -2, -1)]
+
+    first = tiny.forecaster.forecast(tiny.store, 12, str(tiny.first - np.timedelta64(12, "h")))
+    step, free = np.timedelta64(6, "h"), vaevar.FreeRun()
+
+    def run(method: Any, numbers: list[int]) -> list[Any]:
+        times = [tiny.first + number * step for number in numbers]
+        return list(vaevar.cycle(tiny.forecaster, method, first, times, tiny.observe))
+
+    every = run(free, list(range(8)))
+    for found in run(Three(), [0, 1, 2, 5, 6, 7]):
+        (same,) = [one for one in every if one.time == found.time]
+        assert torch.equal(found.background.values, same.background.values)
+    with pytest.raises(
+        vaevar.UserError, match="more than 6 h apart within a window of Three: give all of them"
+    ):
+        run(Three(), [0, 1, 3, 4, 5, 6])
+    with pytest.raises(
+        vaevar.UserError, match="4 times, and Three analyses windows of 3: give whole windows"
+    ):
+        run(Three(), [0, 1, 2, 3])

@@ -79,6 +79,26 @@ Path("more").touch()
     assert not (tmp_path / "more").exists()
 
 
+@pytest.mark.parametrize("install", ["install", "install_as_guest"])
+def test_a_write_in_another_thread_is_finished_first(install: str, tmp_path: Path) -> None:
+    program = f"""
+import threading
+def write():
+    with stopping.finishing():
+        ready()
+        time.sleep(0.5)
+        Path("whole").touch()
+    time.sleep(30)
+stopping.{install}()
+threading.Thread(target=write, daemon=True).start()
+time.sleep(30)
+"""
+    began = time.monotonic()
+    assert stopped(start(PREAMBLE + program, tmp_path), signal.SIGTERM)[0] == 143
+    assert time.monotonic() - began < 10
+    assert (tmp_path / "whole").exists()
+
+
 def test_an_error_in_a_write_is_told(tmp_path: Path) -> None:
     program = """
 with stopping.finishing():

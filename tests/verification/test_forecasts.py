@@ -116,6 +116,54 @@ def test_the_truth_is_prepared_to_the_end_of_the_longest_forecast(monkeypatch: p
 
 
 @pytest.mark.parametrize(
+    ("window", "every", "starts"),
+    [
+        (1, 8, [0, 8, 16]),
+        (1, 1, list(range(24))),
+        (2, 1, list(range(1, 24, 2))),
+        (2, 3, [1, 3, 7, 9, 13, 15, 19, 21]),  # due at 0, 3, 6, ...
+        (4, 8, [3, 11, 19]),
+        (8, 8, [7, 15, 23]),
+        (8, 3, [7, 15, 23]),
+        (8, 12, [7, 15]),
+        (8, 40, [7]),
+        (3, 5, [2, 5, 11, 17, 20]),
+    ],
+)
+def test_forecasts_start_from_the_last_time_of_the_window_in_which_they_are_due(
+    window: int, every: int, starts: list[int], tmp_path: Path
+) -> None:
+    """And what is there, and what is cut off, goes by that."""
+    world, callback = World(), Forecasts(every, [12, 24])
+    world.times = START + 12 * HOUR * np.arange(24)
+    module = arms(window, directory=tmp_path)
+    assert callback._starts(module, world, "arm").tolist() == world.times[starts].tolist()  # type: ignore[arg-type]
+    (tmp_path / "arm").mkdir()
+    rows = [
+        {
+            "time": time_text(world.times[start]),
+            "arm": "arm",
+            "lead_hours": lead,
+            "channel": name,
+            "rmse": 1,
+            "bias": 0,
+        }
+        for start in starts
+        for lead in (12, 24)
+        for name in SPEC.names
+    ]
+    path = tmp_path / "arm" / "forecasts.csv"
+    for done in range(len(starts) + 1):
+        pd.DataFrame(rows[: 4 * done], columns=list(rows[0])).to_csv(path, index=False)
+        whole = starts[done] if done < len(starts) else 24
+        assert callback.kept(module, world, "arm") == whole  # type: ignore[arg-type]
+    for index in range(25):
+        pd.DataFrame(rows).to_csv(path, index=False)
+        callback.go_on(module, world, "arm", index)  # type: ignore[arg-type]
+        assert len(pd.read_csv(path)) == 4 * sum(start < index for start in starts)
+
+
+@pytest.mark.parametrize(
     "wrong", [{"every": 0}, {"lead_hours": []}, {"lead_hours": [0]}, {"lead_hours": [24, -12]}]
 )
 def test_settings_that_make_no_forecast_are_refused(wrong: dict[str, Any]) -> None:

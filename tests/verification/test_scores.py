@@ -158,6 +158,70 @@ def test_summary_counts_what_is_missing() -> None:
     assert np.isnan([row["analysis rmse / std"], row["improved"], row["drift %/day"]]).all()
 
 
+def in_windows(arm: str, window: int, errors: dict[str, list[float]]) -> pd.DataFrame:
+    """The rows of an arm whose analyses and backgrounds have these errors, time by time."""
+    frames = []
+    for index, (background, analysis) in enumerate(
+        zip(errors["background"], errors["analysis"], strict=True)
+    ):
+        result = ArmResult(
+            shifted(background), Analysis(shifted(analysis), {}), position=index % window, window=window
+        )
+        frames.append(score_rows(analysis_time(index), arm, result))
+    return pd.concat(frames)
+
+
+def test_arms_with_windows_are_compared_where_none_has_seen_a_later_observation() -> None:
+    """Windows of 1, 2 and 4 over eight times: all of them end at the fourth and the eighth, and begin anew at
+    the fifth; before the first there was no window."""
+    single = {"background": [9, 9, 9, 9, 3, 9, 9, 9], "analysis": [8, 8, 8, 2, 8, 8, 8, 4]}
+    pair = {"background": [9, 9, 9, 9, 4, 9, 9, 9], "analysis": [7, 7, 7, 1, 7, 7, 7, 3]}
+    four = {"background": [9, 9, 9, 9, 5, 9, 9, 9], "analysis": [6, 6, 6, 3, 6, 6, 6, 1]}
+    arms = {"single": (1, single), "pair": (2, pair), "four": (4, four)}
+    scores = pd.concat([in_windows(arm, *made) for arm, made in arms.items()])  # type: ignore[arg-type]
+    assert set(zip(scores["window"], scores["position"], strict=True)) == {
+        (1, 0), (2, 0), (2, 1), (4, 0), (4, 1), (4, 2), (4, 3),
+    }  # fmt: skip
+    diagnostics, std = {arm: pd.DataFrame({"seconds": [1.0] * 8}) for arm in arms}, np.array([2.0, 4.0])
+    each = (1 / 2 + 1 / 4) / 2
+
+    def table(rows: pd.DataFrame, names: Any = arms, skip: int = 0) -> pd.DataFrame:
+        return summarise(rows, {name: diagnostics[name] for name in names}, SPEC, std, skip).set_index("arm")
+
+    found = table(scores)
+    for arm, last, following in (("single", (2, 4), 3), ("pair", (1, 3), 4), ("four", (3, 1), 5)):
+        squares = np.array(last) ** 2
+        assert found.loc[arm, "last time"] == pytest.approx(np.sqrt(squares.mean()) * each, rel=1e-3)
+        assert found.loc[arm, "next background"] == pytest.approx(following * each, rel=1e-3)
+    mean = np.sqrt(np.square(four["analysis"]).mean())
+    assert found.loc["four", "analysis rmse / std"] == pytest.approx(mean * each, rel=1e-3)
+    # Beside windows of two alone there are more such times.
+    fewer = table(scores[scores["arm"] != "four"], ["single", "pair"])
+    assert fewer.loc["pair", "last time"] == pytest.approx(np.sqrt((49 + 1 + 49 + 9) / 4) * each, rel=1e-3)
+    assert fewer.loc["pair", "next background"] == pytest.approx(np.sqrt((81 + 16 + 81) / 3) * each, rel=1e-3)
+    skipped = table(scores, skip=4)
+    assert skipped.loc["four", "last time"] == pytest.approx(each, rel=1e-3)
+    # In a single window nothing follows: a dash, not an error.
+    first = scores[scores["time"].isin(sorted(scores["time"].unique())[:4])]
+    short = table(first)
+    assert short.loc["pair", "last time"] == pytest.approx(each, rel=1e-3)
+    assert short["next background"].isna().all()
+    assert "last time" not in table(scores[scores["arm"] == "single"], ["single"])
+
+
+def test_scores_of_an_earlier_version_have_no_windows() -> None:
+    """They are of single times, and may stand beside rows that know theirs."""
+    old = in_windows("old", 1, {"background": [4, 4, 4, 4], "analysis": [2, 2, 2, 2]})
+    old = old.drop(columns=["position", "window"])
+    new = in_windows("new", 2, {"background": [4, 4, 4, 4], "analysis": [3, 3, 3, 1]})
+    diagnostics = {arm: pd.DataFrame({"seconds": [1.0] * 4}) for arm in ("old", "new")}
+    std, each = np.array([2.0, 4.0]), (1 / 2 + 1 / 4) / 2
+    table = summarise(pd.concat([old, new]), diagnostics, SPEC, std, 0).set_index("arm")
+    assert table.loc["old", "last time"] == pytest.approx(2 * each, rel=1e-3)
+    assert table.loc["new", "last time"] == pytest.approx(np.sqrt(5) * each, rel=1e-3)
+    assert "last time" not in summarise(old, {"old": diagnostics["old"]}, SPEC, std, 0)
+
+
 def run_of(directory: Path, counts: dict[str, int]) -> None:
     """The files of arms with so many analyses; those of the second arm are worse."""
     for number, (arm, count) in enumerate(counts.items()):

@@ -21,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vaevar.assim.cost import Cost, Increment
 from vaevar.assim.minimiser import Evaluation, Minimum
+from vaevar.errors import ForecasterFault
 
 
 def minimise_incrementally(
@@ -47,6 +48,7 @@ def minimise_incrementally(
 
     Raises:
         FloatingPointError: when J or its gradient is not finite at ``start``.
+        ForecasterFault: when that is a forecaster's doing.
     """
     current, linear = _linearised(cost, start)
     initial, done, evaluations, at_the_limit = current, 0, 1, False
@@ -61,8 +63,12 @@ def minimise_incrementally(
             break
         least = tolerance * initial.grad_norm
         change, inner = solve(cost.lambda_, linear, -current.gradient, share, least)
-        following, linear = _linearised(cost, current.w + change)
         done, evaluations = done + inner, evaluations + inner + 1
+        try:
+            following, linear = _linearised(cost, current.w + change)
+        except ForecasterFault:
+            at_the_limit = True
+            break
         if not following.value < current.value:
             at_the_limit = True  # the linearisation promises more than there is
             break

@@ -57,14 +57,17 @@ class _Stops:
         said: whether the line was printed.
         advice: how to go on.
         children: process ids of those that end with this process.
+        guest: whether the main thread belongs to a library.
+        writing: an entry for each other thread inside :func:`finishing`.
         before: handlers before :func:`install`, by signal.
         requeue_on: signals after which the job is put into SLURM's queue again.
     """
 
     def __init__(self) -> None:
         self.number: int | None = None
-        self.raised = self.said = self.importing = False
+        self.raised = self.said = self.importing = self.guest = False
         self.held = 0
+        self.writing: list[str] = []
         self.advice = "the same command goes on from there"
         self.children: list[Callable[[], Iterable[int]]] = []
         self.before: dict[int, Any] = {}
@@ -98,6 +101,15 @@ def install(importing: bool = False) -> None:
         os.register_at_fork(after_in_child=_forget)
 
 
+def install_as_guest() -> None:
+    """Let signals stop this process, whose main thread is a library's and whose work is in another.
+
+    It ends without unwinding anything, as soon as that thread is not inside :func:`finishing`.
+    """
+    install()
+    _stops.guest = True
+
+
 def _catch(number: int) -> None:
     before = signal.getsignal(number)
     if before is not signal.SIG_IGN and number not in _stops.before:
@@ -119,6 +131,9 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
         _stops.number = number
     if _stops.importing:
         _end_now("before it began anything")
+    if _stops.guest:
+        _wait_for_writes(PATIENCE)
+        os._exit(128 + number)
     if not _stops.held and not _stops.raised:
         stop(_stops.number)
 
@@ -143,13 +158,17 @@ def asked() -> int:
 
 @contextmanager
 def finishing() -> Iterator[None]:
-    """What is inside is finished before the program stops.
+    """What is inside is finished before the program stops, in whichever thread.
 
     Raises:
-        Stopped: at the end, if a signal came meanwhile. An error inside comes first.
+        Stopped: at the end, in the main thread, if a signal came meanwhile. An error inside comes first.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield
+        (writing := _stops.writing).append(threading.current_thread().name)
+        try:
+            yield
+        finally:
+            writing.pop()
         return
     _stops.held += 1
     try:
@@ -158,6 +177,13 @@ def finishing() -> Iterator[None]:
         _stops.held -= 1
     if asked() and not _stops.held and not _stops.raised:
         stop(asked())
+
+
+def _wait_for_writes(seconds: float) -> None:
+    """Until no other thread is inside :func:`finishing`, at most so long."""
+    end = time.monotonic() + seconds
+    while _stops.writing and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def go_on(advice: str) -> None:
@@ -210,6 +236,7 @@ def _farewell() -> None:
     if not _stops.raised:
         return
     _wait(_pids(), PATIENCE)
+    _wait_for_writes(PATIENCE)
     if not _stops.said:
         _stops.said = True
         _say(f"stopped by {_name()}: {_stops.advice}{_requeued()}")

@@ -19,12 +19,15 @@ def hyperparameters(config: Path, arms: list[str]) -> dict[str, dict[str, Settin
     """Settings of each arm and its observations, with names such as ``control.checkpoint``.
 
     Args:
-        config: the resolved config in a run directory; without one there are no settings.
+        config: the resolved config in a run directory; without one, or in the record of a run from Python,
+            there are no settings.
         arms: names in ``model.arms``.
     """
     if not config.is_file():
         return {}
     content = yaml.safe_load(config.read_text(encoding="utf-8"))
+    if not {"data", "model"} <= set(content):
+        return {}
     data = content["data"]["init_args"]
     shared = dict(
         _settings({key: data.get(key) for key in ("network", "errors", "analyses", "start", "seed")})

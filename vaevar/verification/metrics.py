@@ -91,5 +91,7 @@ def ends_of_windows(scores: pd.DataFrame, skip: int) -> dict[str, pd.DataFrame]:
 def _matrix(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec) -> np.ndarray:
     """RMSE by time and channel, [T, C], in the state's channel order."""
     chosen = scores[(scores["arm"] == arm) & (scores["quantity"] == quantity)]
+    if chosen.empty:
+        return np.empty((0, len(spec)))
     wide = chosen.pivot(index="time", columns="channel", values="rmse").sort_index()
     return wide[list(spec.names)].to_numpy()

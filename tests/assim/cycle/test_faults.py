@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ import torch
 from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.assim.cycle import faults
-from vaevar.assim.cycle.faults import FAILED, IncrementLimit, analyse
+from vaevar.assim.cycle.faults import FAILED, ArmResult, IncrementLimit, analyse
 from vaevar.assim.cycle.stopped import runaway
 from vaevar.data.observations.points import Observations
-from vaevar.errors import UserError
+from vaevar.errors import ForecasterFault, UserError
 from vaevar.forecast import Forecaster
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
@@ -117,6 +118,86 @@ def test_other_errors_stop_the_run_and_say_where() -> None:
 def test_what_is_no_analysis_is_refused(result: Any, says: str) -> None:
     with pytest.raises(UserError, match=says):
         analysed(result)
+
+
+def windowed(result: Any, step: Any = lambda x: x[:, -1]) -> tuple[ArmResult, ...]:
+    """A window of two times, of a method that returns or raises something."""
+
+    class Given(Assimilator):
+        window = 2
+
+        def forward(self, *_: Any) -> Any:
+            raise NotImplementedError
+
+        def analyse_window(self, *_: Any) -> Any:
+            if isinstance(result, Exception):
+                raise result
+            return result
+
+    forecaster = Forecaster.from_function(step, SPEC, GRID)
+    where, observations = "arm arm at 2021-01-01T06", [Observations.concatenate([])] * 2
+    return analyse(where, Given(), state().values[None], observations, forecaster, STANDALONE, LIMIT)
+
+
+def pair(**added: float) -> list[Analysis]:
+    return [Analysis(state(), {}, state()), Analysis(state(**added), {}, state())]
+
+
+def test_a_window_fails_or_succeeds_as_a_whole() -> None:
+    fine = windowed(pair(msl=900.0))
+    told = [(one.position, one.window, one.failure, one.ends) for one in fine]
+    assert told == [(0, 2, "", False), (1, 2, "", False)]
+    assert [one.analysis.diagnostics for one in fine] == [{FAILED: 0.0}] * 2
+
+    def warming(states: torch.Tensor) -> torch.Tensor:
+        return states[:, -1] + torch.tensor([1.0, 0.0, 0.0, 0.0])[:, None, None]
+
+    for failure in (pair(msl=1600.0), FloatingPointError("J is nan"), ValueError("no weather")):
+        kept = windowed(failure, warming)
+        assert [(one.position, one.window, one.ends) for one in kept] == [(0, 2, False), (1, 2, False)]
+        assert kept[0].failure == kept[1].failure != ""
+        assert torch.equal(kept[0].analysis.state.values, state().values)
+        assert torch.equal(kept[1].analysis.state.values, warming(state().values[None, None])[0])
+        assert all(one.background is one.analysis.state for one in kept)
+        assert all(one.analysis.diagnostics == {FAILED: 1.0} for one in kept)
+
+
+@pytest.mark.parametrize(
+    ("result", "step", "says"),
+    [
+        (ForecasterFault("the gradient is lost"), lambda x: x[:, -1], "the gradient is lost"),
+        (
+            ValueError("no weather"),
+            lambda x: x[:, -1] * torch.nan,
+            "through the window, of .*not finite",
+        ),
+        (ValueError("no weather"), lambda x: x[:, -1] * 9, "through the window, of .*runs away"),
+        (ValueError("no weather"), lambda x: x[:, -1, :2], r"step returned a Tensor \(1, 2, 4, 8\)"),
+    ],
+)
+def test_a_forecaster_that_fails_within_a_window_ends_the_arm(
+    result: Exception, step: Any, says: str, capsys: Any
+) -> None:
+    (ended,) = windowed(result, step)
+    assert re.search(says, ended.failure)
+    assert (ended.ends, ended.position, ended.window) == (True, 0, 2)
+    assert torch.equal(ended.analysis.state.values, state().values)
+    assert "kept" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("result", "says"),
+    [
+        (None, "returned NoneType analyses, expected one for each of 2 times"),
+        (pair()[:1], "returned 1 analyses, expected one for each of 2 times"),
+        ([*pair(), *pair()], "returned 4 analyses"),
+        ([Analysis(state(), {}), *pair()[:1]], "returned an analysis of a window without its background"),
+        ([state(), state()], "returned State, expected an Analysis"),
+    ],
+)
+def test_what_is_no_analysis_of_a_window_is_refused(result: Any, says: str) -> None:
+    with pytest.raises(UserError, match=f"arm arm at 2021-01-01T06: Given {says}"):
+        windowed(result)
 
 
 def test_a_forecast_runs_away_beyond_its_range_by_the_width_of_it() -> None:

@@ -4,6 +4,7 @@ first the smoother's."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,7 +78,10 @@ def kalman(prior: Gaussian, observations: list[Observations], q: Tensor) -> tupl
 
 @pytest.mark.parametrize(("window", "lambda_"), [(2, 1.0), (4, 1.0), (4, 3.0)])
 @pytest.mark.parametrize("scale", [0.0, 0.5])
-def test_linear_gaussian_4dvar_is_the_kalman_filter(window: int, lambda_: float, scale: float) -> None:
+@pytest.mark.parametrize("minimiser", [{"tolerance": 0.0}, {"tolerance": 1e-12, "outer_loops": 2}])
+def test_linear_gaussian_4dvar_is_the_kalman_filter(
+    window: int, lambda_: float, scale: float, minimiser: dict[str, Any]
+) -> None:
     u = torch.eye(SIZE, dtype=torch.float64) + 0.2 * random(SIZE, SIZE, seed=12)
     u_q = 0.8 * torch.eye(SIZE, dtype=torch.float64) + 0.1 * random(SIZE, SIZE, seed=13)
     observations = [made(seed) for seed in range(window)]
@@ -94,8 +98,8 @@ def test_linear_gaussian_4dvar_is_the_kalman_filter(window: int, lambda_: float,
         model_error=LinearControl(u_q, SPEC, GRID),
         iterations=2000,
         history=100,
-        tolerance=0.0,
         dtype="float64",
+        **minimiser,
     )
     forecaster = Forecaster.from_function(linear, SPEC, GRID, differentiable=True)
     start = background.reshape(1, 1, *GRID.shape)

@@ -185,7 +185,7 @@ def test_the_perturbation_is_the_analysis_error_that_matters_most() -> None:
     operator = case.observations[0].operator(SPEC, GRID)
     u = case.arm.control.matrix.double()  # type: ignore[union-attr]
     columns = u.T.reshape(-1, len(SPEC), *GRID.shape)
-    a = operator(columns).T / torch.from_numpy(case.observations[0].error_std)[:, None]
+    a = operator(columns).T / torch.tensor(case.observations[0].error_std)[:, None]
     covariance = u @ torch.linalg.inv(2.0 * torch.eye(u.shape[1]).double() + a.T @ a) @ u.T
     g = gradient.flatten()
     expected = -covariance @ g / (g @ covariance @ g).sqrt()

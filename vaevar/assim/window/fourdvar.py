@@ -30,10 +30,10 @@ from vaevar.assim.minimiser import Minimum, minimise
 from vaevar.assim.problem import Problem
 from vaevar.assim.variational import VariationalAssimilator, require_channels
 from vaevar.assim.window.lead_errors import at_observations, load_lead_errors
-from vaevar.assim.window.trajectory import ModelError, WindowModel
+from vaevar.assim.window.trajectory import ModelError, WindowModel, forecasting
 from vaevar.data.observations.points import Observations
 from vaevar.data.observations.window import WindowOperator, joined
-from vaevar.errors import ForecasterFault, UserError, one_line
+from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, rollout
 from vaevar.state import State, difference
 
@@ -226,10 +226,8 @@ def _forecast(forecaster: Forecaster, start: Tensor, length: int) -> Tensor:
     Raises:
         ForecasterFault: when the forecaster fails in a way that it says of itself.
     """
-    try:
+    with forecasting():
         return torch.stack([start[-1], *(made[0] for made in rollout(forecaster, start[None], length - 1))])
-    except UserError as error:
-        raise ForecasterFault(f"the forecast through its window fails: {one_line(error)}") from error
 
 
 def _require_gradient(name: str, forecaster: Forecaster) -> None:

@@ -5,6 +5,8 @@ x_0 = x_b + D(w),   x_k = M(x_{k−1}) + Q D_q(η_k)
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 
@@ -12,9 +14,23 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.control.base import ControlTransform
+from vaevar.errors import ForecasterFault, UserError, one_line
 from vaevar.forecast import Forecaster
 from vaevar.models.forecaster.gradient import watched
 from vaevar.state import regrid
+
+
+@contextmanager
+def forecasting() -> Iterator[None]:
+    """What a forecaster says of itself is its fault, not its user's: other arms of a cycle go on.
+
+    Raises:
+        ForecasterFault: instead of UserError.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise ForecasterFault(f"the forecast through its window fails: {one_line(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,8 @@ class WindowModel:
         first = (self.backgrounds[0] + increment).to(self.backgrounds.dtype)
         states = torch.cat([self.before, first[None]])
         for number in range(1, len(self.backgrounds)):
-            state = self.forecaster.step(watched(states[None], spec, number, self.forecaster))[0]
+            with forecasting():
+                state = self.forecaster.step(watched(states[None], spec, number, self.forecaster))[0]
             if self.model_error is not None:
                 made = self.model_error.control(errors[number - 1].reshape(self.model_error.control.shape))
                 state = state + self.model_error.scale * regrid(

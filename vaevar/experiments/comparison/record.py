@@ -30,6 +30,9 @@ RESULT_COLUMNS = [
 ]  # fmt: skip
 MEAN = "mean over channels of rmse/std"
 NETWORKS = ("fixed", "moving")
+# What an arm's numbers say beside those of other arms, and where an arm that analyses one time has them: the
+# analysis that all observations precede, the mean over the window, and the background 6 h after the last.
+WINDOWS = {"analysis_last": "analysis", "analysis_window": "analysis", "background_next": "background"}
 
 
 @dataclass(frozen=True)
@@ -107,30 +110,39 @@ def measure(directory: Path, arm: str, data: AnalysisTimes, skip: int) -> pd.Dat
     """The numbers of one arm's finished run: ``quantity``, ``channel``, ``value``.
 
     Of ``analysis``, ``background``, ``forecast_24h``, ...: the RMSE of the headline channels in physical
-    units, and the mean over all channels of RMSE / climatological std. Without a channel: ``improved``,
-    ``drift %/day``, ``2J/p``, ``iterations``, ``evaluations`` and ``seconds`` per analysis, where the arm has
-    them, and the CPU ``threads`` of this process.
+    units, and the mean over all channels of RMSE / climatological std. The same of ``WINDOWS``, where the arm
+    analyses several times at once. Without a channel: ``improved``, ``drift %/day``, ``2J/p``,
+    ``iterations``, ``evaluations`` and ``seconds`` per analysis, where the arm has them, and the CPU
+    ``threads`` of this process.
 
     Args:
         directory: the run directory.
         arm: the one arm of the run.
         data: the data module of the run.
-        skip: analyses left out at the beginning, as in :class:`vaevar.verification.scores.Scores`.
+        skip: analyses left out at the beginning, as in :class:`vaevar.verification.scores.Scores`; rounded up
+            to whole windows.
     """
     scores = gather_rows(directory, [arm], "scores.csv")
     forecasts = gather_rows(directory, [arm], "forecasts.csv")
+    window = int(scores["window"].fillna(1).max()) if "window" in scores else 1
+    skip = -(-skip // window) * window
     skip = skip if skip < data.times.size else 0
-    forecasts = forecasts[forecasts["time"] >= time_text(data.times[skip])]
+    first = time_text(data.times[skip])
     forecasts = forecasts.assign(quantity=[f"forecast_{lead}h" for lead in forecasts["lead_hours"]])
+    tables = [scores, forecasts]
+    if window > 1:
+        tables.append(_of_windows(scores, window))
     rows: list[tuple[str, str, float]] = []
-    for table, skipped in ((scores, skip), (forecasts, 0)):
-        for quantity in table["quantity"].unique():
-            rmse = time_mean_rmse(table, arm, quantity, data.spec, skipped)
+    for table in tables:
+        settled = table[table["time"] >= first]
+        for quantity in settled["quantity"].unique():
+            rmse = time_mean_rmse(settled, arm, quantity, data.spec, 0)
             rows.append((quantity, MEAN, float((rmse / data.climatological_std).mean())))
             channels = [name for name in HEADLINE_CHANNELS if data.spec.has(name)]
             rows += [(quantity, name, float(rmse[data.spec.index(name)])) for name in channels]
     summary = Scores(skip).table(directory, [arm], data).iloc[0]
-    diagnostics = pd.read_csv(directory / arm / "diagnostics.csv").iloc[skip:]
+    diagnostics = pd.read_csv(directory / arm / "diagnostics.csv")
+    diagnostics = diagnostics[diagnostics["time"] >= first]
     numbers = {name: summary[name] for name in ("improved", "drift %/day", "2J/p", "iterations", "seconds")}
     numbers["evaluations"] = (
         diagnostics["evaluations"].mean() if "evaluations" in diagnostics else float("nan")
@@ -139,6 +151,22 @@ def measure(directory: Path, arm: str, data: AnalysisTimes, skip: int) -> pd.Dat
     rows += [(name, "", float(value)) for name, value in numbers.items()]
     table = pd.DataFrame(rows, columns=["quantity", "channel", "value"])
     return table.dropna(subset="value")
+
+
+def _of_windows(scores: pd.DataFrame, window: int) -> pd.DataFrame:
+    """Rows of ``scores.csv`` by what was known: ``WINDOWS`` as their quantity.
+
+    Args:
+        scores: with a ``position`` from 0 to ``window`` - 1.
+        window: number of analysis times that are analysed at once.
+    """
+    analysis, background = (scores["quantity"] == name for name in ("analysis", "background"))
+    chosen = {
+        "analysis_window": analysis,
+        "analysis_last": analysis & (scores["position"] == window - 1),
+        "background_next": background & (scores["position"] == 0),
+    }
+    return pd.concat([scores[rows].assign(quantity=name) for name, rows in chosen.items()], ignore_index=True)
 
 
 def record(path: Path, case: Case, arm: str, rows: pd.DataFrame, fingerprint: str, commit: str) -> None:
@@ -183,3 +211,8 @@ def read(path: Path) -> pd.DataFrame:
 def current(rows: pd.DataFrame, fingerprint_of: dict[str, str]) -> pd.DataFrame:
     """The rows of these arms that have the given fingerprint of their arm."""
     return rows[rows["fingerprint"] == rows["arm"].map(fingerprint_of)]
+
+
+def recorded(path: Path, arm: str, fingerprint: str) -> bool:
+    """Whether a case's file has the numbers of an arm with this fingerprint."""
+    return len(current(read(path), {arm: fingerprint})) > 0

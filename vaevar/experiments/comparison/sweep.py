@@ -1,13 +1,10 @@
-"""The runs of a comparison, divided among processes: one arm of one case at a time."""
+"""The runs of a comparison: one arm of one case at a time."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import logging
-import multiprocessing
-import os
 import sys
 import traceback
 from dataclasses import dataclass
@@ -26,14 +23,12 @@ from vaevar.experiments.comparison.record import (
     MEAN,
     Case,
     callback_settings,
-    current,
     fingerprints,
     measure,
-    read,
     record,
+    recorded,
 )
 from vaevar.files import file_lock
-from vaevar.runs import stopping
 
 
 @dataclass(frozen=True)
@@ -69,6 +64,16 @@ class Sweep:
         """The record of a case."""
         return self.results / f"{case.name}.csv"
 
+    def missing(self) -> list[tuple[Case, str]]:
+        """The runs that are not recorded, in their order."""
+        known = self.fingerprints()
+        return [
+            (case, arm)
+            for case in self.cases
+            for arm in self.arms
+            if not recorded(self.path(case), arm, known[arm])
+        ]
+
     def skip(self) -> int:
         """Analyses left out at the beginning of every run."""
         return int(callback_settings(self.config, "Scores")["skip"])
@@ -81,67 +86,36 @@ class Sweep:
         return parser.instantiate(settings).data
 
 
-def resolve(configs: list[str]) -> dict[str, Any]:
-    """The config that ``predict`` would run, with all defaults; later files win."""
-    printed = io.StringIO()
-    arguments = [argument for path in configs for argument in ("--config", path)]
-    try:
-        with contextlib.redirect_stdout(printed):
-            run(["predict", *arguments, "--print_config"])
-    except SystemExit as stop:
-        if stop.code:
-            raise
-    return yaml.safe_load(printed.getvalue())
-
-
-def execute(sweep: Sweep, processes: int = 1) -> bool:
-    """Run what is missing, in this process or in several. True when nothing failed.
-
-    The processes divide the cores of the CPU among them, unless OMP_NUM_THREADS is set.
-    """
-    if processes < 2:
-        return work(sweep)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_worker, args=(sweep,), daemon=True) for _ in range(processes)]
-    stopping.end_together(lambda: [worker.pid for worker in workers if worker.pid])
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    return all(worker.exitcode == 0 for worker in workers)
-
-
-def _worker(sweep: Sweep) -> None:
-    stopping.install()
-    stopping.end_with_parent()
-    raise SystemExit(0 if work(sweep) else 1)
-
-
 def work(sweep: Sweep) -> bool:
-    """Run what is missing and no other process is running, one arm of one case after the other.
-
-    An arm that fails is reported and skipped. True when none failed.
-    """
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    """Run what is missing and no other process is running, one after the other. True when none failed."""
     fine = True
     for case in sweep.cases:
         for arm in sweep.arms:
-            try:
-                _claim_and_run(sweep, case, arm)
-            except (Exception, SystemExit) as error:
-                # Exit code 2 is a user's mistake that has been printed; any other exit interrupts the sweep.
-                if isinstance(error, SystemExit) and error.code != 2:
-                    raise
-                if isinstance(error, UserError):
-                    print(f"error: {error}", file=sys.stderr)
-                elif not isinstance(error, SystemExit):
-                    traceback.print_exc()
-                _say(f"{case.name} {arm}: failed")
-                fine = False
+            fine &= attempt(sweep, case, arm)
     return fine
+
+
+def attempt(sweep: Sweep, case: Case, arm: str) -> bool:
+    """Run one arm of one case, unless it is recorded or another process is at it.
+
+    Returns:
+        False when it failed, which has been reported.
+    """
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        _claim_and_run(sweep, case, arm)
+    except (Exception, SystemExit) as error:
+        # Exit code 2 is a user's mistake that has been printed; any other exit interrupts the sweep.
+        if isinstance(error, SystemExit) and error.code != 2:
+            raise
+        if isinstance(error, UserError):
+            print(f"error: {error}", file=sys.stderr)
+        elif not isinstance(error, SystemExit):
+            traceback.print_exc()
+        say(f"{case.name} {arm}: failed")
+        return False
+    return True
 
 
 def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
@@ -149,15 +123,15 @@ def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
     # Computed for every run: a sweep may take days, and the weights may change meanwhile.
     fingerprint = sweep.fingerprints()[arm]
     path, directory = sweep.path(case), sweep.runs / case.name / f"{arm}-{fingerprint}"
-    if len(current(read(path), {arm: fingerprint})):
+    if recorded(path, arm, fingerprint):
         return
     directory.parent.mkdir(parents=True, exist_ok=True)
     try:
         # The lock is released when its process ends, so a killed process leaves no claim.
         with file_lock(Path(f"{directory}.lock")).acquire(timeout=0):
-            if len(current(read(path), {arm: fingerprint})):
+            if recorded(path, arm, fingerprint):
                 return
-            _say(f"{case.name} {arm}: begins")
+            say(f"{case.name} {arm}: begins")
             config = case.config(sweep.config, arm)
             config["name"] = directory.name
             config["trainer"]["logger"]["init_args"] |= {"save_dir": str(directory.parent), "version": ""}
@@ -165,7 +139,12 @@ def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
             config["trainer"] |= {"devices": 1, "strategy": "auto"}
             config_file = Path(f"{directory}.yaml")
             config_file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-            with open(f"{directory}.log", "a", encoding="utf-8") as log, contextlib.redirect_stdout(log):
+            with (
+                open(
+                    f"{directory}.log", "a", encoding="utf-8", buffering=1
+                ) as log,  # a kill leaves its lines
+                contextlib.redirect_stdout(log),
+            ):
                 run(["predict", "--config", str(config_file)])
             if sweep.fingerprints()[arm] != fingerprint:
                 raise UserError(f"{case.name} {arm}: its weights changed during the run; run it again")
@@ -174,10 +153,11 @@ def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
             with file_lock(directory.parent / "record.lock"):
                 record(path, case, arm, rows, fingerprint, commit)
             score = rows[(rows["quantity"] == "analysis") & (rows["channel"] == MEAN)]["value"].item()
-            _say(f"{case.name} {arm}: analysis rmse / std {score:.4g}")
+            say(f"{case.name} {arm}: analysis rmse / std {score:.4g}")
     except Timeout:
         return
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Print a line with the time of day."""
     print(f"{datetime.now():%H:%M:%S} {text}", flush=True)

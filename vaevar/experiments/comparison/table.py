@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from vaevar.experiments.comparison.record import MEAN, NETWORKS
+from vaevar.experiments.comparison.record import MEAN, NETWORKS, WINDOWS
 from vaevar.verification.scores import HEADLINE_CHANNELS
 from vaevar.verification.tables import to_markdown
 
@@ -24,6 +24,22 @@ DIFFERENCES = {
     "day 5": ("forecast_120h", MEAN),
 }
 Quantity = tuple[str, str]
+REFERENCE_OF_WINDOWS = "threedvar_cycle"
+OF_WINDOWS = {
+    f"{title}{unit}": (quantity, channel)
+    for channel, unit in ((MEAN, ""), ("z500", ", z500"))
+    for title, quantity in (
+        ("mean of the window", "analysis_window"),
+        ("last time", "analysis_last"),
+        ("next background", "background_next"),
+    )
+}
+NOTE_ON_WINDOWS = (
+    "rmse / std, and RMSE of z500, of arms that analyse several times at once. At the last time of a window, "
+    "all its observations are past, as in a forecast centre's analysis; its mean is that of a reanalysis, "
+    "which knows later observations too; the next background is the forecast to 6 h after the last time. Of "
+    f"{REFERENCE_OF_WINDOWS}, which knows one time, the first two are the same."
+)
 
 
 def wide(results: pd.DataFrame) -> pd.DataFrame:
@@ -82,13 +98,16 @@ def relative_differences(
     return (first / second - 1).dropna()
 
 
-def differences(table: pd.DataFrame, arms: Sequence[str], reference: str) -> pd.DataFrame:
+def differences(
+    table: pd.DataFrame, arms: Sequence[str], reference: str, quantities: dict[str, Quantity] = DIFFERENCES
+) -> pd.DataFrame:
     """Relative differences of all arms to one, in per cent; bold where they exceed the spread over seeds.
 
     Args:
         table: from :func:`wide`.
         arms: in the order of the rows.
         reference: the arm that the others are compared with.
+        quantities: by the title of their column.
     """
     rows = []
     places = _networks(table)
@@ -99,10 +118,10 @@ def differences(table: pd.DataFrame, arms: Sequence[str], reference: str) -> pd.
             if arm == reference:
                 continue
             row = {"network": network, "columns": str(columns), "arm": arm}
-            for title, quantity in DIFFERENCES.items():
+            for title, quantity in quantities.items():
                 by_seed = relative_differences(table, network, columns, arm, reference, quantity)
                 row[title] = _difference(by_seed)
-            if any(row[title] != "–" for title in DIFFERENCES):
+            if any(row[title] != "–" for title in quantities):
                 rows.append(row)
     return pd.DataFrame(rows)
 
@@ -144,7 +163,55 @@ def report(table: pd.DataFrame, arms: Sequence[str], note: str) -> str:
     for reference in REFERENCES:
         if reference in present and len(present) > 1:
             parts += [f"## Differences to {reference}, %", to_markdown(differences(table, arms, reference))]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts + _windows(table, arms)) + "\n"
+
+
+def _windows(table: pd.DataFrame, arms: Sequence[str]) -> list[str]:
+    """The section of arms that analyse several times at once, beside the one that they are compared with."""
+    if ("analysis_last", MEAN) not in table:
+        return []
+    known = table["analysis_last", MEAN].notna()
+    with_windows = set(table.index[known].get_level_values("arm"))
+    chosen = [arm for arm in arms if arm in with_windows or arm == REFERENCE_OF_WINDOWS]
+    whole = with_one_time(table[known.groupby(level=["network", "columns"]).transform("any")])
+    parts = ["## Windows", NOTE_ON_WINDOWS, to_markdown(means(whole, chosen, OF_WINDOWS))]
+    compared = differences(whole, chosen, REFERENCE_OF_WINDOWS, OF_WINDOWS)
+    if len(compared):
+        parts += [f"## Windows: differences to {REFERENCE_OF_WINDOWS}, %", to_markdown(compared)]
+    return parts
+
+
+def with_one_time(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with ``WINDOWS`` of all arms; where an arm analyses one time, they are that time's.
+
+    Args:
+        table: from :func:`wide`.
+    """
+    whole = table.copy()
+    for name, recorded in WINDOWS.items():
+        for quantity, channel in table:
+            if quantity == recorded:
+                known = table.get((name, channel), pd.Series(np.nan, table.index))
+                whole[name, channel] = known.fillna(table[recorded, channel])
+    return whole
+
+
+def summary(table: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
+    """What ``comparison.csv`` holds: mean and sample std over seeds of the mean over channels of RMSE / std.
+
+    Args:
+        table: from :func:`wide`.
+        arms: in the order of the rows.
+    """
+    whole, rows = with_one_time(table), []
+    for network, columns in _networks(table):
+        for arm in arms:
+            by_seed = _series(whole, network, columns, arm)
+            for quantity in WINDOWS:
+                values = by_seed[quantity, MEAN].dropna()
+                if len(values):
+                    rows.append((network, columns, arm, quantity, *spread(values), len(values)))
+    return pd.DataFrame(rows, columns=["network", "columns", "arm", "quantity", "mean", "std", "seeds"])
 
 
 def _costs_title(table: pd.DataFrame) -> str:

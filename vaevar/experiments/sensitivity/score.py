@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from vaevar.errors import UserError
-from vaevar.forecast import Forecaster, named
-from vaevar.models.forecaster.gradient import watched
+from vaevar.forecast import Forecaster, named, rollout
+from vaevar.models.forecaster.gradient import require_finite_gradient
 from vaevar.state import State
 
 
@@ -35,10 +35,8 @@ class ForecastError:
 
     def __call__(self, forecaster: Forecaster, states: Tensor) -> Tensor:
         """J_e of the forecast from ``states`` [history, C, H, W], a scalar in double precision."""
-        for number in range(1, self.lead_hours // forecaster.step_hours + 1):
-            following = forecaster.step(watched(states[None], forecaster.spec, number, forecaster))
-            states = torch.cat([states, following])[-forecaster.history :]
-        error = (states[-1] - self.truth.values)[self.channels].double()
+        *_, forecast = rollout(forecaster, states[None], self.lead_hours // forecaster.step_hours)
+        error = (forecast[0] - self.truth.values)[self.channels].double()
         std = torch.from_numpy(self.std[self.channels]).to(error.device)[:, None, None]
         weights = torch.from_numpy(self.weights).to(error.device)
         return ((error / std).square().mean(0) * weights).sum()
@@ -68,4 +66,5 @@ class ForecastError:
             if not math.isfinite(value.item()):
                 raise UserError(f"{named(forecaster)}: its {self.lead_hours} h forecast is not finite")
             (gradient,) = torch.autograd.grad(value, leaf)
+        require_finite_gradient(gradient, forecaster.spec, 1, forecaster)
         return value.item(), gradient

@@ -179,7 +179,7 @@ class _Watch(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        ctx.check(gradient)
+        ctx.check(gradient.detach())  # it may have a gradient itself
         return gradient, None
 
     @staticmethod
