@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -22,7 +22,7 @@ from vaevar.state import Fields, State
 
 @dataclass(frozen=True)
 class CycleStep:
-    """One analysis of a cycle.
+    """One analysis of a cycle. Its states are the caller's own: the cycle goes on with others.
 
     Attributes:
         index: 0 for the first analysis.
@@ -121,12 +121,19 @@ def cycle(
         if done.ends:
             raise UserError(f"{where}: {done.failure}")
         observations, result = observed[done.position], done.analysis
-        yield CycleStep(index, time, done.background, observations, result, done.failure)
+        background = _own(done.background)
+        handed = replace(result, state=_own(result.state), background=background)
+        yield CycleStep(index, time, background, observations, handed, done.failure)
         if index + 1 < len(moments):
             cause, following = standing.after(forecaster, result.state, observations, where, steps[index])
             if following is None:
                 raise UserError(f"{where}: {cause}")
             standing = following
+
+
+def _own(state: State) -> State:
+    """A copy for the caller, who may change it: the cycle goes on with its own."""
+    return replace(state, values=state.values.clone())
 
 
 def _check_windows(method: Assimilator, forecaster: Forecaster, count: int, steps: Sequence[int]) -> None:
