@@ -1,4 +1,4 @@
-"""What is handed out belongs to whoever has it: no state, trajectory, cycle or observation changes with it."""
+"""What is handed out belongs to whoever has it: nothing else changes with it."""
 
 from __future__ import annotations
 
@@ -89,9 +89,13 @@ def test_a_cycle_goes_on_with_states_of_its_own(tiny: Any, method: Any) -> None:
 @pytest.mark.parametrize("name", ["value", "error_std", "latitude", "longitude", "pressure"])
 def test_observations_are_copies_that_nobody_changes(name: str) -> None:
     given: dict[str, np.ndarray] = {
-        "variable": np.array(["t", "t"]), "latitude": np.array([10.0, 20.0]), "longitude": np.array([5.0, 6.0]),
-        "pressure": np.array([500.0, 500.0]), "value": np.array([250.0, 260.0]), "error_std": np.array([1.0, 1.0]),
-    }  # fmt: skip
+        "latitude": np.array([10.0, 20.0]),
+        "longitude": np.array([5.0, 6.0]),
+        "pressure": np.array([500.0, 500.0]),
+        "value": np.array([250.0, 260.0]),
+        "error_std": np.array([1.0, 1.0]),
+        "variable": np.array(["t", "t"]),
+    }
     table = pd.DataFrame(given)
     several = [vaevar.Observations(**given), vaevar.Observations.from_dataframe(table)]
     several.append(several[0].select(np.array([True, True])))
@@ -127,3 +131,56 @@ def test_a_grid_has_coordinates_of_its_own() -> None:
     assert grid == Grid.equiangular(5)
     with pytest.raises(ValueError, match="read-only"):
         grid.latitude[0] = 0.0
+
+
+class Bump(vaevar.Assimilator):
+    """Works on its background itself."""
+
+    def __init__(self, by: str) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, background: Any, observations: Any, context: Any = None) -> Any:
+        if self.by == "torch":
+            background.values[0] += 1.0
+        elif self.by == "numpy":
+            background.values.numpy()[0] += 1.0
+        elif self.by == "xarray":
+            background.to_xarray()["mean_sea_level_pressure"] += 1.0  # a copy
+        return vaevar.Analysis(background, {})
+
+
+class Window(Bump):
+    """The same, of whole windows."""
+
+    def analyse_window(self, start: Any, observations: Any, forecaster: Any, context: Any = None) -> Any:
+        if self.by == "torch":
+            start[-1] += 1.0
+        elif self.by == "numpy":
+            start.numpy()[-1] += 1.0
+        return [vaevar.Analysis(vaevar.State(start[-1], forecaster.spec, forecaster.grid), {})]
+
+
+@pytest.mark.parametrize("by", ["torch", "numpy", "xarray"])
+@pytest.mark.parametrize("kind", [Bump, Window])
+def test_a_method_leaves_its_background_alone(tiny: Any, state: Any, kind: Any, by: str) -> None:
+    """Its increment would be 0, and every score of the background that of something else."""
+    first = tiny.forecaster.forecast(tiny.store, 12, str(tiny.first - np.timedelta64(12, "h")))
+
+    def loop() -> Any:
+        return list(vaevar.cycle(tiny.forecaster, kind(by), first, tiny.times[:2], tiny.observe))
+
+    def run() -> Any:
+        return vaevar.run(tiny.forecaster, {"mine": kind(by)}, tiny.data(2), "runs/mine", accelerator="cpu")
+
+    calls = [loop, run]
+    if kind is Bump:
+        calls.append(lambda: Bump(by)(state, tiny.observe(tiny.first)))
+    for call in calls:
+        if by == "xarray":
+            call()
+            continue
+        with pytest.raises(
+            vaevar.UserError, match=f"{kind.__name__} changes the background that it is given"
+        ):
+            call()

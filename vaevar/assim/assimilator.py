@@ -12,9 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.assim.context import STANDALONE, AnalysisContext
+from vaevar.assim.untouched import untouched
 from vaevar.data.observations.points import Observations
 from vaevar.forecast import Forecaster
-from vaevar.mistakes.notices import notice
+from vaevar.mistakes.notices import Call, notice
 from vaevar.plausible.belonging import tell_faults
 from vaevar.state import Fields, State
 
@@ -89,11 +90,17 @@ class Assimilator(nn.Module, ABC):
         Raises:
             TypeError: for something else than a State and Observations.
             ValueError: for several backgrounds at once.
+            UserError: when the method changes its background.
         """
-        _check(type(self).__name__, background, observations)
+        with Call():
+            _check(type(self).__name__, background, observations)
+            return self._analysed(background, observations, context)
+
+    def _analysed(self, background: State, observations: Observations, context: AnalysisContext) -> Analysis:
         if context is STANDALONE:
             tell_faults("the background", background.values, background.spec, background.grid)
-        with evaluating(self):
+        unchanged = untouched(type(self).__name__, background.values, background.grid)
+        with evaluating(self), unchanged:
             analysis = super().__call__(background, observations, context)
         if not isinstance(analysis, Analysis):  # of somebody's own method; the cycle says so
             return analysis

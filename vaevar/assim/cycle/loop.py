@@ -17,6 +17,7 @@ from vaevar.data.observations.points import Observations
 from vaevar.data.times import whole_hour
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, Trajectory, check_forecaster
+from vaevar.mistakes.notices import Call
 from vaevar.state import Fields, State
 
 
@@ -96,6 +97,25 @@ def cycle(
         >>> steps = vaevar.cycle(forecaster, method, first, times, observe)
         >>> errors = [(step.analysis - truth(step.time)).rmse() for step in steps]
     """
+    steps = _cycle(forecaster, method, start_states, times, observe, increment_limit)
+    told = Call()  # not what the caller does between two steps
+    while True:
+        with told:
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step
+
+
+def _cycle(
+    forecaster: Forecaster,
+    method: Assimilator,
+    start_states: State | Sequence[State] | Trajectory,
+    times: Iterable[np.datetime64 | str],
+    observe: Callable[[np.datetime64], Observations],
+    increment_limit: IncrementLimit | None,
+) -> Iterator[CycleStep]:
+    """As :func:`cycle`."""
     check_forecaster(forecaster)
     moments = [whole_hour(time, "times") if isinstance(time, str) else np.datetime64(time) for time in times]
     first = _first(forecaster, start_states, moments)
