@@ -230,8 +230,7 @@ class _Function(Forecaster):
         step_hours: int,
         differentiable: bool,
     ) -> None:
-        if history < 1 or step_hours < 1:
-            raise UserError(f"history {history} and step_hours {step_hours} must be at least 1")
+        _check_counts(history, step_hours)
         self.function, self.spec, self.grid = function, spec, grid
         self.history, self.step_hours, self.differentiable = history, step_hours, differentiable
         self.description = getattr(function, "__qualname__", type(function).__name__)
@@ -244,11 +243,18 @@ def check_forecaster(forecaster: Forecaster) -> None:
     """Check that a forecaster has all its attributes.
 
     Raises:
-        UserError: when one is missing.
+        UserError: when one is missing, or history and step are no whole numbers.
     """
     missing = [name for name in Forecaster.__annotations__ if not hasattr(forecaster, name)]
     if missing:
         raise UserError(f"{type(forecaster).__name__}: its constructor must set {', '.join(missing)}")
+    _check_counts(forecaster.history, forecaster.step_hours)
+
+
+def _check_counts(history: int, step_hours: int) -> None:
+    for name, number in (("history", history), ("step_hours", step_hours)):
+        if number < 1 or int(number) != number:
+            raise UserError(f"{name} is {number}, must be a whole number of at least 1")
 
 
 def named(forecaster: Forecaster) -> str:

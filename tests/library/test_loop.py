@@ -119,7 +119,7 @@ def test_every_background_is_looked_at() -> None:
         (lambda now: now.numpy(), "step returned a ndarray"),
         (lambda now: now[:, :2], "step returned a Tensor"),
         (lambda now: now * torch.nan, "t2m is NaN at 512 of 512 points"),
-        (lambda now: now.nothing, "failed with AttributeError.*once that is mended, the same call goes on"),
+        (lambda now: now.nothing, "failed with AttributeError.*once that is mended, begin the loop anew"),
     ],
 )
 def test_a_forecaster_that_fails_is_named(tiny: Any, returned: Any, said: str) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.assim.untouched import untouched
 from vaevar.data.observations.points import Observations
+from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
 from vaevar.mistakes.notices import Call, notice
 from vaevar.plausible.belonging import tell_faults
@@ -178,6 +179,25 @@ def add_increment(background: State, increment: Tensor | np.ndarray) -> State:
     values = background.values
     added = values.double() + torch.as_tensor(increment, dtype=torch.float64, device=values.device)
     return State(added.to(values.dtype), background.spec, background.grid)
+
+
+def check_method(method: object, where: str) -> None:
+    """Check that a method is one.
+
+    Args:
+        method: what is given for it.
+        where: for the message.
+
+    Raises:
+        UserError: when it is not.
+    """
+    if isinstance(method, Assimilator):
+        return
+    given = f"the class {method.__name__}" if isinstance(method, type) else f"a {type(method).__name__}"
+    raise UserError(
+        f"{where}: is {given}, expected an Assimilator: an object, such as vaevar.FreeRun() or "
+        "vaevar.pretrained('threedvar')"
+    )
 
 
 def _check(name: str, background: object, observations: object) -> None:

@@ -7,9 +7,10 @@ import xarray as xr
 from torch import Tensor
 
 from vaevar.errors import UserError
+from vaevar.mistakes.notices import notice
 from vaevar.sphere.grid import Grid
 from vaevar.state.coordinates import levels_in_hpa, named, on_a_grid
-from vaevar.state.fields import fields_of
+from vaevar.state.fields import fields_of, under_other_names
 from vaevar.state.spec import SURFACE_VARIABLES, UPPER_VARIABLES, VARIABLES, Channel, StateSpec
 
 _WHAT = "the dataset"
@@ -112,6 +113,12 @@ def _all_channels(dataset: xr.Dataset) -> StateSpec:
     )
     if not (surface or upper):
         fields_of(dataset, StateSpec(), _WHAT)  # says what it has instead
+    absent = [name for name in (*SURFACE_VARIABLES, *UPPER_VARIABLES) if name not in (*surface, *upper)]
+    if others := under_other_names(dataset, absent):
+        notice(
+            f"{_WHAT}: {', '.join(others)} have other names than WeatherBench 2's, and are left out; to have "
+            f"them too, ds.rename({others})"
+        )
     levels = sorted(levels_in_hpa(dataset, _WHAT)) if upper else []
     whole = [int(level) for level in levels]
     if whole != levels:

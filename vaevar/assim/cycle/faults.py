@@ -182,8 +182,7 @@ def told(error: Exception, where: str, failing: str) -> UserError:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return UserError(
         f"{where}: {failing} failed with {type(error).__name__}: {one_line(error)} "
-        f"({Path(frame.filename).name}, line {frame.lineno}); once that is mended, {words().again} goes "
-        "on from here"
+        f"({Path(frame.filename).name}, line {frame.lineno}); {words().mended}"
     )
 
 

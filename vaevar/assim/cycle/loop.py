@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from torch import Tensor
 
-from vaevar.assim.assimilator import Analysis, Assimilator
+from vaevar.assim.assimilator import Analysis, Assimilator, check_method
 from vaevar.assim.cycle.faults import IncrementLimit, analyse
 from vaevar.assim.cycle.standing import Standing
 from vaevar.data.observations.coverage import no_coverage
@@ -18,6 +18,7 @@ from vaevar.data.times import whole_hour
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, Trajectory, check_forecaster
 from vaevar.mistakes.notices import Call
+from vaevar.mistakes.words import words_of_loops
 from vaevar.state import Fields, State
 
 
@@ -100,7 +101,7 @@ def cycle(
     steps = _cycle(forecaster, method, start_states, times, observe, increment_limit)
     told = Call()  # not what the caller does between two steps
     while True:
-        with told:
+        with told, words_of_loops():
             step = next(steps, None)
         if step is None:
             return
@@ -116,6 +117,7 @@ def _cycle(
     increment_limit: IncrementLimit | None,
 ) -> Iterator[CycleStep]:
     """As :func:`cycle`."""
+    check_method(method, "method")
     check_forecaster(forecaster)
     moments = [whole_hour(time, "times") if isinstance(time, str) else np.datetime64(time) for time in times]
     first = _first(forecaster, start_states, moments)

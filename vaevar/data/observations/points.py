@@ -223,6 +223,8 @@ class Observations(Points):
     def _limits(self) -> np.ndarray:
         """The least and the greatest value, and the largest and the least error of each point, [4, P]."""
         limits = np.repeat([[-np.inf], [np.inf], [np.inf], [0.0]], len(self), axis=1)
+        for name in set(self.variable.tolist()) - set(VARIABLES):
+            limits[0, self.variable == name] = quantity(name).least
         for name in VARIABLES:
             chosen = np.flatnonzero(self.variable == name)
             pressures, number = np.unique(self.pressure[chosen], return_inverse=True)
