@@ -15,7 +15,7 @@ from torch import Tensor
 from vaevar.errors import UserError
 from vaevar.plausible.belonging import tell_faults
 from vaevar.sphere.grid import Grid
-from vaevar.state import State, StateSpec, difference, not_finite
+from vaevar.state import Fields, State, StateSpec, difference, not_finite
 
 
 class States(Protocol):
@@ -51,20 +51,19 @@ class Trajectory:
         return len(self.values)
 
     def __getitem__(self, number: int) -> State:
-        """One state, such as the last, ``trajectory[-1]``."""
-        return State(self.values[number], self.spec, self.grid)
+        """A copy of one state, such as the last, ``trajectory[-1]``."""
+        return State(self.values[number].clone(), self.spec, self.grid)
 
     def __repr__(self) -> str:
         span = "" if self.times is None else f", {self.times[0]} to {self.times[-1]}"
         return f"Trajectory({len(self)} states of {len(self.spec)} channels on {self.grid}{span})"
 
     def to_xarray(self) -> xr.Dataset:
-        """The states as WeatherBench 2 names them, along ``time``; without times along ``step``."""
-        numbers = range(len(self))
+        """A copy of the states as WeatherBench 2 names them, along ``time``; without times along ``step``."""
+        dataset = Fields(self.values, self.spec, self.grid).to_xarray()
         if self.times is None:
-            along = xr.Variable("step", list(numbers))
-            return xr.concat([self[number].to_xarray() for number in numbers], dim=along)
-        return xr.concat([self[number].to_xarray(self.times[number]) for number in numbers], dim="time")
+            return dataset.rename(sample="step").assign_coords(step=np.arange(len(self)))
+        return dataset.rename(sample="time").assign_coords(time=self.times.astype("datetime64[ns]"))
 
 
 class Forecaster(ABC):
@@ -136,7 +135,7 @@ class Forecaster(ABC):
         for forecast in rollout(self, states[None], hours // self.step_hours):
             if found := not_finite(forecast, self.spec, self.grid):
                 raise UserError(f"{named(self)}: in its {len(parts) * self.step_hours} h forecast {found}")
-            parts.append(forecast)
+            parts.append(forecast.clone())  # a step may write every forecast into one buffer
         values = torch.cat(parts)
         times = None
         if at is not None:
@@ -231,8 +230,7 @@ class _Function(Forecaster):
         step_hours: int,
         differentiable: bool,
     ) -> None:
-        if history < 1 or step_hours < 1:
-            raise UserError(f"history {history} and step_hours {step_hours} must be at least 1")
+        _check_counts(history, step_hours)
         self.function, self.spec, self.grid = function, spec, grid
         self.history, self.step_hours, self.differentiable = history, step_hours, differentiable
         self.description = getattr(function, "__qualname__", type(function).__name__)
@@ -245,11 +243,18 @@ def check_forecaster(forecaster: Forecaster) -> None:
     """Check that a forecaster has all its attributes.
 
     Raises:
-        UserError: when one is missing.
+        UserError: when one is missing, or history and step are no whole numbers.
     """
     missing = [name for name in Forecaster.__annotations__ if not hasattr(forecaster, name)]
     if missing:
         raise UserError(f"{type(forecaster).__name__}: its constructor must set {', '.join(missing)}")
+    _check_counts(forecaster.history, forecaster.step_hours)
+
+
+def _check_counts(history: int, step_hours: int) -> None:
+    for name, number in (("history", history), ("step_hours", step_hours)):
+        if number < 1 or int(number) != number:
+            raise UserError(f"{name} is {number}, must be a whole number of at least 1")
 
 
 def named(forecaster: Forecaster) -> str:

@@ -13,7 +13,7 @@ import torch
 from vaevar.assim.innovation import doubts, far, innovation
 from vaevar.assim.interpolation.linear import LinearInterpolation
 from vaevar.data.observations.points import Observations
-from vaevar.mistakes.notices import Notice
+from vaevar.mistakes.notices import Call, Notice
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
 
@@ -146,8 +146,9 @@ def test_gross_observations_are_told() -> None:
 
 
 def test_gross_observations_of_one_variable_are_told_once(recwarn: pytest.WarningsRecorder) -> None:
-    for size in (9000, 9500):
-        LinearInterpolation()(background(), observations(value=of("msl", lambda x, size=size: x - size)))
+    with Call():
+        for size in (9000, 9500):
+            LinearInterpolation()(background(), observations(value=of("msl", lambda x, size=size: x - size)))
     lines = [str(warning.message) for warning in recwarn if warning.category is Notice]
     assert len(lines) == 1
     assert "some of msl are farther than 6" in lines[0]
@@ -155,8 +156,9 @@ def test_gross_observations_of_one_variable_are_told_once(recwarn: pytest.Warnin
 
 def test_it_is_told_once(recwarn: pytest.WarningsRecorder) -> None:
     knots = observations(value=of("u", lambda x: x * 1.944))
-    for observed in (knots, knots, knots.select(np.zeros(0, dtype=int))):
-        LinearInterpolation()(background(), observed)
+    with Call():
+        for observed in (knots, knots, knots.select(np.zeros(0, dtype=int))):
+            LinearInterpolation()(background(), observed)
     lines = [str(warning.message) for warning in recwarn if warning.category is Notice]
     assert [line[:30] for line in lines] == [
         "observations: u is 1.9 times a",

@@ -183,3 +183,38 @@ def test_what_is_shown_is_short(tiny: Any, oi: Any, background: Any) -> None:
     two = vaevar.Fields(background.values.expand(2, -1, -1, -1), background.spec, background.grid)
     assert repr(two) == "Fields(2 × 6 channels on Grid(16 × 32, Gaussian))"
     assert len(repr(oi(background, observed))) < 400
+
+
+@pytest.mark.parametrize(("name", "number"), [("step_hours", 1.5), ("step_hours", 0), ("history", 1.5)])
+def test_steps_are_of_whole_hours(tiny: Any, name: str, number: float) -> None:
+    def make(**counts: Any) -> Any:
+        return vaevar.Forecaster.from_function(
+            lambda states: states[:, -1], tiny.store.spec, tiny.store.grid, **counts
+        )
+
+    with pytest.raises(vaevar.UserError, match=f"^{name} is {number}, must be a whole number of at least 1"):
+        make(**{name: number})
+    mine = make()
+    setattr(mine, name, number)
+    with pytest.raises(vaevar.UserError, match=f"^{name} is {number}, must be a whole number of at least 1"):
+        mine.forecast(tiny.store, 6, str(tiny.first))
+
+
+def test_a_speed_is_not_negative() -> None:
+    """But for the noise of a simulated one."""
+
+    def speed(value: float) -> Any:
+        return vaevar.Observations(
+            variable="ws10", latitude=[10.0], longitude=[3.0], pressure=np.nan, value=value, error_std=1.0
+        )
+
+    assert speed(-2.0).value == -2.0
+    with pytest.raises(ValueError, match="ws10 is from 0 to inf; observation 0"):
+        speed(-25.0)
+
+
+def test_a_lead_is_refused_for_what_is_wrong_with_it(tiny: Any) -> None:
+    with pytest.raises(
+        vaevar.UserError, match=r"^data: lead_hours is 25, must be a multiple of the step, 6 h$"
+    ):
+        tiny.data(lead_hours=25)

@@ -12,6 +12,8 @@ import xarray as xr
 
 import vaevar
 from tests.conftest import centre
+from tests.library.conftest import weather
+from vaevar.mistakes.notices import Notice
 
 Grid = vaevar.Grid
 SPEC = vaevar.StateSpec(["u10", "t2m"], ["z", "t"], [300, 500, 850])
@@ -155,3 +157,14 @@ def test_what_is_no_number_is_no_observation(given: Any, says: str) -> None:
     good = {"variable": "t", "latitude": [1.0], "longitude": [2.0], "pressure": 500.0, "value": [250.0]}
     with pytest.raises(ValueError, match=says):
         vaevar.Observations(**good | {"error_std": 1.0} | given)
+
+
+def test_short_names_beside_long_ones_are_told() -> None:
+    """What is left out because of its name alone."""
+    dataset = weather().to_xarray().rename(v_component_of_wind="v")
+    said = (
+        r"the dataset: v have other names .*, and are left out; to have them too, ds.rename\(\{'v': 'v_comp"
+    )
+    with pytest.warns(Notice, match=said):
+        state = vaevar.Fields.from_xarray(dataset)
+    assert state.spec.upper == ("z", "u")

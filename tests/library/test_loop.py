@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,7 +119,7 @@ def test_every_background_is_looked_at() -> None:
         (lambda now: now.numpy(), "step returned a ndarray"),
         (lambda now: now[:, :2], "step returned a Tensor"),
         (lambda now: now * torch.nan, "t2m is NaN at 512 of 512 points"),
-        (lambda now: now.nothing, "failed with AttributeError.*once that is mended, the same call goes on"),
+        (lambda now: now.nothing, "failed with AttributeError.*once that is mended, begin the loop anew"),
     ],
 )
 def test_a_forecaster_that_fails_is_named(tiny: Any, returned: Any, said: str) -> None:
@@ -194,3 +196,23 @@ def test_times_within_a_window_follow_each_other(tiny: Any) -> None:
         vaevar.UserError, match="4 times, and Three analyses windows of 3: give whole windows"
     ):
         run(Three(), [0, 1, 2, 3])
+
+
+def test_each_cycle_and_each_analysis_tells_again() -> None:
+    """In one process, and pointing at the line that asked."""
+    times = np.datetime64("2021-01-01T00") + np.timedelta64(6, "h") * np.arange(3)
+    nothing, free = vaevar.Observations.concatenate([]), vaevar.FreeRun()
+    start = weather()
+    wrong = vaevar.State(start.values.flip(-2), start.spec, start.grid)
+    same = vaevar.Forecaster.from_function(lambda x: x[:, -1], start.spec, start.grid)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        for number in (1, 2):
+            for _ in vaevar.cycle(same, free, wrong, times, lambda time: nothing):
+                pass
+            assert len(told) == number
+        for number in (3, 4):
+            free(wrong, nothing)
+            assert len(told) == number
+    assert all("blows against" in str(warning.message) for warning in told)
+    assert {Path(warning.filename).name for warning in told} == {Path(__file__).name}

@@ -277,7 +277,45 @@ def test_what_is_said_is_in_the_words_of_python(tiny: Any, capsys: pytest.Captur
     with pytest.raises(vaevar.UserError) as error:
         vaevar.run(own, {"oi": oi()}, tiny.data(), "runs/other", accelerator="cpu")
     said = " ".join((capsys.readouterr().out + str(error.value)).split())
-    assert "nothing was computed. More analyses (data.init_args.analyses) go on with it" in said
+    assert "nothing was computed. More analyses go on with it" in said
     assert "--" not in said
     assert "same command" not in said
     assert "others did is complete; the same call tries again from there" in said
+
+
+@pytest.mark.parametrize("given", [vaevar.FreeRun, "threedvar", lambda background, observations: background])
+def test_what_is_no_method_is_refused(tiny: Any, given: Any) -> None:
+    first = tiny.forecaster.forecast(tiny.store, 12, str(tiny.first - np.timedelta64(12, "h")))
+    with pytest.raises(vaevar.UserError, match=r"^arms: 'mine': is .*, expected an Assimilator: an object"):
+        vaevar.run(tiny.forecaster, {"mine": given}, tiny.data(), "runs/mine")
+    with pytest.raises(vaevar.UserError, match=r"^method: is .*, expected an Assimilator: an object"):
+        next(vaevar.cycle(tiny.forecaster, given, first, tiny.times, tiny.observe))
+
+
+def test_a_trainer_in_python_is_spoken_of_in_its_words(tiny: Any) -> None:
+    """And its predict needs no return_predictions=False."""
+    module = AssimilationModule(tiny.forecaster, {"free": vaevar.FreeRun()})
+    settings: dict[str, Any] = {"accelerator": "cpu", "logger": False, "default_root_dir": "runs/hand"}
+    with pytest.raises(vaevar.UserError, match=r"need gradients: give Trainer\(inference_mode=False\)"):
+        L.Trainer(callbacks=[Cycle()], **settings).predict(module, datamodule=tiny.data())
+    trainer = L.Trainer(callbacks=[Cycle(), Scores()], inference_mode=False, **settings)
+    assert trainer.predict(module, datamodule=tiny.data()) is None
+    assert len(vaevar.RunResults("runs/hand").scores) > 0
+
+
+def test_two_runs_of_one_process_tell_the_same(tiny: Any) -> None:
+    """And each has it in its record."""
+    nothing = vaevar.Observations.concatenate([])
+
+    class Nowhere(vaevar.Network):
+        def points(self, spec: Any, time: Any) -> Any:
+            return nothing
+
+    method = vaevar.LinearInterpolation()
+    for name in ("one", "other"):
+        with pytest.warns(Notice, match="an analysis has no observations") as told:
+            results = vaevar.run(
+                tiny.forecaster, {"mine": method}, tiny.data(network=Nowhere()), f"runs/{name}"
+            )
+        assert sum("no observations" in str(warning.message) for warning in told) == 1
+        assert any("no observations" in text for text in results.record["warnings"])

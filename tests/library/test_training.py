@@ -115,3 +115,63 @@ def test_b_in_one_call() -> None:
     assert vaevar.ThreeDVar(statistics).control.grid == grid
     with pytest.raises(vaevar.UserError, match="floor in"):
         vaevar.estimate_covariance(data, lmax=8, floor=2.0)
+
+
+class Interrupted(L.Callback):
+    """Stops a fit in its middle."""
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        raise RuntimeError("in the middle")
+
+
+def refused(vae: vaevar.VAE) -> None:
+    with pytest.raises(vaevar.UserError, match="this VAE: its latent prior is not fitted"):
+        vaevar.VAEVar(vae)
+    with pytest.raises(vaevar.UserError, match="this VAE: its latent prior is not fitted"):
+        vae.sample(1)
+
+
+@pytest.mark.parametrize("kind", ["a second fit that stops", "own loop", "own loop on the losses alone"])
+def test_a_prior_belongs_to_the_weights_that_it_was_fitted_for(kind: str) -> None:
+    """Weights that are trained further have none, until it is fitted again."""
+    data = vaevar.ErrorSamples(errors(), SPEC, GRID, batch_size=4)
+    vae = vaevar.VAE.for_data(data, **SIZES)
+    trainer().fit(vae, data)
+    method = vaevar.VAEVar(vae)
+    batch = next(data.training_in_order())
+    vae.losses(batch)  # to look at them changes nothing
+    assert vae.prior.fitted
+    if kind == "a second fit that stops":
+        with pytest.raises(RuntimeError, match="in the middle"):
+            trainer(callbacks=[Interrupted()]).fit(vae, data)
+    else:
+        optimiser = torch.optim.SGD(vae.parameters(), 1e-3)
+        vae.losses(batch)["reconstruction" if "alone" in kind else "loss"].backward()
+        optimiser.step()
+    refused(vae)
+    one = vaevar.Observations(
+        variable="t2m", latitude=[10.0], longitude=[3.0], pressure=np.nan, value=[290.0], error_std=1.0
+    )
+    mean = torch.tensor([288.0, 253.0, 281.0])[:, None, None]
+    state = vaevar.State(mean.expand(len(SPEC), *GRID.shape).clone(), SPEC, GRID)
+    with pytest.raises(vaevar.UserError, match="this VAE: its latent prior is not fitted"):
+        method(state, one)
+    vae.fit_prior(data.training_in_order())
+    assert method(state, one).state is not state
+
+
+def test_a_fit_of_no_batches_fits_no_prior() -> None:
+    data = vaevar.ErrorSamples(errors(), SPEC, GRID, batch_size=4)
+    vae = vaevar.VAE.for_data(data, **SIZES)
+    with pytest.raises(
+        vaevar.UserError, match=r"this fit has trained nothing: trainer\.limit_train_batches is 0"
+    ):
+        trainer(limit_train_batches=0).fit(vae, data)
+    refused(vae)
+
+
+def test_another_model_is_no_vae() -> None:
+    with pytest.raises(
+        vaevar.UserError, match="LatentControl: a Linear is no VAE, it lacks spec, grid, error_std"
+    ):
+        vaevar.VAEVar(torch.nn.Linear(2, 2))

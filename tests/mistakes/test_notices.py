@@ -30,6 +30,45 @@ def test_a_notice_is_told_once_in_one_line_and_kept(capsys: pytest.CaptureFixtur
     assert "warning: no GPU" in capsys.readouterr().err
 
 
+def heard(record: list[warnings.WarningMessage]) -> list[str]:
+    return [str(warning.message) for warning in record if warning.category is Notice]
+
+
+def test_a_notice_is_told_once_in_a_call_and_again_in_the_next() -> None:
+    """Also where Python itself tells each line once."""
+    with warnings.catch_warnings(record=True) as record:
+        warnings.simplefilter("default")
+        for _ in range(2):  # directly
+            notice("upside down")
+        assert heard(record) == ["upside down"] * 2
+        for _ in range(2):
+            call = notices.Call()
+            for number in range(3):
+                with call:
+                    notice("upside down")
+                    notice("far", f"analysis {number}")
+                    with notices.Call():  # a part of it
+                        notice("upside down")
+                notice("between")
+            assert told()[-1] == "between"
+        expected = ["upside down", "far (analysis 0)", "between", "between", "between"]
+        assert heard(record)[2:] == expected * 2
+
+
+def test_a_notice_points_at_the_line_of_its_user() -> None:
+    """Not at one within the package or torch."""
+    source = "def users():\n\n    inner()\n"
+    inner: dict[str, Any] = {"__name__": "vaevar.assim.variational", "notice": notice}
+    exec(compile("def inner():\n    notice('far')\n", "variational.py", "exec"), inner)
+    through: dict[str, Any] = {"__name__": "torch.nn.modules.module", "inner": inner["inner"]}
+    exec(compile("def call():\n    inner()\n", "module.py", "exec"), through)
+    mine: dict[str, Any] = {"__name__": "__main__", "inner": through["call"]}
+    exec(compile(source, "mine.py", "exec"), mine)
+    with pytest.warns(Notice) as record:
+        mine["users"]()
+    assert (record[0].filename, record[0].lineno) == ("mine.py", 3)
+
+
 def trainer(device: str = "cpu", precision: str = "32-true") -> Any:
     return SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device(device)), precision=precision)
 

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from vaevar.assim.context import STANDALONE, AnalysisContext
+from vaevar.assim.untouched import untouched
 from vaevar.data.observations.points import Observations
+from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
-from vaevar.mistakes.notices import notice
+from vaevar.mistakes.notices import Call, notice
 from vaevar.plausible.belonging import tell_faults
 from vaevar.state import Fields, State
 
@@ -89,11 +91,17 @@ class Assimilator(nn.Module, ABC):
         Raises:
             TypeError: for something else than a State and Observations.
             ValueError: for several backgrounds at once.
+            UserError: when the method changes its background.
         """
-        _check(type(self).__name__, background, observations)
+        with Call():
+            _check(type(self).__name__, background, observations)
+            return self._analysed(background, observations, context)
+
+    def _analysed(self, background: State, observations: Observations, context: AnalysisContext) -> Analysis:
         if context is STANDALONE:
             tell_faults("the background", background.values, background.spec, background.grid)
-        with evaluating(self):
+        unchanged = untouched(type(self).__name__, background.values, background.grid)
+        with evaluating(self), unchanged:
             analysis = super().__call__(background, observations, context)
         if not isinstance(analysis, Analysis):  # of somebody's own method; the cycle says so
             return analysis
@@ -171,6 +179,25 @@ def add_increment(background: State, increment: Tensor | np.ndarray) -> State:
     values = background.values
     added = values.double() + torch.as_tensor(increment, dtype=torch.float64, device=values.device)
     return State(added.to(values.dtype), background.spec, background.grid)
+
+
+def check_method(method: object, where: str) -> None:
+    """Check that a method is one.
+
+    Args:
+        method: what is given for it.
+        where: for the message.
+
+    Raises:
+        UserError: when it is not.
+    """
+    if isinstance(method, Assimilator):
+        return
+    given = f"the class {method.__name__}" if isinstance(method, type) else f"a {type(method).__name__}"
+    raise UserError(
+        f"{where}: is {given}, expected an Assimilator: an object, such as vaevar.FreeRun() or "
+        "vaevar.pretrained('threedvar')"
+    )
 
 
 def _check(name: str, background: object, observations: object) -> None:

@@ -121,10 +121,12 @@ class AnalysisTimes(L.LightningDataModule):
         spec: StateSpec | None = None,
     ) -> None:
         super().__init__()
-        if analyses < 1 or step_hours < 1 or lead_hours < step_hours or lead_hours % step_hours:
+        for name, number in {"analyses": analyses, "step_hours": step_hours}.items():
+            if number < 1:
+                raise UserError(f"data: {name} is {number}, must be positive")
+        if lead_hours < step_hours or lead_hours % step_hours:
             raise UserError(
-                f"data: analyses {analyses}, step_hours {step_hours} and lead_hours {lead_hours} must be "
-                "positive, and the lead a multiple of the step"
+                f"data: lead_hours is {lead_hours}, must be a multiple of the step, {step_hours} h"
             )
         if seed < 0:
             raise UserError(f"data.seed: {seed} is not a seed of observation noise, must not be negative")

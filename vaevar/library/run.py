@@ -21,6 +21,7 @@ from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
 from vaevar.library.results import RunResults
+from vaevar.mistakes.notices import Call
 from vaevar.models.training.trainer import prepare
 from vaevar.verification.scores import Scores
 
@@ -76,7 +77,7 @@ def run(
     # Variational analyses need gradients.
     settings |= {"default_root_dir": path, "inference_mode": False, "callbacks": ordered} | trainer
     module = AssimilationModule(forecaster, dict(arms))
-    with warnings.catch_warnings(), _interruptible():
+    with warnings.catch_warnings(), _interruptible(), Call():
         silence_warnings()
         prepare(L.Trainer(**settings)).predict(module, datamodule=data, return_predictions=False)
     return RunResults(path)

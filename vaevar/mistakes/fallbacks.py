@@ -9,6 +9,7 @@ import lightning as L
 import torch
 
 from vaevar.mistakes.notices import notice
+from vaevar.mistakes.words import setting
 
 # Where the driver of NVIDIA's GPUs shows the first of them, whatever torch can do with it.
 _GPU = Path("/dev/nvidia0")
@@ -30,8 +31,8 @@ def tell_fallbacks(trainer: L.Trainer) -> None:
     device, precision = trainer.strategy.root_device, str(trainer.precision)
     if device.type == "cuda" and precision.startswith("bf16") and not _has_bfloat16():
         notice(
-            f"trainer.precision is {precision}, which this GPU ({torch.cuda.get_device_name(device)}) only "
-            "emulates: give 16-mixed, or leave it at 32-true"
+            f"{setting('trainer.precision')} is {precision}, which this GPU "
+            f"({torch.cuda.get_device_name(device)}) only emulates: give 16-mixed, or leave it at 32-true"
         )
 
 

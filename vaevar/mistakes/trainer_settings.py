@@ -9,6 +9,7 @@ import lightning as L
 
 from vaevar.errors import UserError
 from vaevar.mistakes.bounds import require_at_least, require_positive
+from vaevar.mistakes.words import setting
 
 # The smallest that means something. A negative number of sanity steps is all of them.
 _SMALLEST = {
@@ -49,6 +50,6 @@ def require_single_precision(trainer: L.Trainer) -> None:
     """
     if not trainer.precision.endswith(("32-true", "-mixed")):
         raise UserError(
-            f"trainer.precision is {trainer.precision}: states are in single precision; leave it at 32-true, "
-            "or give bf16-mixed or 16-mixed for the networks; a minimisation has a dtype of its own"
+            f"{setting('trainer.precision')} is {trainer.precision}: states are in single precision; "
+            "leave it at 32-true, or give bf16-mixed or 16-mixed for the networks; a minimisation has a dtype of its own"
         )

@@ -44,10 +44,11 @@ class Grid:
     longitude: np.ndarray
 
     def __post_init__(self) -> None:
-        latitude = np.asarray(self.latitude, dtype=np.float64)
-        longitude = np.asarray(self.longitude, dtype=np.float64)
-        object.__setattr__(self, "latitude", latitude)
-        object.__setattr__(self, "longitude", longitude)
+        latitude = np.array(self.latitude, dtype=np.float64)
+        longitude = np.array(self.longitude, dtype=np.float64)
+        for name, degrees in (("latitude", latitude), ("longitude", longitude)):
+            degrees.setflags(write=False)  # every state on the grid has them
+            object.__setattr__(self, name, degrees)
         if latitude.ndim != 1 or latitude.size < 2 or not np.all(np.diff(latitude) < 0):
             raise ValueError("latitude must descend, from north to south, without jumps back or repeats")
         if latitude[0] > 90 + 1e-6 or latitude[-1] < -90 - 1e-6:

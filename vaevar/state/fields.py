@@ -124,14 +124,24 @@ def _listed(names: list[str]) -> str:
 
 def _instead(dataset: xr.Dataset, missing: list[str]) -> str:
     """What a store has instead, with the command that gives it the names expected here."""
-    renamed = {
+    renamed = under_other_names(dataset, missing)
+    has = f"it has {', '.join(map(str, dataset.data_vars)) or 'no variables'}"
+    return f"{has}; rename them with ds.rename({renamed})" if renamed else has
+
+
+def under_other_names(dataset: xr.Dataset, names: list[str]) -> dict[str, str]:
+    """What a dataset has of variables under the short names of other archives, with the names expected here.
+
+    Args:
+        dataset: of any origin.
+        names: of the variables, such as ``t``.
+    """
+    return {
         other: VARIABLES[name].long_name
-        for name in missing
+        for name in names
         for other in _OTHER_NAMES[name]
         if other in dataset.data_vars
     }
-    has = f"it has {', '.join(map(str, dataset.data_vars)) or 'no variables'}"
-    return f"{has}; rename them with ds.rename({renamed})" if renamed else has
 
 
 def _plain(units: str) -> str:

@@ -7,9 +7,10 @@ import xarray as xr
 from torch import Tensor
 
 from vaevar.errors import UserError
+from vaevar.mistakes.notices import notice
 from vaevar.sphere.grid import Grid
 from vaevar.state.coordinates import levels_in_hpa, named, on_a_grid
-from vaevar.state.fields import fields_of
+from vaevar.state.fields import fields_of, under_other_names
 from vaevar.state.spec import SURFACE_VARIABLES, UPPER_VARIABLES, VARIABLES, Channel, StateSpec
 
 _WHAT = "the dataset"
@@ -59,12 +60,12 @@ def from_dataset(dataset: xr.Dataset, spec: StateSpec | None) -> tuple[np.ndarra
 
 
 def to_array(values: Tensor, channel: Channel, grid: Grid) -> xr.DataArray:
-    """One channel, [..., H, W], with its coordinates."""
+    """A copy of one channel, [..., H, W], with its coordinates: xarray's operators may work in place."""
     variable = VARIABLES[channel.variable]
     attributes = {"units": variable.units, "long_name": variable.long_name.replace("_", " ")}
     coordinates = _around(grid) | ({} if channel.level is None else {"level": channel.level})
     return xr.DataArray(
-        values.detach().cpu().numpy(),
+        values.detach().cpu().numpy().copy(),
         coordinates,
         [*_leading(values.ndim - 2), "latitude", "longitude"],
         channel.name,
@@ -73,7 +74,7 @@ def to_array(values: Tensor, channel: Channel, grid: Grid) -> xr.DataArray:
 
 
 def to_dataset(values: Tensor, spec: StateSpec, grid: Grid, time: np.datetime64 | None = None) -> xr.Dataset:
-    """Fields [..., C, H, W] by the long names of WeatherBench 2."""
+    """Copies of fields [..., C, H, W] by the long names of WeatherBench 2."""
     coordinates = _around(grid)
     if spec.upper:
         coordinates["level"] = xr.Variable("level", list(spec.levels), _COORDINATES["level"])
@@ -85,7 +86,7 @@ def to_dataset(values: Tensor, spec: StateSpec, grid: Grid, time: np.datetime64 
         fields = array[..., spec.variable_slice(name), :, :]
         dims = [*leading, *(["level"] if name in spec.upper else []), "latitude", "longitude"]
         fields = fields if name in spec.upper else fields[..., 0, :, :]
-        variables[VARIABLES[name].long_name] = (dims, fields, {"units": VARIABLES[name].units})
+        variables[VARIABLES[name].long_name] = (dims, fields.copy(), {"units": VARIABLES[name].units})
     return xr.Dataset(variables, coordinates)
 
 
@@ -112,6 +113,12 @@ def _all_channels(dataset: xr.Dataset) -> StateSpec:
     )
     if not (surface or upper):
         fields_of(dataset, StateSpec(), _WHAT)  # says what it has instead
+    absent = [name for name in (*SURFACE_VARIABLES, *UPPER_VARIABLES) if name not in (*surface, *upper)]
+    if others := under_other_names(dataset, absent):
+        notice(
+            f"{_WHAT}: {', '.join(others)} have other names than WeatherBench 2's, and are left out; to have "
+            f"them too, ds.rename({others})"
+        )
     levels = sorted(levels_in_hpa(dataset, _WHAT)) if upper else []
     whole = [int(level) for level in levels]
     if whole != levels:

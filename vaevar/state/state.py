@@ -24,7 +24,8 @@ class Fields:
     """Fields with their labels, such as an increment or an error.
 
     Attributes:
-        values: [..., C, H, W], physical units.
+        values: [..., C, H, W], physical units. They are not copied: what shares memory with them, such as the
+            array of ``torch.from_numpy``, must be left as it is, or be given as ``values.clone()``.
         spec: the C channels.
         grid: the H × W points (north to south, eastward from 0).
 
@@ -68,7 +69,8 @@ class Fields:
     def __getitem__(self, name: list[str]) -> xr.Dataset: ...
 
     def __getitem__(self, name: str | list[str]) -> xr.DataArray | xr.Dataset:
-        """Fields with their coordinates: one, ``state["z500"]``, or several, ``state[["z500", "u500"]]``.
+        """Copies with their coordinates: of one field, ``state["z500"]``, or of several,
+        ``state[["z500", "u500"]]``.
 
         Raises:
             ValueError: when there is no such channel.
@@ -140,7 +142,7 @@ class Fields:
         return cls(torch.from_numpy(values), spec, grid)
 
     def to_xarray(self, time: np.datetime64 | None = None) -> xr.Dataset:
-        """The fields as WeatherBench 2 names them, with units; exact.
+        """A copy of the fields as WeatherBench 2 names them, with units; exact.
 
         Args:
             time: kept as a coordinate.

@@ -8,7 +8,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from vaevar.mistakes.words import words
+from vaevar.mistakes.words import setting, words
 from vaevar.runs.record import how_to_repeat
 from vaevar.verification.tables import cell_text
 
@@ -41,8 +41,8 @@ def nothing_computed(directory: Path, ended: bool) -> str:
     """
     there = "had ended already" if ended else "had come this far already"
     return (
-        f"{directory}: this cycle {there}, nothing was computed. More analyses (data.init_args.analyses) go "
-        f"on with it; to make it again, {words().restart}"
+        f"{directory}: this cycle {there}, nothing was computed. More "
+        f"{setting('data.init_args.analyses')} go on with it; to make it again, {words().restart}"
     )
 
 

@@ -12,11 +12,13 @@ from typing import Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from vaevar.assim.context import AnalysisContext
 from vaevar.assim.control.base import ControlTransform
+from vaevar.errors import UserError
 from vaevar.models.vae.prior import LatentPrior
 from vaevar.models.vae.vae import VAE
 from vaevar.sphere.grid import Grid
-from vaevar.state import StateSpec
+from vaevar.state import State, StateSpec
 
 
 class Decoder(Protocol):
@@ -31,6 +33,9 @@ class Decoder(Protocol):
 
     def generate(self, v: Tensor) -> Tensor:
         """White v [B, *latent_shape] -> [B, C, H, W], errors divided by ``error_std``."""
+
+
+_PARTS = ("spec", "grid", "error_std", "latent_shape", "generate")
 
 
 class LatentControl(ControlTransform):
@@ -56,13 +61,19 @@ class LatentControl(ControlTransform):
     def __init__(self, checkpoint: str | Path | nn.Module) -> None:
         super().__init__()
         if isinstance(checkpoint, nn.Module):
+            lacking = [name for name in _PARTS if not hasattr(checkpoint, name)]
+            if lacking:
+                raise UserError(
+                    f"{type(self).__name__}: a {type(checkpoint).__name__} is no VAE, it lacks "
+                    f"{', '.join(lacking)}; give a VAE, or its checkpoint (a ConditionalVAE is for "
+                    "ConditionalControl)"
+                )
             self.decoder = checkpoint
         else:
             # Its own copy, for evaluation only: without gradients of its parameters it takes less memory.
             self.decoder = VAE.load(checkpoint).eval().requires_grad_(False)
-        prior = getattr(self.decoder, "prior", None)
-        if isinstance(prior, LatentPrior):
-            prior.require_fitted("this VAE" if isinstance(checkpoint, nn.Module) else str(checkpoint))
+        self._name = "this VAE" if isinstance(checkpoint, nn.Module) else str(checkpoint)
+        self._require_fitted()
         vae = self._vae
         self.spec, self.grid = vae.spec, vae.grid
         by_channel = (len(vae.spec), 1, 1)
@@ -76,6 +87,20 @@ class LatentControl(ControlTransform):
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(self._vae.latent_shape)
+
+    def for_analysis(self, background: State, context: AnalysisContext) -> ControlTransform:
+        """D itself.
+
+        Raises:
+            UserError: when the VAE has been trained further since its prior was fitted.
+        """
+        self._require_fitted()
+        return self
+
+    def _require_fitted(self) -> None:
+        prior = getattr(self.decoder, "prior", None)
+        if isinstance(prior, LatentPrior):
+            prior.require_fitted(self._name)
 
     def forward(self, w: Tensor) -> Tensor:
         """[*latent_shape] -> [C, H, W] in physical units, in the precision of ``error_std``."""

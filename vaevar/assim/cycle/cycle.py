@@ -29,6 +29,7 @@ from vaevar.data.observations.points import Points
 from vaevar.data.weather.holes import holes
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, named, rollout
+from vaevar.mistakes.words import setting
 from vaevar.sphere.difference import family_hint
 from vaevar.state import difference
 
@@ -134,13 +135,13 @@ class Cycle(CycleCallback):
             except UserError as error:
                 raise UserError(f"arm {name}: {error}") from None
             counts = {"data.init_args.analyses": data.times.size, "new_cycle_every": self.new_cycle_every}
-            for setting, count in counts.items():
+            for path, count in counts.items():
                 if count is not None and count % arm.window:
                     whole = count - count % arm.window
                     least = f"{whole} or {whole + arm.window}" if whole else str(arm.window)
                     raise UserError(
-                        f"{setting} is {count}, and arm {name} analyses windows of {arm.window}: give whole "
-                        f"windows, {least}"
+                        f"{setting(path)} is {count}, and arm {name} analyses windows of {arm.window}: give "
+                        f"whole windows, {least}"
                     )
 
     def _check_truth(self, module: AssimilationModule, data: AnalysisTimes) -> None:
@@ -310,7 +311,7 @@ def require_same_states(forecaster: Forecaster, data: AnalysisTimes) -> None:
     if forecaster.step_hours != data.step_hours:
         raise UserError(
             f"the forecaster's step is {forecaster.step_hours} h, the cycle's {data.step_hours} h: set "
-            f"data.init_args.step_hours to {forecaster.step_hours}"
+            f"{setting('data.init_args.step_hours')} to {forecaster.step_hours}"
         )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from vaevar.assim.assimilator import Analysis, Assimilator
 from vaevar.assim.context import AnalysisContext
 from vaevar.assim.cycle.stopped import runaway
+from vaevar.assim.untouched import untouched
 from vaevar.data.observations.points import Observations
 from vaevar.errors import ForecasterFault, UserError, one_line
 from vaevar.forecast import Forecaster, named, rollout
@@ -133,7 +134,8 @@ def analyse(
         return _results([Analysis(state, {FAILED: 1.0, **marks}, state) for state in states], cause)
 
     try:
-        analyses = assimilator.analyse_window(start, observations, forecaster, context)
+        with untouched(type(assimilator).__name__, start, forecaster.grid):
+            analyses = assimilator.analyse_window(start, observations, forecaster, context)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     except ForecasterFault as error:
@@ -180,8 +182,7 @@ def told(error: Exception, where: str, failing: str) -> UserError:
     frame = traceback.extract_tb(error.__traceback__)[-1]
     return UserError(
         f"{where}: {failing} failed with {type(error).__name__}: {one_line(error)} "
-        f"({Path(frame.filename).name}, line {frame.lineno}); once that is mended, {words().again} goes "
-        "on from here"
+        f"({Path(frame.filename).name}, line {frame.lineno}); {words().mended}"
     )
 
 

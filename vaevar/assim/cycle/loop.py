@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from torch import Tensor
 
-from vaevar.assim.assimilator import Analysis, Assimilator
+from vaevar.assim.assimilator import Analysis, Assimilator, check_method
 from vaevar.assim.cycle.faults import IncrementLimit, analyse
 from vaevar.assim.cycle.standing import Standing
 from vaevar.data.observations.coverage import no_coverage
@@ -17,12 +17,14 @@ from vaevar.data.observations.points import Observations
 from vaevar.data.times import whole_hour
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, Trajectory, check_forecaster
+from vaevar.mistakes.notices import Call
+from vaevar.mistakes.words import words_of_loops
 from vaevar.state import Fields, State
 
 
 @dataclass(frozen=True)
 class CycleStep:
-    """One analysis of a cycle.
+    """One analysis of a cycle. Its states are the caller's own: the cycle goes on with others.
 
     Attributes:
         index: 0 for the first analysis.
@@ -96,6 +98,26 @@ def cycle(
         >>> steps = vaevar.cycle(forecaster, method, first, times, observe)
         >>> errors = [(step.analysis - truth(step.time)).rmse() for step in steps]
     """
+    steps = _cycle(forecaster, method, start_states, times, observe, increment_limit)
+    told = Call()  # not what the caller does between two steps
+    while True:
+        with told, words_of_loops():
+            step = next(steps, None)
+        if step is None:
+            return
+        yield step
+
+
+def _cycle(
+    forecaster: Forecaster,
+    method: Assimilator,
+    start_states: State | Sequence[State] | Trajectory,
+    times: Iterable[np.datetime64 | str],
+    observe: Callable[[np.datetime64], Observations],
+    increment_limit: IncrementLimit | None,
+) -> Iterator[CycleStep]:
+    """As :func:`cycle`."""
+    check_method(method, "method")
     check_forecaster(forecaster)
     moments = [whole_hour(time, "times") if isinstance(time, str) else np.datetime64(time) for time in times]
     first = _first(forecaster, start_states, moments)
@@ -121,12 +143,19 @@ def cycle(
         if done.ends:
             raise UserError(f"{where}: {done.failure}")
         observations, result = observed[done.position], done.analysis
-        yield CycleStep(index, time, done.background, observations, result, done.failure)
+        background = _own(done.background)
+        handed = replace(result, state=_own(result.state), background=background)
+        yield CycleStep(index, time, background, observations, handed, done.failure)
         if index + 1 < len(moments):
             cause, following = standing.after(forecaster, result.state, observations, where, steps[index])
             if following is None:
                 raise UserError(f"{where}: {cause}")
             standing = following
+
+
+def _own(state: State) -> State:
+    """A copy for the caller, who may change it: the cycle goes on with its own."""
+    return replace(state, values=state.values.clone())
 
 
 def _check_windows(method: Assimilator, forecaster: Forecaster, count: int, steps: Sequence[int]) -> None:

@@ -9,7 +9,7 @@ from typing import ClassVar
 import lightning as L
 from torch import nn
 
-from vaevar.assim.assimilator import Analysis, Assimilator
+from vaevar.assim.assimilator import Analysis, Assimilator, check_method
 from vaevar.assim.cycle.faults import ArmResult, IncrementLimit, analyse
 from vaevar.assim.cycle.standing import Standing
 from vaevar.assim.cycle.stopped import Stop, stop_of
@@ -19,7 +19,7 @@ from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, check_forecaster
 from vaevar.mistakes.notices import notice
 from vaevar.mistakes.trainer_settings import require_single_precision
-from vaevar.mistakes.words import words
+from vaevar.mistakes.words import setting, words
 from vaevar.runs.directory import run_directory
 from vaevar.runs.naming import fault_of_name
 from vaevar.runs.threads import limit_threads
@@ -72,10 +72,12 @@ class AssimilationModule(L.LightningModule):
         require_gradients(self.trainer)
         limit_threads(prod(self.forecaster.grid.shape))
         require_analyses(self.trainer)
+        # They are written; in memory those of a long cycle would not fit.
+        self.trainer.predict_loop.return_predictions = False
         if self.trainer.is_global_zero and self.trainer.world_size > len(self.arms):
             notice(
                 f"{self.trainer.world_size} processes share {len(self.arms)} arms, and some have none: set "
-                f"trainer.devices to {len(self.arms)}"
+                f"{setting('trainer.devices')} to {len(self.arms)}"
             )
         self.directory = run_directory(self.trainer)
 
@@ -156,7 +158,7 @@ def require_gradients(trainer: L.Trainer) -> None:
         UserError: in inference mode.
     """
     if trainer.predict_loop.inference_mode:
-        raise UserError("variational analyses need gradients: set `trainer.inference_mode: false`")
+        raise UserError(f"variational analyses need gradients: {words().gradients}")
 
 
 def require_analyses(trainer: L.Trainer) -> None:
@@ -169,8 +171,8 @@ def require_analyses(trainer: L.Trainer) -> None:
     share = isinstance(limit, float) and times is not None and int(limit * len(times)) == 0
     if limit == 0 or share:
         raise UserError(
-            f"trainer.limit_predict_batches is {limit}: the cycle has no analysis to run; give 1 or more, a "
-            "whole number"
+            f"{setting('trainer.limit_predict_batches')} is {limit}: the cycle has no analysis to run; give 1 "
+            "or more, a whole number"
         )
 
 
@@ -178,20 +180,20 @@ def check_arms(arms: dict[str, Assimilator]) -> None:
     """Check the names of experiment arms: directories and files are named after them.
 
     Raises:
-        UserError: for no arms, a name that cannot be a directory of its own on every system, or two
-            names that would be one.
+        UserError: for no arms, something else than a method, a name that cannot be a directory of its own on
+            every system, or two names that would be one.
     """
+    where = setting("model.arms")
     if not arms:
-        raise UserError("model.arms: name at least one experiment arm")
+        raise UserError(f"{where}: name at least one experiment arm")
     seen: dict[str, str] = {}
-    for name in arms:
+    for name, arm in arms.items():
+        check_method(arm, f"{where}: {name!r}")
         if not name.replace("_", "").replace("-", "").isalnum():
-            raise UserError(f"model.arms: {name!r} must be made of letters, digits, - and _")
+            raise UserError(f"{where}: {name!r} must be made of letters, digits, - and _")
         if fault := fault_of_name(name):
-            raise UserError(f"model.arms: {name[:40]!r}: {fault}")
+            raise UserError(f"{where}: {name[:40]!r}: {fault}")
         if name in _TAKEN:
-            raise UserError(f"model.arms: {name!r} is a directory of every run; give the arm another name")
+            raise UserError(f"{where}: {name!r} is a directory of every run; give the arm another name")
         if (other := seen.setdefault(name.casefold(), name)) != name:
-            raise UserError(
-                f"model.arms: {other!r} and {name!r} are one directory on some systems; rename one"
-            )
+            raise UserError(f"{where}: {other!r} and {name!r} are one directory on some systems; rename one")

@@ -9,6 +9,7 @@ import yaml
 
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import AnalysisTimes
+from vaevar.mistakes.notices import Call
 from vaevar.runs.lock import is_held
 from vaevar.runs.run import Run, running
 from vaevar.runs.settings import FROM_PYTHON, settings_of_objects
@@ -37,6 +38,7 @@ class OwnRun:
         """
         if is_held(module.directory):
             return
+        self._stack.enter_context(Call())
         trainer = module.trainer
         objects = {
             "forecaster": module.forecaster, "arms": module.arms, "data": data, **callbacks,

@@ -16,7 +16,7 @@ from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.data.observations.coverage import MAPS
 from vaevar.errors import UserError, one_line
 from vaevar.files import save_tensors
-from vaevar.mistakes.words import words
+from vaevar.mistakes.words import setting, words
 from vaevar.state import State, StateSpec
 
 LATEST, EARLIER = "restart.pt", "restart.before.pt"
@@ -113,7 +113,7 @@ class RestartFiles:
         if restart.next_index > count:
             raise UserError(
                 f"{path}: its next analysis is number {restart.next_index}, but the cycle has only {count}; "
-                f"set data.init_args.analyses to at least {restart.next_index}"
+                f"set {setting('data.init_args.analyses')} to at least {restart.next_index}"
             )
         grid = self._data.store.grid
         expected: dict[str, Any] = {

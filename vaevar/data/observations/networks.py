@@ -49,8 +49,9 @@ class ColumnNetwork(Network):
         seed: of the positions.
         moving: redraw the positions for each time, as aircraft and satellites would.
         quantities: what each column observes: channels (``z500``), variables (``t``, on all levels of the
-            state), or any other quantity that an observation operator observes (``ws10``; one with levels on
-            all levels of the state, or on one, such as ``rh500``). None: every channel of the state.
+            state), or any other quantity that an observation operator observes (``ws10``; one of your own
+            with levels is observed on all levels of the state, or on the one that ends its name). None: every
+            channel of the state.
 
     Raises:
         UserError: when ``count`` is not positive, ``seed`` is negative or ``quantities`` is empty.

@@ -11,6 +11,7 @@ class of that module, such as a network of yours.
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -34,11 +35,13 @@ class Quantity:
         units: of its values, written as in a WeatherBench 2 store.
         needs: the state variables that H reads, such as ``("u10", "v10")``.
         upper: it is observed at a pressure level; otherwise at the surface.
+        least: what its values cannot be below.
     """
 
     units: str
     needs: tuple[str, ...]
     upper: bool = False
+    least: float = -math.inf
 
     def __post_init__(self) -> None:
         needs: object = self.needs

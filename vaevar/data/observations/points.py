@@ -35,6 +35,8 @@ _STDS_BEYOND = 6.0
 class Points:
     """What is observed, and where. A scalar given for a field is repeated for every point.
 
+    The arrays are copies, and read-only: other points are made with ``dataclasses.replace``, or of a table.
+
     Attributes:
         variable: [P] the observed quantity: ``u10 v10 t2m msl z q u v t`` of the state, or another that an
             observation operator observes, such as ``ws10`` (:mod:`vaevar.data.observations.operator`).
@@ -71,7 +73,7 @@ class Points:
                 raise ValueError(f"{name} has shape {array.shape}, expected ({count},)")
             object.__setattr__(self, name, np.broadcast_to(array, (count,)))
         self._validate()
-        object.__setattr__(self, "longitude", np.mod(self.longitude, 360.0))
+        object.__setattr__(self, "longitude", _fixed(np.mod(self.longitude, 360.0)))
 
     def _validate(self) -> None:
         outside = ~((np.abs(self.latitude) <= 90.0) & (np.abs(self.longitude) <= _WIDEST_LONGITUDE))
@@ -221,6 +223,8 @@ class Observations(Points):
     def _limits(self) -> np.ndarray:
         """The least and the greatest value, and the largest and the least error of each point, [4, P]."""
         limits = np.repeat([[-np.inf], [np.inf], [np.inf], [0.0]], len(self), axis=1)
+        for name in set(self.variable.tolist()) - set(VARIABLES):
+            limits[0, self.variable == name] = quantity(name).least
         for name in VARIABLES:
             chosen = np.flatnonzero(self.variable == name)
             pressures, number = np.unique(self.pressure[chosen], return_inverse=True)
@@ -233,7 +237,7 @@ class Observations(Points):
 
 
 def _array(name: str, given: Any) -> np.ndarray:
-    """What is given for a field.
+    """A copy of what is given for a field, which nobody changes: the caller may use its buffer again.
 
     Raises:
         ValueError: for values that are masked, or that are no numbers where these are needed.
@@ -243,9 +247,14 @@ def _array(name: str, given: Any) -> np.ndarray:
             f"{name} has {np.ma.count_masked(given)} masked values: leave these observations out"
         )
     if name in ("variable", "platform"):
-        return np.asarray(given, dtype=np.str_)
+        return _fixed(np.array(given, dtype=np.str_))
     kind = np.asarray(given).dtype.kind
     if kind in "mMcSU":
         what = {"m": "durations", "M": "times", "c": "complex numbers"}.get(kind, "text")
         raise ValueError(f"{name} holds {what}, expected numbers" + (" of hours" if "time" in name else ""))
-    return np.asarray(given, dtype=np.float64)
+    return _fixed(np.array(given, dtype=np.float64))
+
+
+def _fixed(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array

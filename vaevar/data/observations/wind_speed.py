@@ -26,7 +26,7 @@ class WindSpeed(ObservationOperator):
         points: P of them.
     """
 
-    observes: ClassVar = {"ws10": Quantity("m s**-1", ("u10", "v10"))}
+    observes: ClassVar = {"ws10": Quantity("m s**-1", ("u10", "v10"), least=0.0)}
     linear = False
 
     def __init__(self, spec: StateSpec, grid: Grid, points: Points) -> None:

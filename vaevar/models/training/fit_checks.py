@@ -7,6 +7,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from vaevar.errors import UserError
 from vaevar.mistakes.notices import notice
+from vaevar.mistakes.words import setting
 
 
 class FitChecks(L.Callback):
@@ -40,15 +41,15 @@ class FitChecks(L.Callback):
         warmup, steps = pl_module.hparams.get("warmup_steps", 0), trainer.estimated_stepping_batches
         if warmup > steps:
             notice(
-                f"model.init_args.warmup_steps is {warmup}, but the fit is over after {steps:.0f}, before "
-                "the learning rate has risen to its full value; give fewer, or a longer fit"
+                f"{setting('model.init_args.warmup_steps')} is {warmup}, but the fit is over after "
+                f"{steps:.0f}, before the learning rate has risen to its full value; give fewer, or a longer fit"
             )
         loader = trainer.train_dataloader
         size, sampler = getattr(loader, "batch_size", None), getattr(loader, "sampler", None)
         if size is not None and sampler is not None and 0 < len(sampler) < size:
             notice(
-                f"data.init_args.batch_size is {size}, but there are {len(sampler)} training samples for "
-                "each process, which make one smaller batch; give no more than that"
+                f"{setting('data.init_args.batch_size')} is {size}, but there are {len(sampler)} "
+                "training samples for each process, which make one smaller batch; give no more than that"
             )
 
 
@@ -64,7 +65,7 @@ def require_trained(trainer: L.Trainer) -> None:
     if trainer.fit_loop.epoch_loop.batch_progress.total.ready:
         return
     names = ("max_epochs", "max_steps", "limit_train_batches")
-    none = [f"trainer.{name} is 0" for name in names if getattr(trainer, name) == 0]
+    none = [f"{setting(f'trainer.{name}')} is 0" for name in names if getattr(trainer, name) == 0]
     cause = none[0] if none else "there are fewer training samples than one batch over all processes takes"
     raise UserError(f"this fit has trained nothing: {cause}; give more, or a smaller batch_size")
 

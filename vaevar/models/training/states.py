@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vaevar.errors import UserError
+from vaevar.mistakes.words import setting
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec, difference
 
@@ -26,7 +27,7 @@ def require_states_of_data(model: Any, data: Any) -> None:
     mine = _settings(model.spec, model.grid, rows, columns)
     there = _settings(data.spec, data.grid, rows, columns)
     differing = [
-        f"model.init_args.{name} is {value}, that of the data {there[name]}"
+        f"{setting(f'model.init_args.{name}')} is {value}, that of the data {there[name]}"
         for name, value in mine.items()
         if value != there[name]
     ]

@@ -51,7 +51,15 @@ class LatentPrior(nn.Module):
     @property
     def fitted(self) -> bool:
         """Whether it has been fitted, or needs not be, having rank 0."""
-        return not self.rank or bool((self.patterns != 0).any() or (self.rest != 1).any())
+        return not self.rank or bool((self.rest != 1).any() or (self.patterns != 0).any())
+
+    @torch.no_grad()
+    def forget(self) -> None:
+        """Be the identity again: a fit belongs to the weights that it was made with."""
+        self.mean.zero_()
+        self.patterns.zero_()
+        self.rest.fill_(1.0)
+        self._root = None
 
     @property
     def unfitted(self) -> str:

@@ -27,6 +27,7 @@ from vaevar.errors import UserError
 from vaevar.mistakes.bounds import require_at_least, require_positive
 from vaevar.models.training.batches import training_batches
 from vaevar.models.training.checkpoint import SavedModule
+from vaevar.models.training.fit_checks import require_trained
 from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosine
 from vaevar.models.training.states import require_states_of_data, settings_for
 from vaevar.models.vae.divergence import kl_divergence
@@ -223,6 +224,7 @@ class VAE(SavedModule):
 
     def on_fit_end(self) -> None:
         """Fit the prior on the first process; the others get it from there."""
+        require_trained(self.trainer)
         if self.trainer.is_global_zero:
             self.finish(self.trainer)
         state = self.prior.state_dict() if self.trainer.is_global_zero else {}
@@ -250,11 +252,10 @@ class VAE(SavedModule):
         squared = (self.decode(w).float() - x.float()).square() * self.point_weights
         reconstruction = squared.flatten(1).sum(1).mean() / (2 * self.sigma**2)
         kl = kl_divergence(mean, log_variance).mean()
-        return {
-            "loss": reconstruction + self.kl_weight * kl,
-            "reconstruction": reconstruction,
-            "kl": kl,
-        }
+        if mean.requires_grad:
+            mean.register_hook(lambda gradient: self.prior.forget())  # weights are about to change
+        loss = reconstruction + self.kl_weight * kl
+        return {"loss": loss, "reconstruction": reconstruction, "kl": kl}
 
     # ---- Lightning ----------------------------------------------------------------------------
 
@@ -277,6 +278,7 @@ class VAE(SavedModule):
             )
         require_states_of_data(self, data)
         self.error_std.copy_(data.error_std)
+        self.prior.forget()
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         losses = self.losses(batch, self.global_step)
@@ -298,8 +300,7 @@ class VAE(SavedModule):
         scores["val/explained_variance"] = 1 - (residual / variance).mean()
         for name in (*self.spec.surface, *self.spec.upper):
             channels = self.spec.variable_slice(name)
-            explained = 1 - (residual[channels] / variance[channels]).mean()
-            scores[f"val_explained/{name}"] = explained
+            scores[f"val_explained/{name}"] = 1 - (residual[channels] / variance[channels]).mean()
         self.log_dict(scores, batch_size=batch.shape[0], sync_dist=True)
         count = torch.full_like(mean[:1], mean.shape[0])
         self._latent_moments.append(torch.cat([count, mean.sum(0)[None], mean.square().sum(0)[None]]))
@@ -310,8 +311,7 @@ class VAE(SavedModule):
         gathered = self.all_gather(moments)
         assert isinstance(gathered, Tensor)
         count, total, squares = gathered.reshape(-1, *moments.shape).sum(0)
-        variance = squares / count - (total / count).square()
-        active = (variance > 0.01).float()
+        active = (squares / count - (total / count).square() > 0.01).float()
         self.log("val/active_units", active.sum())
         self.log("val/active_fraction", active.mean())
 
