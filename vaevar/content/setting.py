@@ -71,7 +71,18 @@ def is_unrecorded_code(name: str, before: Mapping[str, Any]) -> bool:
     return _CODE in name and not any(_CODE in other for other in before)
 
 
-def difference(name: str, before: Any, now: Any) -> str:
+def told_differences(found: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """A text for each setting that differs, with both values.
+
+    Args:
+        found: values before and now, by name.
+    """
+    # Another class has other code, which says nothing more.
+    same = {name: pair for name, pair in found.items() if _CODE not in name or ABSENT not in pair}
+    return [_difference(name, *pair) for name, pair in (same or found).items()]
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
     """Both values of a setting."""
     if _CODE in name:
         return f"{_shown_file(name.partition(_CODE)[2])}: its code has changed since the run began"

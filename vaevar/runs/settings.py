@@ -36,7 +36,6 @@ from vaevar.content.digest import same_content, sha256
 from vaevar.content.setting import (
     ABSENT,
     changed,
-    difference,
     explained,
     is_less,
     is_unrecorded_code,
@@ -44,6 +43,7 @@ from vaevar.content.setting import (
     recorded_code,
     shown,
     take_back,
+    told_differences,
 )
 from vaevar.errors import UserError
 
@@ -144,14 +144,14 @@ class Settings:
             A text per setting, with both values.
         """
         common = self._entries(before) & self._entries(self.values)
-        found = []
+        found = {}
         for name in dict.fromkeys((*before, *self.values)):
             if name == ORIGIN or (name not in before and is_unrecorded_code(name, before)):
                 continue
             there, now = before.get(name, ABSENT), self.values.get(name, ABSENT)
             if self._entry(name) in (None, *common) and not self._may_follow(name, there, now):
-                found.append(difference(name, there, now))
-        return found
+                found[name] = there, now
+        return told_differences(found)
 
     def refusal(self, before: Mapping[str, Any]) -> str:
         """Why a run with these settings may not go on with one that had others; empty if it may.
