@@ -22,6 +22,7 @@ from vaevar.assim.cycle.restart import analyses_made
 from vaevar.commands.callbacks import complete_cycle, keep_needed, look_shortly, without_bars
 from vaevar.commands.processes import require_nodes, share_among
 from vaevar.commands.silence import silence_warnings
+from vaevar.content.setting import UNLIMITED
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.mistakes.commands import require_command
@@ -46,7 +47,7 @@ from vaevar.runs.expansion import expand_arguments
 from vaevar.runs.naming import ConfigFile, RunName, as_list, class_of, take_the_loggers_name
 from vaevar.runs.record import read_record
 from vaevar.runs.run import Run, Start, running
-from vaevar.runs.settings import ORIGIN, UNLIMITED, settings_of
+from vaevar.runs.settings import ORIGIN, settings_of
 from vaevar.scripts import one_line_errors, tell_faults_of_threads, use_utf8
 from vaevar.short_names import accept_short_names
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vaevar.content.arrays import read_array
 from vaevar.errors import UserError
 from vaevar.plausible.statistics import judge_means, judge_stds
+from vaevar.runs.expansion import expand_path
 from vaevar.state import StateSpec
 
 
@@ -52,7 +53,7 @@ class Normalizer(nn.Module):
                 these channels (files swapped, or of another model).
         """
         arrays = []
-        for path in (Path(mean_path), Path(std_path)):
+        for path in (Path(expand_path(str(path))) for path in (mean_path, std_path)):
             try:
                 array = read_array(path)
             except (OSError, EOFError, ValueError) as error:

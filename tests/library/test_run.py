@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -319,3 +320,74 @@ def test_two_runs_of_one_process_tell_the_same(tiny: Any) -> None:
             )
         assert sum("no observations" in str(warning.message) for warning in told) == 1
         assert any("no observations" in text for text in results.record["warnings"])
+
+
+class Remembering(vaevar.Forecaster):
+    """Changes while it runs, as a forecaster with a memory does."""
+
+    history, step_hours = 1, 6
+
+    def __init__(self, tiny: Any, rate: float = 0.1) -> None:
+        self.spec, self.grid, self._rate = tiny.store.spec, tiny.store.grid, rate
+        self._steps: dict[str, int] = {}
+
+    def step(self, states: torch.Tensor) -> torch.Tensor:
+        self._steps[f"step {len(self._steps)}"] = len(self._steps)
+        return states[:, -1] + self._rate * (states[:, -1].mean(-1, keepdim=True) - states[:, -1])
+
+
+def test_what_changes_while_it_runs_does_not_keep_a_run_from_going_on(tiny: Any) -> None:
+    def go_on(forecaster: Any, analyses: int) -> Any:
+        return vaevar.run(forecaster, {"oi": oi()}, tiny.data(analyses), "runs/own", accelerator="cpu")
+
+    mine = Remembering(tiny)
+    go_on(mine, 2)
+    go_on(mine, 3)
+    go_on(mine, 4)
+    assert len(go_on(Remembering(tiny), 5)["oi"].diagnostics) == 5  # as another process makes it
+    mine._rate = 0.3
+    with pytest.raises(vaevar.UserError, match=r"forecaster\._rate: 0\.1 there, 0\.3 now"):
+        go_on(mine, 5)
+    with pytest.raises(vaevar.UserError, match=r"forecaster\._rate: 0\.1 there, 0\.3 now"):
+        go_on(Remembering(tiny, 0.3), 5)
+
+
+def test_the_home_directory_in_a_path(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tiny.path.parent))
+    truth = vaevar.StoreSource(f"~/{tiny.path.name}")
+    assert vaevar.WeatherStore(f"~/{tiny.path.name}", tiny.store.spec).times.size == tiny.store.times.size
+    data = tiny.data(1, source=truth, climatology="~/climatological_std.npy")
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    results = vaevar.run(tiny.forecaster, {"oi": oi()}, data, "~/mine", accelerator="cpu")
+    assert results.directory == Path.cwd() / "mine"
+    assert vaevar.RunResults("~/mine").arms == ("oi",)
+    assert sorted(os.listdir()) == ["mine"]
+
+
+def test_two_threads_do_not_share_a_directory(tiny: Any) -> None:
+    refused = []
+
+    class Other(L.Callback):
+        def on_predict_batch_start(self, *args: Any) -> None:
+            def other() -> None:
+                try:
+                    run(tiny)
+                except vaevar.UserError as error:
+                    refused.append(str(error))
+
+            thread = threading.Thread(target=other)
+            thread.start()
+            thread.join()
+
+    results = run(tiny, analyses=1, callbacks=[Other()])
+    assert "another thread of this process has been writing into this run" in refused[0]
+    assert len(results["oi"].diagnostics) == 1
+
+
+def test_an_arm_is_no_place_for_another_run(tiny: Any) -> None:
+    run(tiny, analyses=1)
+    for place in ("runs/mine/oi", "runs/mine/oi/more"):
+        with pytest.raises(vaevar.UserError, match="belongs to an arm of the run runs/mine; choose another"):
+            vaevar.run(tiny.forecaster, {"oi": oi()}, tiny.data(1), place, accelerator="cpu")
+    assert not Path("runs/mine/oi/more").exists()
+    vaevar.run(tiny.forecaster, {"oi": oi()}, tiny.data(1), "runs/mine/beside", accelerator="cpu")

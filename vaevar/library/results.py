@@ -14,6 +14,7 @@ from vaevar.data.weather.leads import LEAD
 from vaevar.data.weather.opening import open_zarr
 from vaevar.errors import UserError
 from vaevar.mistakes.notices import notice
+from vaevar.runs.expansion import expand_path
 from vaevar.runs.record import read_record
 
 _SCORES, _DIAGNOSTICS = "scores.csv", "diagnostics.csv"
@@ -38,7 +39,7 @@ class RunResults:
     """
 
     def __init__(self, directory: str | Path) -> None:
-        self.directory = Path(directory)
+        self.directory = Path(expand_path(str(directory)))
         found = sorted(self.directory.glob(f"*/{_DIAGNOSTICS}")) + sorted(self.directory.glob(f"*/{_SCORES}"))
         self.arms = tuple(dict.fromkeys(path.parent.name for path in found))
         if not self.arms:

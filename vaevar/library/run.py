@@ -23,6 +23,7 @@ from vaevar.forecast import Forecaster
 from vaevar.library.results import RunResults
 from vaevar.mistakes.notices import Call
 from vaevar.models.training.trainer import prepare
+from vaevar.runs.expansion import expand_path
 from vaevar.verification.scores import Scores
 
 
@@ -59,7 +60,7 @@ def run(
         >>> results.scores.query("arm == 'mine' and channel == 'z500' and quantity == 'analysis'").shape
         (5, 8)
     """
-    path = Path(directory)
+    path = Path(expand_path(str(directory)))
     if path.resolve() == Path.cwd():
         raise UserError("the directory of a run is its own: give one below this one, such as runs/mine")
     if restart and any(isinstance(callback, Cycle) for callback in callbacks):

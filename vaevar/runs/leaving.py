@@ -9,14 +9,33 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from vaevar.errors import UserError
 from vaevar.files import replacing
+from vaevar.mistakes.words import words
 from vaevar.runs.aside import OLD
 from vaevar.runs.lock import NAME as LOCK
 from vaevar.runs.record import NAME, write_record
 
 CONFIG = "config.yaml"
+OF_AN_ARM = ("restart*.pt", "diagnostics.csv", "scores.csv")
 # Written before the first result, and worthless without one.
 PREPARATIONS = (CONFIG, NAME, "hparams.yaml", "events.out.tfevents.*")
+
+
+def is_arm(path: Path) -> bool:
+    """Whether an arm of a run has written there."""
+    return path.is_dir() and any(True for name in OF_AN_ARM for _ in path.glob(name))
+
+
+def refuse_arms(directory: Path) -> None:
+    """An arm of a run is no place for another run.
+
+    Raises:
+        UserError: when the directory lies in that of an arm.
+    """
+    for path in (directory, *directory.parents):
+        if (path.parent / NAME).exists() and not (path / NAME).exists() and is_arm(path):
+            raise UserError(f"{directory}: belongs to an arm of the run {path.parent}; {words().another}")
 
 
 def put_back(directory: Path, record: Mapping[str, Any], config: bytes, there: set[str]) -> None:

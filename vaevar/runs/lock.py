@@ -1,4 +1,4 @@
-"""A run directory belongs to one process at a time.
+"""A run directory belongs to one process at a time, and in it to one thread.
 
 The lock is a file that says who holds it, so it works on file systems without locks of their own, and the
 second process can be told whose the directory is. Processes that a run starts itself share its lock.
@@ -28,22 +28,23 @@ SILENCE_SECONDS = 180.0
 EMPTY_SECONDS = 10.0
 
 
-_held: list[Path] = []
+_held: list[tuple[Path, int]] = []
 
 
 @contextmanager
 def holding(directory: Path) -> Iterator[None]:
-    """Remember that a run of this process, or of the process that leads it, keeps a directory."""
-    _held.append(directory.absolute())
+    """Remember that a run of this thread, or of the process that leads this one, keeps a directory."""
+    mine = directory.absolute(), threading.get_ident()
+    _held.append(mine)
     try:
         yield
     finally:
-        _held.remove(directory.absolute())
+        _held.remove(mine)
 
 
 def is_held(directory: Path) -> bool:
-    """Whether a run of this process keeps the directory, and its record."""
-    return directory.absolute() in _held
+    """Whether a run of this thread keeps the directory, and its record. That of another is another's."""
+    return (directory.absolute(), threading.get_ident()) in _held
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def locked(directory: Path) -> Iterator[None]:
         directory: of the run; it exists.
 
     Raises:
-        UserError: when another process holds it.
+        UserError: when another process, or another thread of this one, holds it.
     """
     path = directory / NAME
     holder = _myself()
@@ -117,8 +118,12 @@ def _remove_if_stale(path: Path, me: dict[str, Any]) -> None:
             return
     elif not _gone(holder, me, silent):
         job = f", job {holder['job']}" if holder.get("job") else ""
+        mine = {"host": me["host"], "pid": me["pid"]}.items() <= holder.items()
+        who = (
+            "another thread of this process" if mine else f"process {holder['pid']} on {holder['host']}{job}"
+        )
         raise UserError(
-            f"{path.parent}: process {holder['pid']} on {holder['host']}{job} has been writing into this run "
+            f"{path.parent}: {who} has been writing into this run "
             f"since {holder.get('since')}; wait for it, or {words().another} (if it no longer exists, "
             f"delete {path})"
         )

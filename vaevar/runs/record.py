@@ -23,6 +23,7 @@ BEGUN, ENDED, MOVING = "begun", "ended", "moved aside"
 _KINDS: dict[str, type] = {
     "status": str, "run": str, "aside": str, "settings": dict, "packages": dict, "files": dict, "made": list,
     "moving": list, "command": list, "earlier_commands": list, "warnings": list,
+    "left": dict,
 }  # fmt: skip
 
 

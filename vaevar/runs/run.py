@@ -19,11 +19,13 @@ from vaevar.runs.leaving import (
     CONFIG,
     PREPARATIONS,
     entries,
+    is_arm,
     is_ours,
     keep_metrics,
     made_by_now,
     matches,
     put_back,
+    refuse_arms,
     remove_empty,
     withdraw,
 )
@@ -36,7 +38,6 @@ WRITTEN = (
     *PREPARATIONS, "checkpoints", "hpc_ckpt_*.ckpt", "metrics*.csv", "scores.csv", "forecasts.csv",
     "summary.md", "profile.json", "cases.csv", "*.partial",
 )  # fmt: skip
-OF_AN_ARM = ("restart*.pt", "diagnostics.csv", "scores.csv")
 
 
 class Start(Enum):
@@ -117,7 +118,7 @@ class Run:
                 f"{self.directory}: an earlier version of vaevar made this run, and kept no settings to go "
                 f"on with; {_advice()}"
             )
-        values: dict[str, Any] = before["settings"] | self.settings.repaired(before)
+        values = self.settings.before(before)
         if refusal := self.settings.refusal(values):
             raise UserError(f"{self.directory} {refusal}; {_advice()}")
         return values
@@ -125,7 +126,7 @@ class Run:
     def has_results(self) -> bool:
         """Whether the directory holds what a first try that was refused would not have left."""
         inside = (path for path in (self.directory / "checkpoints", *self.checkpoints) if self._holds(path))
-        if any(_is_arm(path) for path in self._directories()) or any(map(checkpoints_in, inside)):
+        if any(is_arm(path) for path in self._directories()) or any(map(checkpoints_in, inside)):
             return True
         record = self._readable_record()
         # A command that has left nothing but its record here keeps its results elsewhere, and asks there.
@@ -200,7 +201,7 @@ class Run:
         for path in sorted(self.directory.iterdir()):
             known = matches(path.name, WRITTEN)
             another_run = path.is_dir() and path not in directories
-            if (known or path.name in listed or _is_arm(path)) and not another_run and not is_ours(path.name):
+            if (known or path.name in listed or is_arm(path)) and not another_run and not is_ours(path.name):
                 names.append(path.name)
         return names
 
@@ -219,6 +220,7 @@ def running(
     Raises:
         UserError: when another process writes there, or another run's results are there.
     """
+    refuse_arms(run.directory)
     with holding(run.directory):
         yield from _running(run, first_process, complete)
 
@@ -306,16 +308,13 @@ def _close(run: Run, record: dict[str, Any], there: set[str], status: str) -> No
     said = list(dict.fromkeys([*record.get("warnings", ()), *told()]))
     content = record | {"status": status, "until": now(), "made": made, "warnings": said}
     files = files_of(values) | run.settings.written()
-    write_record(run.directory, content | {"files": files, "settings": values})
+    left = {"left": run.settings.changed()}
+    write_record(run.directory, content | {"files": files, "settings": values} | left)
 
 
 def _advice() -> str:
     """How to begin another run instead."""
     return f"{words().another}, or {words().restart}, which moves the old run aside"
-
-
-def _is_arm(path: Path) -> bool:
-    return path.is_dir() and any(True for name in OF_AN_ARM for _ in path.glob(name))
 
 
 def _does_work(record: dict[str, Any]) -> bool:

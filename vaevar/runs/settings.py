@@ -20,7 +20,7 @@ Callbacks do not change results, as a rule. Those that do have ``without_effect`
 from __future__ import annotations
 
 import pydoc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,19 @@ from lightning.pytorch.callbacks import (
 )
 
 from vaevar.content.described import described
-from vaevar.content.digest import content_digest, same_content, sha256
+from vaevar.content.digest import same_content, sha256
+from vaevar.content.setting import (
+    ABSENT,
+    changed,
+    explained,
+    is_less,
+    is_unrecorded_code,
+    recorded,
+    recorded_code,
+    shown,
+    take_back,
+    told_differences,
+)
 from vaevar.errors import UserError
 
 SECTIONS = ("seed_everything", "model", "data", "optimizer", "lr_scheduler")
@@ -46,10 +58,8 @@ TRAINER: dict[str, tuple[str, ...]] = {
 OF_ANY_COMMAND = ("precision",)
 GROWING = ("trainer.max_epochs", "trainer.max_steps")
 LIGHTNINGS_CALLBACKS = (GradientAccumulationScheduler, StochasticWeightAveraging, WeightAveraging)
-UNLIMITED = (None, -1)
 # The checkpoint of another run that a fit began from. It counts once: whoever goes on need not give it.
 ORIGIN = "ckpt_path"
-SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -61,12 +71,31 @@ class Settings:
         growing: names of those that may grow.
         independent: prefixes of names (``model.init_args.arms.``) whose entries do not affect each other.
         outputs: files that the run writes, by the name of the setting.
+        left: asked when the run has ended: the values of its objects then. Empty: they are made anew.
     """
 
     values: dict[str, Any]
     growing: set[str] = field(default_factory=set)
     independent: set[str] = field(default_factory=set)
     outputs: dict[str, Path] = field(default_factory=dict)
+    left: Callable[[], dict[str, Any]] = dict
+
+    def before(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of the run that is there, for a comparison with these.
+
+        What changes in an object while it runs, such as a memory of its own, is as that run has left it when
+        the same object runs again. It counts as what it was at the beginning.
+
+        Args:
+            record: of that run.
+        """
+        values: dict[str, Any] = record["settings"] | self.repaired(record)
+        take_back(self.values, values, record.get("left", {}))
+        return values
+
+    def changed(self) -> dict[str, Any]:
+        """What has another value after the run than at its beginning, with that value."""
+        return changed(self.values, self.left() or self.values)
 
     def united(self, before: Mapping[str, Any]) -> dict[str, Any]:
         """The values, what the run began from, and independent entries that only an earlier run had."""
@@ -81,7 +110,7 @@ class Settings:
     def with_files(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The values, where what names a file by now that was made since stands for its content."""
         return {
-            name: _content(value) if name not in self.outputs else value for name, value in values.items()
+            name: recorded(value) if name not in self.outputs else value for name, value in values.items()
         }
 
     def written(self) -> dict[str, str]:
@@ -115,14 +144,14 @@ class Settings:
             A text per setting, with both values.
         """
         common = self._entries(before) & self._entries(self.values)
-        found = []
+        found = {}
         for name in dict.fromkeys((*before, *self.values)):
-            if name == ORIGIN:
+            if name == ORIGIN or (name not in before and is_unrecorded_code(name, before)):
                 continue
-            there, now = before.get(name, _ABSENT), self.values.get(name, _ABSENT)
+            there, now = before.get(name, ABSENT), self.values.get(name, ABSENT)
             if self._entry(name) in (None, *common) and not self._may_follow(name, there, now):
-                found.append(_difference(name, there, now))
-        return found
+                found[name] = there, now
+        return told_differences(found)
 
     def refusal(self, before: Mapping[str, Any]) -> str:
         """Why a run with these settings may not go on with one that had others; empty if it may.
@@ -135,14 +164,14 @@ class Settings:
         there, now = (_kind(command, python) for command in commands)
         if there != now:
             return f"holds {there}, this is {now}"
-        models = [values.get(MODEL, _ABSENT) for values in (before, self.values)]
+        models = [values.get(MODEL, ABSENT) for values in (before, self.values)]
         if models[0] != models[1]:
             return f"holds {there} of {models[0]}, this is {now} of {models[1]}"
         given, began = self.values.get(ORIGIN), before.get(ORIGIN)
         if given is not None and not self._may_follow(ORIGIN, began, given):
             return (
-                f"holds a fit that began {f'from {_shown(began)}' if began else 'without --ckpt_path'}, now "
-                f"--ckpt_path is {_shown(given)}; leave it out, and the fit goes on"
+                f"holds a fit that began {f'from {shown(began)}' if began else 'without --ckpt_path'}, now "
+                f"--ckpt_path is {shown(given)}; leave it out, and the fit goes on"
             )
         differences = self.differences(before)
         return f"holds another experiment: {explained(differences)}" if differences else ""
@@ -171,11 +200,11 @@ class Settings:
 
     def grown(self, before: Mapping[str, Any]) -> bool:
         """Whether a setting is larger than in ``before``."""
-        return any(name in before and _less(before[name], self.values[name]) for name in self.growing)
+        return any(name in before and is_less(before[name], self.values[name]) for name in self.growing)
 
     def shrunk(self, before: Mapping[str, Any]) -> bool:
         """Whether a setting that may grow is smaller than in ``before``."""
-        return any(name in before and _less(self.values[name], before[name]) for name in self.growing)
+        return any(name in before and is_less(self.values[name], before[name]) for name in self.growing)
 
     def _entries(self, values: Mapping[str, Any]) -> set[str]:
         return {entry for name in values if (entry := self._entry(name))}
@@ -192,7 +221,7 @@ class Settings:
             return same_content(before, now)
         if isinstance(now, dict):  # a file that was made since
             return bool(before == now.get("file"))
-        if name in self.growing and _ABSENT not in (before, now):
+        if name in self.growing and ABSENT not in (before, now):
             return True
         return bool(before == now)
 
@@ -213,7 +242,7 @@ def settings_of(config: Mapping[str, Any], command: str) -> Settings:
         settings.values[f"trainer.{name}"] = trainer.get(name)
     settings.growing.update(name for name in GROWING if name in settings.values)
     if config.get(ORIGIN) is not None:
-        settings.values[ORIGIN] = _content(config[ORIGIN])
+        settings.values[ORIGIN] = recorded(config[ORIGIN])
     callbacks = trainer.get("callbacks") or []
     for callback in callbacks if isinstance(callbacks, list) else [callbacks]:
         cls = pydoc.locate(callback["class_path"])
@@ -234,9 +263,13 @@ def settings_of_objects(
         objects: by name.
         growing, independent: as the attributes of :class:`Settings`.
     """
+    values = {"command": command} | _values_of(objects)
+    return Settings(values, growing, independent, left=lambda: {"command": command} | _values_of(objects))
+
+
+def _values_of(objects: Mapping[str, Any]) -> dict[str, Any]:
     table = {name: value for key, item in objects.items() for name, value in described(item, key).items()}
-    values = {name: _content(value) for name, value in table.items()}
-    return Settings({"command": command} | values, growing, independent)
+    return {name: recorded(value) for name, value in table.items()}
 
 
 def _kind(command: str, either: bool) -> str:
@@ -244,12 +277,6 @@ def _kind(command: str, either: bool) -> str:
     if command == FROM_PYTHON:
         return "a cycle from Python"
     return f"a {command}{' of the command line' if either else ''}"
-
-
-def explained(differences: list[str]) -> str:
-    """The first few differences in one text."""
-    more = len(differences) - SHOWN
-    return "; ".join(differences[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
 
 
 def files_of(values: Mapping[str, Any]) -> dict[str, str]:
@@ -260,7 +287,6 @@ def files_of(values: Mapping[str, Any]) -> dict[str, str]:
 MODEL = "model.class_path"
 # The command of a cycle that no command line began.
 FROM_PYTHON = "run"
-_ABSENT = "(not set)"
 
 
 def _add(settings: Settings, name: str, value: Any) -> None:
@@ -268,7 +294,8 @@ def _add(settings: Settings, name: str, value: Any) -> None:
         cls = pydoc.locate(str(value["class_path"])) if "class_path" in value else None
         for key, item in value.items():
             if key == "class_path":
-                settings.values[f"{name}.class_path"] = str(item).rpartition(".")[2]
+                said = {f"{name}.class_path": str(item).rpartition(".")[2]}
+                settings.values.update(said | recorded_code(name, item))
             elif key == "init_args" and isinstance(item, dict):
                 _add_arguments(settings, f"{name}.init_args", item, cls)
             else:
@@ -279,7 +306,7 @@ def _add(settings: Settings, name: str, value: Any) -> None:
     else:
         # Among the values, a mapping is a file.
         plain = list(value) if isinstance(value, tuple) else "{}" if value == {} else value
-        settings.values[name] = _content(plain)
+        settings.values.update({name: recorded(plain)} | recorded_code(name, plain))
 
 
 def _add_arguments(settings: Settings, name: str, arguments: Mapping[str, Any], cls: object) -> None:
@@ -298,32 +325,6 @@ def _add_arguments(settings: Settings, name: str, arguments: Mapping[str, Any], 
         _add(settings, full, value)
 
 
-def _content(value: Any) -> Any:
-    """A file or a store that is there, with its digest; any other value as it is."""
-    digest = content_digest(value) if isinstance(value, str) else None
-    if digest is None:
-        return value
-    times = {} if digest.times is None else {"times": digest.times}
-    return {"file": value, "sha256": digest.sha256, **times}
-
-
-def _less(value: Any, other: Any) -> bool:
-    """Whether a value of a setting that may grow is smaller than another one."""
-    return value not in UNLIMITED and (other in UNLIMITED or value < other)
-
-
 def changes_results(cls: object) -> bool:
     """Whether a callback of this class does, unlike most."""
     return hasattr(cls, "without_effect") or (isinstance(cls, type) and issubclass(cls, LIGHTNINGS_CALLBACKS))
-
-
-def _difference(name: str, before: Any, now: Any) -> str:
-    if isinstance(before, dict) and isinstance(now, dict) and before.get("file") == now.get("file"):
-        return f"{name}: {now['file']} has other content than it had"
-    return f"{name}: {_shown(before)} there, {_shown(now)} now"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return f"{value.get('file')} (sha256 {str(value.get('sha256'))[:8]})"
-    return str(value)

@@ -23,6 +23,7 @@ from vaevar.files import require_writable, save_array
 from vaevar.forecast import Forecaster, rollout
 from vaevar.plausible.statistics import judge_error_stds
 from vaevar.runs.aside import keeping
+from vaevar.runs.expansion import expand_path
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
@@ -62,7 +63,7 @@ def load_lead_errors(path: str | Path, spec: StateSpec, steps: int) -> np.ndarra
             be errors of these channels.
     """
     try:
-        stds = read_array(path)
+        stds = read_array(Path(expand_path(str(path))))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
     if stds.ndim != 2 or stds.shape[0] < steps or stds.shape[1] != len(spec) or stds.dtype.kind != "f":

@@ -15,6 +15,7 @@ from vaevar.files import require_writable, save_array
 from vaevar.mistakes.notices import notice
 from vaevar.plausible.statistics import judge_stds
 from vaevar.runs.aside import keeping
+from vaevar.runs.expansion import expand_path
 from vaevar.scripts import run
 from vaevar.state import StateSpec
 
@@ -48,6 +49,7 @@ def load_climatological_std(path: str | Path | np.ndarray, spec: StateSpec) -> n
         UserError: when it is missing or unreadable, has another length, or values that cannot be the std of
             these channels: they are in another order or other units, or the file is another.
     """
+    path = path if isinstance(path, np.ndarray) else expand_path(str(path))
     try:
         std = path if isinstance(path, np.ndarray) else read_array(path)
     except (OSError, ValueError) as error:

@@ -35,6 +35,7 @@ from vaevar.errors import UserError, first_line
 from vaevar.files import file_lock, replacing, save_text, shipped, size_text
 from vaevar.progress import progress
 from vaevar.runs.aside import keeping
+from vaevar.runs.expansion import expand_path
 from vaevar.runs.stopping import install
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
@@ -90,8 +91,8 @@ class SpeedyWorld(Source):
         if period not in PERIODS:
             raise UserError(f"no period {period!r} of the embedded world; choose from {', '.join(PERIODS)}")
         self.period_name, self.period = period, PERIODS[period]
-        self.directory = Path(directory or os.environ.get("VAEVAR_DATA", "data"))
-        self.restart = shipped(Path(restarts)) / f"{period}.msgpack.gz"
+        self.directory = Path(expand_path(str(directory or os.environ.get("VAEVAR_DATA", "data"))))
+        self.restart = shipped(Path(expand_path(str(restarts)))) / f"{period}.msgpack.gz"
         self.path = self.directory / f"speedy_{period}.zarr"
 
     @property

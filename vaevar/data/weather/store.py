@@ -20,6 +20,7 @@ from vaevar.data.weather.leads import at_lead
 from vaevar.data.weather.opening import open_weather
 from vaevar.errors import UserError, first_line
 from vaevar.plausible.judge import StateJudge
+from vaevar.runs.expansion import expand_path
 from vaevar.state import VARIABLES, State, StateSpec
 from vaevar.state.coordinates import named, on_a_grid
 from vaevar.state.fields import fields_of, slice_if_run
@@ -50,8 +51,8 @@ class WeatherStore:
     """
 
     def __init__(self, path: str | Path, spec: StateSpec, lead_hours: int | None = None) -> None:
-        self.path, self.spec = str(path), spec
-        dataset, self.grid, self._flip, self._roll = on_a_grid(_open_states(path, lead_hours), self.path)
+        self.path, self.spec = expand_path(str(path)), spec
+        dataset, self.grid, self._flip, self._roll = on_a_grid(_open_states(self.path, lead_hours), self.path)
         self._arrays = fields_of(dataset, spec, self.path)
         self.times = dataset["time"].values
         self._judge = StateJudge(self.path, spec, self.grid, in_sequence=lead_hours is None)
@@ -178,7 +179,7 @@ class StoreSource(Source):
     """
 
     def __init__(self, path: str, lead_hours: int | None = None) -> None:
-        self.path, self.lead_hours = path, lead_hours
+        self.path, self.lead_hours = expand_path(str(path)), lead_hours
 
     @property
     def description(self) -> str:

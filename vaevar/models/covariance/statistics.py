@@ -17,6 +17,7 @@ from vaevar.errors import UserError, first_line
 from vaevar.files import replacing
 from vaevar.models.covariance.balance import ControlVariables
 from vaevar.plausible.statistics import judge_error_stds
+from vaevar.runs.expansion import expand_path
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -192,6 +193,7 @@ class CovarianceStatistics:
         Raises:
             UserError: when the file is missing, damaged, or holds something else.
         """
+        path = expand_path(str(path))
         if not Path(path).is_file():
             raise UserError(f"{path}: no such covariance statistics; calibrate them with {CALIBRATE}")
         try:

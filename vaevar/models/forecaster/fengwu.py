@@ -23,6 +23,7 @@ from vaevar.models.forecaster.first_step import check_follows, check_normalised_
 from vaevar.models.forecaster.gradient import not_finite, require_window
 from vaevar.models.forecaster.onnx_session import Node, OnnxSession
 from vaevar.normalizer import Normalizer
+from vaevar.runs.expansion import expand_path
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -78,12 +79,12 @@ class OnnxForecaster(Forecaster):
         device: str = "auto",
         threads: int | None = None,
     ) -> None:
-        self.model = Path(model)
+        self.model, mean, std = (Path(expand_path(str(path))) for path in (model, mean, std))
         self.spec = StateSpec() if spec is None else spec
         self.step_hours = step_hours
         self._session = OnnxSession(self.model, device, threads)
         self._normalizer = Normalizer.load(mean, std, self.spec)
-        self._normalisation = (Path(mean), Path(std))
+        self._normalisation = (mean, std)
         self._files, self._checked = f"{self.model}: {mean} and {std}", False
         self._output_channels: int | None = None
         self._check_contract(self._session.inputs, self._session.outputs)

@@ -12,6 +12,7 @@ from vaevar.models.forecaster.gradient import NetworkForecaster, beside
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.training import ForecasterModule
 from vaevar.normalizer import Normalizer
+from vaevar.runs.expansion import expand_path
 
 
 class LearnedForecaster(NetworkForecaster):
@@ -37,7 +38,7 @@ class LearnedForecaster(NetworkForecaster):
         if step_hours < 1:
             raise UserError(f"LearnedForecaster: step_hours is {step_hours}, must be at least 1")
         module = checkpoint if isinstance(checkpoint, ForecasterModule) else ForecasterModule.load(checkpoint)
-        self._file = None if isinstance(checkpoint, ForecasterModule) else Path(checkpoint)
+        self._file = None if isinstance(checkpoint, ForecasterModule) else Path(expand_path(str(checkpoint)))
         self.network = module.network.eval().requires_grad_(False)
         self.spec, self.grid = module.spec, module.grid
         self.step_hours, self.checkpointing = step_hours, checkpointing

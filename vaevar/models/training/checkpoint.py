@@ -15,6 +15,7 @@ from vaevar.content.tensors import read_tensors
 from vaevar.errors import UserError
 from vaevar.files import save_tensors
 from vaevar.mistakes.notices import notice
+from vaevar.runs.expansion import expand_path
 from vaevar.state import StateSpec
 
 
@@ -188,6 +189,7 @@ def read_weights(path: str | Path, kind: str, hint: str) -> dict[str, Any]:
     Raises:
         UserError: when the file is missing, damaged or of another kind.
     """
+    path = expand_path(str(path))
     if not Path(path).is_file():
         raise UserError(f"{path}: no such checkpoint; {hint}")
     try:

@@ -9,6 +9,7 @@ from lightning.fabric.plugins.environments import SLURMEnvironment
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 
+from vaevar.content.setting import explained
 from vaevar.errors import UserError, one_line
 from vaevar.mistakes.words import words
 from vaevar.models.training.agreement import (
@@ -25,7 +26,6 @@ from vaevar.models.training.last_checkpoint import LastCheckpoint
 from vaevar.models.training.stops import StopsBetweenBatches
 from vaevar.runs import stopping
 from vaevar.runs.checkpoints import SETTINGS
-from vaevar.runs.settings import explained
 from vaevar.runs.slurm import REQUEUE_SIGNALS
 
 
