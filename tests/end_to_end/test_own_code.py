@@ -15,7 +15,11 @@ import yaml
 from tests.end_to_end.commands import predict, refused
 from tests.end_to_end.conftest import SPEC
 
-FUNCTION = "import numbers_of_mine\ndef step(states):\n    return numbers_of_mine.RATE * states[:, -1]\n"
+FUNCTION = """import numbers_of_mine
+from torch import Tensor
+def step(states: Tensor) -> Tensor:
+    return numbers_of_mine.RATE * states[:, -1]
+"""
 METHOD = """import vaevar
 class Nudging(vaevar.OptimalInterpolation):
     WEIGHT = {}
@@ -66,8 +70,8 @@ def config(own: Own, configs: dict[str, Path], tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("file", "change"),
     [
-        ("steady", lambda text: text.replace("RATE *", "RATE * 0.9 *")),
-        ("numbers_of_mine", lambda text: text.replace("1.0", "0.9")),
+        ("steady", lambda text: text.replace("RATE *", "RATE * 0.999 *")),
+        ("numbers_of_mine", lambda text: text.replace("1.0", "0.999")),
         ("nudging", lambda text: text.replace("WEIGHT = 1", "WEIGHT = 2")),
     ],
 )

@@ -54,7 +54,8 @@ def _add(table: dict[str, Any], name: str, value: Any, above: set[int]) -> None:
         _add(table, name, {"method": value.__func__, "self": value.__self__}, above)
     elif isinstance(value, type | ModuleType | set | frozenset | np.ndarray) or inspect.isroutine(value):
         kind = getattr(value, "__qualname__", type(value).__name__)
-        table[name] = f"{getattr(value, '__module__', '')} {kind} {digest(value, name)}".strip()
+        where = getattr(value, "__module__", None)
+        table[name] = f"{f'{where}.' if where else ''}{kind} {digest(value, name)}"
     elif id(value) not in above:
         _add_object(table, name, value, above | {id(value)})
 

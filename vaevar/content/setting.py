@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from vaevar.content.digest import content_digest
 from vaevar.content.source import named_code, source_file
+from vaevar.errors import UserError
 
 ABSENT = "(not set)"
 UNLIMITED = (None, -1)
@@ -41,8 +42,17 @@ def is_less(value: Any, other: Any) -> bool:
     return value not in UNLIMITED and (other in UNLIMITED or value < other)
 
 
-def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
-    """Values of settings after a run that were others before it."""
+def changed(before: Mapping[str, Any], asked: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Values of settings after a run that were others before it.
+
+    Args:
+        before: all values at the beginning.
+        asked: for all values at the end; for none when they are as they were.
+    """
+    try:
+        after = asked() or before
+    except UserError:  # of what was made meanwhile; whoever begins with it is told
+        after = before
     found = {name: after.get(name, ABSENT) for name in dict.fromkeys((*after, *before))}
     return {name: value for name, value in found.items() if value != before.get(name, ABSENT)}
 

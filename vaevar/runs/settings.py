@@ -95,7 +95,7 @@ class Settings:
 
     def changed(self) -> dict[str, Any]:
         """What has another value after the run than at its beginning, with that value."""
-        return changed(self.values, self.left() or self.values)
+        return changed(self.values, self.left)
 
     def united(self, before: Mapping[str, Any]) -> dict[str, Any]:
         """The values, what the run began from, and independent entries that only an earlier run had."""
