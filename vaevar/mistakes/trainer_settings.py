@@ -51,5 +51,6 @@ def require_single_precision(trainer: L.Trainer) -> None:
     if not trainer.precision.endswith(("32-true", "-mixed")):
         raise UserError(
             f"{setting('trainer.precision')} is {trainer.precision}: states are in single precision; "
-            "leave it at 32-true, or give bf16-mixed or 16-mixed for the networks; a minimisation has a dtype of its own"
+            "leave it at 32-true, or give bf16-mixed or 16-mixed for the networks; a minimisation has a "
+            "dtype of its own"
         )
