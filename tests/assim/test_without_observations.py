@@ -19,6 +19,8 @@ from vaevar.assim.interpolation.linear import LinearInterpolation
 from vaevar.assim.interpolation.optimal import OptimalInterpolation
 from vaevar.assim.methods import ThreeDVar, VAEVar
 from vaevar.assim.variational import VariationalAssimilator
+from vaevar.assim.window.fgat import FGAT
+from vaevar.assim.window.fourdvar import FourDVar
 from vaevar.data.observations.points import Observations
 from vaevar.models.diffusion.denoiser import Denoiser
 from vaevar.state import State
@@ -50,9 +52,11 @@ ARMS: dict[type[Assimilator], Callable[[], Assimilator]] = {
     OptimalInterpolation: OptimalInterpolation,
     VariationalAssimilator: lambda: VariationalAssimilator(control()),
     DiffDA: diffda,
+    FGAT: lambda: FGAT(LinearInterpolation()),
 }
 # They have the analysis of VariationalAssimilator, with a control transform of their own.
 SAME = (ThreeDVar, VAEVar)
+OF_WINDOWS = (FourDVar,)  # has a test of its own
 
 
 def methods() -> Iterator[type[Assimilator]]:
@@ -67,7 +71,7 @@ def methods() -> Iterator[type[Assimilator]]:
 
 
 def test_no_method_is_left_out() -> None:
-    assert set(methods()) == {*ARMS, *SAME}
+    assert set(methods()) == {*ARMS, *SAME, *OF_WINDOWS}
     assert all(cls.forward is VariationalAssimilator.forward for cls in SAME)
 
 

@@ -110,10 +110,10 @@ PREDICT: list[tuple[str, Any, str]] = [
     (f"{D}/start", "2021-02-30T06", "data.start: '2021-02-30T06' is not a time"),
     (f"{D}/start", "2021-01-16T06Z", "data.start: .* without a zone"),
     (f"{D}/start", "1821-01-16T06", "1821"),
-    (f"{D}/analyses", 0, "analyses 0"),
+    (f"{D}/analyses", 0, "analyses is 0"),
     (f"{D}/analyses", 4000, "needed"),
-    (f"{D}/lead_hours", 9, "lead_hours 9"),
-    (f"{D}/lead_hours", 0, "lead_hours 0"),
+    (f"{D}/lead_hours", 9, "lead_hours is 9, must be a positive multiple"),
+    (f"{D}/lead_hours", 0, "lead_hours is 0"),
     (f"{D}/step_hours", 3, "step"),
     # files
     (f"{FC}/model", "none.onnx", "none.onnx: no such file"),

@@ -215,6 +215,6 @@ def test_a_speed_is_not_negative() -> None:
 
 def test_a_lead_is_refused_for_what_is_wrong_with_it(tiny: Any) -> None:
     with pytest.raises(
-        vaevar.UserError, match=r"^data: lead_hours is 25, must be a multiple of the step, 6 h$"
+        vaevar.UserError, match=r"^data: lead_hours is 25, must be a positive multiple of the step, 6 h$"
     ):
         tiny.data(lead_hours=25)

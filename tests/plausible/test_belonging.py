@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -77,6 +78,19 @@ def test_fields_of_another_time(name: str) -> None:
     values = with_(name, lambda fields: STATES[5][CHANNELS.variable_slice(name)])
     assert told(values).startswith(f"{name} does not belong to ")
     assert told(STATES[5]) == ""
+
+
+@pytest.mark.parametrize("forecast", [False, True])
+@pytest.mark.parametrize("ground", [False, True])
+def test_both_components_of_the_wind_of_another_time(ground: bool, forecast: bool) -> None:
+    """Or turned: what they do not follow still follows each other."""
+    quarter = GRID.shape[1] // 4
+    for other in (STATES[4], np.roll(STATES[0], quarter, -1)):
+        values = STATES[0].copy()
+        for name in ("u", "v", "u10", "v10") if ground else ("u", "v"):
+            part = CHANNELS.variable_slice(name)
+            values[part] = other[part]
+        assert re.search("^[zuv] does not belong to .*[zuv]", told(values, forecast=forecast))
 
 
 @pytest.mark.parametrize(("name", "other"), [("u", "v"), ("v", "u"), ("u10", "v10"), ("v10", "u10")])

@@ -126,7 +126,7 @@ class AnalysisTimes(L.LightningDataModule):
                 raise UserError(f"data: {name} is {number}, must be positive")
         if lead_hours < step_hours or lead_hours % step_hours:
             raise UserError(
-                f"data: lead_hours is {lead_hours}, must be a multiple of the step, {step_hours} h"
+                f"data: lead_hours is {lead_hours}, must be a positive multiple of the step, {step_hours} h"
             )
         if seed < 0:
             raise UserError(f"data.seed: {seed} is not a seed of observation noise, must not be negative")

@@ -142,7 +142,7 @@ def _of_pressure(fields: _Fields, spec: StateSpec, latitude: np.ndarray) -> Iter
     z, t = fields[f"z{low}"], fields[f"t{low}"]
     height = GAS_CONSTANT * t * np.log(fields["msl"] / (100 * low))
     found = correlation(eddies(height), eddies(z), area(latitude))
-    yield Relation("msl", "z", f"at {low} hPa", found, 0.5, 0.85)
+    yield Relation("msl", "z", f"at {low} hPa", found, 0.5, 0.85, dynamic=True)
 
 
 def _near_ground(fields: _Fields, spec: StateSpec, latitude: np.ndarray) -> Iterator[Relation]:

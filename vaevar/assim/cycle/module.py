@@ -171,8 +171,8 @@ def require_analyses(trainer: L.Trainer) -> None:
     share = isinstance(limit, float) and times is not None and int(limit * len(times)) == 0
     if limit == 0 or share:
         raise UserError(
-            f"{setting('trainer.limit_predict_batches')} is {limit}: the cycle has no analysis to run; give "
-            "1 or more, a whole number"
+            f"{setting('trainer.limit_predict_batches')} is {limit}: the cycle has no analysis to run; "
+            "give 1 or more, a whole number"
         )
 
 

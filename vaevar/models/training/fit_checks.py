@@ -42,8 +42,8 @@ class FitChecks(L.Callback):
         if warmup > steps:
             notice(
                 f"{setting('model.init_args.warmup_steps')} is {warmup}, but the fit is over after "
-                f"{steps:.0f}, before the learning rate has risen to its full value; give fewer, or a "
-                "longer fit"
+                f"{steps:.0f}, before the learning rate has risen to its full value; give fewer, or a longer "
+                "fit"
             )
         loader = trainer.train_dataloader
         size, sampler = getattr(loader, "batch_size", None), getattr(loader, "sampler", None)
