@@ -77,11 +77,12 @@ def lose_the_middle(path: Path) -> None:
     path.write_bytes(b"".join(lines[:25] + lines[26:]))
 
 
-def no_number(path: Path) -> None:
-    lines = path.read_text().splitlines(keepends=True)
+def no_number(path: Path, column: str) -> None:
+    lines = path.read_text().splitlines()
     fields = lines[30].split(",")
-    lines[30] = ",".join([*fields[:-2], "", fields[-1]])
-    path.write_text("".join(lines))
+    fields[lines[0].split(",").index(column)] = ""
+    lines[30] = ",".join(fields)
+    path.write_text("\n".join([*lines, ""]))
 
 
 LOSSES: dict[str, Callable[[], object]] = {
@@ -93,7 +94,8 @@ LOSSES: dict[str, Callable[[], object]] = {
     "all but the header": lambda: cut_last(ARM / "scores.csv", 60),
     "everything": lambda: (ARM / "scores.csv").write_bytes(b""),
     "rows in the middle": lambda: lose_the_middle(ARM / "scores.csv"),
-    "a number": lambda: no_number(ARM / "scores.csv"),
+    "a number": lambda: no_number(ARM / "scores.csv", "rmse"),
+    "a position in the window": lambda: no_number(ARM / "scores.csv", "position"),
     "the order": lambda: repeat_rows(ARM / "scores.csv"),
     "diagnostics": lambda: cut_last(ARM / "diagnostics.csv", 2),
     "forecasts": lambda: cut_last(ARM / "forecasts.csv", 12),

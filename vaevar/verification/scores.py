@@ -75,7 +75,11 @@ class Scores(CycleCallback):
                 lost = f"{directory / name}: not there, so the earlier analyses of {arm} have no scores"
                 raise UserError(f"{lost}; {words().restart}")
         scores = complete_times(
-            directory / "scores.csv", data.times, score_keys(data.spec), numbers=["rmse", "bias"]
+            directory / "scores.csv",
+            data.times,
+            score_keys(data.spec),
+            numbers=["rmse", "bias"],
+            labels=["position", "window"],
         )
         rows = complete_times(directory / "diagnostics.csv", data.times, pd.DataFrame(index=[0]))
         return min(scores, rows)

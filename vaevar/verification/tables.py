@@ -81,7 +81,13 @@ def _end_of_earlier_rows(file: BinaryIO, time: str) -> int:
     return end
 
 
-def complete_times(path: Path, times: np.ndarray, keys: pd.DataFrame, numbers: Sequence[str] = ()) -> int:
+def complete_times(
+    path: Path,
+    times: np.ndarray,
+    keys: pd.DataFrame,
+    numbers: Sequence[str] = (),
+    labels: Sequence[str] = (),
+) -> int:
     """How many times, from the first, have all their rows: each once, in order, and with their numbers.
 
     Args:
@@ -89,6 +95,7 @@ def complete_times(path: Path, times: np.ndarray, keys: pd.DataFrame, numbers: S
         times: [T], that it should hold.
         keys: the rows of one time, as far as they are the same at every time.
         numbers: columns that are finite in all rows of a time; in none, where there was no truth.
+        labels: the same of columns that files of earlier versions lack.
     """
     try:
         table = pd.read_csv(path, on_bad_lines="skip", encoding_errors="replace")
@@ -106,9 +113,9 @@ def complete_times(path: Path, times: np.ndarray, keys: pd.DataFrame, numbers: S
     for name in keys.columns:
         right &= table[name].to_numpy(str) == np.tile(keys[name].to_numpy(str), sets)
     right = right.reshape(sets, len(keys)).all(1)
-    if numbers:
-        values = table[list(numbers)].apply(pd.to_numeric, errors="coerce").to_numpy(float)
-        finite = np.isfinite(values).reshape(sets, len(keys) * len(numbers))
+    for columns in (list(numbers), [name for name in labels if name in table]):
+        values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+        finite = np.isfinite(values).reshape(sets, len(keys) * len(columns))
         right &= finite.all(1) | ~finite.any(1)
     return sets if bool(right.all()) else int(right.argmin())
 
