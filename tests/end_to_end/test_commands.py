@@ -39,7 +39,8 @@ def test_fit_then_predict(ready: dict[str, Path], world: Path, capsys: pytest.Ca
     predict(ready)
     run = Path("runs/cycle")
     scores = pd.read_csv(run / "scores.csv")
-    assert list(scores.columns) == ["time", "arm", "channel", "quantity", "rmse", "bias"]
+    columns = ["time", "arm", "channel", "quantity", "rmse", "bias", "position", "window"]
+    assert list(scores.columns) == columns
     assert len(scores) == 4 * 2 * 6 * 2
     assert "vaevar" in (run / "summary.md").read_text()
     assert "vaevar" in capsys.readouterr().out

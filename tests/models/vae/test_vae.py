@@ -303,7 +303,7 @@ def test_the_prior_is_fitted_to_both_signs_and_kept(tmp_path: Path, vae: VAE) ->
 
 
 def test_errors_of_other_channels_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"model\.init_args\.\w+ is .*; make them agree"):
+    with pytest.raises(UserError, match=r"^VAE: .* data: \w+ is .*; make them agree"):
         _fit(VAE(**SMALL), _Errors(levels=(300, 850)), tmp_path, fast_dev_run=True)
 
 
