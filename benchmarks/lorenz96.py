@@ -34,13 +34,13 @@ START, HOURS = np.datetime64("2000-01-01T00", "h"), 6
 NOTHING = vaevar.Observations.concatenate([])
 
 
-def forecast(x: Tensor) -> Tensor:
-    """From one time of observations to the next, [..., 40] -> [..., 40]."""
+def forecast(x: Tensor, steps: int = BETWEEN) -> Tensor:
+    """``steps`` of the model, by default to the next time of observations, [..., 40] -> [..., 40]."""
 
     def tendency(x: Tensor) -> Tensor:
         return (x.roll(-1, -1) - x.roll(2, -1)) * x.roll(1, -1) - x + 8.0
 
-    for _ in range(BETWEEN):
+    for _ in range(steps):
         k1 = tendency(x)
         k2 = tendency(x + STEP / 2 * k1)
         k3 = tendency(x + STEP / 2 * k2)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from lorenz96 import GRID, SIZE, SPEC, forecast
 from torch import Tensor
 
 from vaevar.assim.assimilator import Assimilator, FreeRun
@@ -20,27 +21,7 @@ from vaevar.data.observations.errors import ObservationErrors
 from vaevar.data.observations.networks import Network
 from vaevar.data.observations.points import Points
 from vaevar.data.observations.simulate import simulate
-from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
-
-SIZE, STEP = 40, 0.05
-SPEC = StateSpec(surface=["u10"], upper=[], levels=[])
-GRID = Grid(np.array([45.0, -45.0]), np.arange(SIZE) * 360.0 / SIZE)
-
-
-def forecast(x: Tensor, steps: int = 1) -> Tensor:
-    """[..., 40] -> [..., 40], six hours a step."""
-
-    def tendency(x: Tensor) -> Tensor:
-        return (x.roll(-1, -1) - x.roll(2, -1)) * x.roll(1, -1) - x + 8.0
-
-    for _ in range(steps):
-        k1 = tendency(x)
-        k2 = tendency(x + STEP / 2 * k1)
-        k3 = tendency(x + STEP / 2 * k2)
-        k4 = tendency(x + STEP * k3)
-        x = x + STEP / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return x
 
 
 def circle(x: Tensor) -> State:
@@ -86,7 +67,7 @@ def cycle(assimilator: Assimilator, truth: Tensor, first: Tensor, stride: int) -
         analysis = assimilator(circle(background), observations).state.values[0]
         assert torch.allclose(analysis[0], analysis[1])
         scores.append([(background - here).square().mean(), (analysis[0] - here).square().mean()])
-        background = forecast(analysis[0])
+        background = forecast(analysis[0], 1)
     rmse = torch.tensor(scores).sqrt()
     return rmse[:, 0], rmse[:, 1]
 
@@ -95,7 +76,7 @@ def cycle(assimilator: Assimilator, truth: Tensor, first: Tensor, stride: int) -
 def nature() -> Tensor:
     states = [forecast(8.0 + 0.01 * torch.arange(SIZE, dtype=torch.float64).sin(), 400)]
     for _ in range(800):
-        states.append(forecast(states[-1]))
+        states.append(forecast(states[-1], 1))
     return torch.stack(states)
 
 

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.end_to_end.commands import refused
 from vaevar.cli import main
 from vaevar.data.weather.writer import create_store, write_states
 from vaevar.sphere.grid import Grid
@@ -163,11 +164,5 @@ def test_mistakes_are_one_line_each(config: Path, capsys: pytest.CaptureFixture[
         content = yaml.safe_load(original)
         change(content)
         config.write_text(yaml.safe_dump(content, sort_keys=False))
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main(["predict", "--config", str(config)])
-        assert stop.value.code == 2
-        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
-        assert len(lines) == 1
-        assert expected in lines[0]
+        assert expected in refused(config, capsys)
         assert not Path("runs/single_observation/summary.md").exists()

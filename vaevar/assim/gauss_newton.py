@@ -10,8 +10,8 @@ and conjugate gradients solve (λ I + Aᵀ A) δ = Aᵀ r − λ w_j (Courtier e
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vaevar.assim.cost import Cost, Increment
-from vaevar.assim.minimiser import Evaluation, Minimum
+from vaevar.assim.minimiser import Evaluation, Minimum, require_finite
 from vaevar.errors import ForecasterFault
 
 
@@ -52,11 +52,7 @@ def minimise_incrementally(
     """
     current, linear = _linearised(cost, start)
     initial, done, evaluations, at_the_limit = current, 0, 1, False
-    if not (math.isfinite(initial.value) and bool(initial.gradient.isfinite().all())):
-        raise FloatingPointError(
-            f"the cost of the background is not finite (J_b {initial.j_b:g}, J_o {initial.j_o:g}, gradient "
-            f"norm {initial.grad_norm:g}): look for NaN in the background and in the control transform"
-        )
+    require_finite(initial)
     for loop in range(outer_loops):
         share = math.ceil((iterations - done) / (outer_loops - loop))
         if share < 1 or current.grad_norm <= tolerance * initial.grad_norm:
@@ -79,11 +75,9 @@ def minimise_incrementally(
     return Minimum(current, initial, done, evaluations, converged)
 
 
-@contextmanager
-def twice_differentiable() -> Iterator[None]:
+def twice_differentiable() -> AbstractContextManager[None]:
     """Attention that has a second derivative, which the fast kernels have not."""
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
+    return sdpa_kernel(SDPBackend.MATH)
 
 
 class Linearised:

@@ -31,6 +31,10 @@ class Evaluation:
     def grad_norm(self) -> float:
         return float(self.gradient.norm())
 
+    @property
+    def is_finite(self) -> bool:
+        return math.isfinite(self.value) and bool(self.gradient.isfinite().all())
+
 
 @dataclass(frozen=True)
 class Minimum:
@@ -88,7 +92,7 @@ def minimise(
     def closure() -> float:
         with suppress(ForecasterFault):
             trial = evaluate()
-            if math.isfinite(trial.value) and bool(trial.gradient.isfinite().all()):
+            if trial.is_finite:
                 w.grad = trial.gradient.clone()
                 return trial.value
         # The trial step was too long. Without a slope the line search bisects its bracket.
@@ -96,11 +100,7 @@ def minimise(
         return math.inf
 
     initial = current = evaluate()
-    if not (math.isfinite(initial.value) and bool(initial.gradient.isfinite().all())):
-        raise FloatingPointError(
-            f"the cost of the background is not finite (J_b {initial.j_b:g}, J_o {initial.j_o:g}, gradient "
-            f"norm {initial.grad_norm:g}): look for NaN in the background and in the control transform"
-        )
+    require_finite(initial)
     # The first step, along the gradient, moves no control variable by more than its prior standard
     # deviation, and goes no further than 1/λ, where the background term alone would stop it. The
     # optimiser scales its first step by 1/‖g‖₁; the factor takes that out again.
@@ -132,3 +132,16 @@ def minimise(
             on_iteration(done, current.value, current.grad_norm)
     converged = at_the_limit or current.grad_norm <= tolerance * initial.grad_norm
     return Minimum(current, initial, done, evaluations, converged)
+
+
+def require_finite(initial: Evaluation) -> None:
+    """Check where a minimisation begins.
+
+    Raises:
+        FloatingPointError: when J or its gradient is not finite there.
+    """
+    if not initial.is_finite:
+        raise FloatingPointError(
+            f"the cost of the background is not finite (J_b {initial.j_b:g}, J_o {initial.j_o:g}, gradient "
+            f"norm {initial.grad_norm:g}): look for NaN in the background and in the control transform"
+        )

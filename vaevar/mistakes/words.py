@@ -13,8 +13,8 @@ class Words:
 
     Attributes:
         again: what is given once more.
-    mended: what to do when the cause of an error is mended.
-    gradients: let a trainer keep gradients.
+        mended: what to do when the cause of an error is mended.
+        gradients: let a trainer keep gradients.
         restart: begin a run again, with what is there moved aside.
         another: choose where else a run writes.
         name: give a run a place of its own.

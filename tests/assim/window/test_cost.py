@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from tests.assim.window.toys import GRID, SPEC, bent, control, observed, random, start
+from vaevar.assim import variational
 from vaevar.assim.cost import Cost
-from vaevar.assim.window import fourdvar
 from vaevar.assim.window.fourdvar import FourDVar
 from vaevar.data.observations.points import Observations
 from vaevar.forecast import Forecaster
@@ -31,7 +31,7 @@ def cost_of(
     def caught(cost: Cost[list[Tensor]], first: Tensor, *rest: object) -> None:
         raise Caught(cost, first.numel())
 
-    patch.setattr(fourdvar, "minimise", caught)
+    patch.setattr(variational, "minimise", caught)
     with pytest.raises(Caught) as found:
         method.analyse_window(states, observations, forecaster)
     cost, size = found.value.args

@@ -26,7 +26,7 @@ from vaevar.assim.control.base import ControlTransform
 from vaevar.assim.cost import Cost
 from vaevar.assim.gauss_newton import minimise_incrementally
 from vaevar.assim.innovation import innovation, tell_of_none
-from vaevar.assim.minimiser import Minimum, minimise
+from vaevar.assim.minimiser import Minimum
 from vaevar.assim.problem import Problem
 from vaevar.assim.variational import VariationalAssimilator, require_channels
 from vaevar.assim.window.lead_errors import at_observations, load_lead_errors
@@ -99,6 +99,10 @@ class FourDVar(VariationalAssimilator):
             raise UserError(f"{name}: model_error_scale and lead_errors both allow for model error: give one")
         self.model_error_scale, self.model_error = model_error_scale, model_error
         self.lead_errors = lead_errors
+        # Read here, so that a file that will not do is refused before the first window.
+        self._lead_stds = (
+            None if lead_errors is None else load_lead_errors(lead_errors, control.spec, window - 1)
+        )
         self.own_forecaster = forecaster
         if forecaster is not None:
             _require_gradient(name, forecaster)
@@ -198,9 +202,10 @@ class FourDVar(VariationalAssimilator):
             )
             departure = innovation(operator(backgrounds), states[0], observed).to(self.dtype)
             error_std = torch.tensor(observed.error_std, device=start.device)
-            if self.lead_errors is not None:
-                stds = load_lead_errors(self.lead_errors, model.spec, len(states) - 1)
-                error_std = error_std.hypot(at_observations(operator, stds, model.grid, start.device))
+            if self._lead_stds is not None:
+                stds = self._lead_stds[: len(states) - 1]
+                added = at_observations(operator, stds, model.grid, start.device)
+                error_std = error_std.hypot(added)
             error_std = error_std.to(self.dtype)
             observer = operator.observed_increment(states, model.grid, self.dtype)
             cost = Cost(window, observer, departure, error_std, self.lambda_ or 1.0)
@@ -208,12 +213,12 @@ class FourDVar(VariationalAssimilator):
         return Problem(cost, first, window, states, observed)
 
     def minimum(self, cost: Cost[Any], first: Tensor) -> Minimum:
+        if not self.outer_loops:
+            return super().minimum(cost, first)
         with torch.enable_grad():
-            if self.outer_loops:
-                return minimise_incrementally(
-                    cost, first, self.outer_loops, self.iterations, self.tolerance, self.on_iteration
-                )
-            return minimise(cost, first, self.iterations, self.history, self.tolerance, self.on_iteration)
+            return minimise_incrementally(
+                cost, first, self.outer_loops, self.iterations, self.tolerance, self.on_iteration
+            )
 
 
 def _states(values: Tensor, forecaster: Forecaster) -> list[State]:

@@ -85,7 +85,7 @@ def at_observations(operator: WindowOperator, stds: np.ndarray, grid: Grid, devi
         grid: of the states.
         device: of the operator.
     """
-    by_step = torch.from_numpy(np.concatenate([np.zeros_like(stds[:1]), stds])).to(device)
+    by_step = torch.from_numpy(np.concatenate([np.zeros((1, stds.shape[1])), stds])).to(device)
     return operator(by_step[:, :, None, None].expand(-1, -1, *grid.shape))
 
 

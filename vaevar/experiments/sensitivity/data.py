@@ -9,7 +9,7 @@ import lightning as L
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from vaevar.data.analysis_times import HOUR, AnalysisTime, AnalysisTimes
 from vaevar.data.observations.errors import ObservationErrors
@@ -17,6 +17,7 @@ from vaevar.data.observations.networks import Network
 from vaevar.data.times import steps_in, whole_hour
 from vaevar.data.weather.store import Source
 from vaevar.errors import UserError
+from vaevar.experiments.cases import loader_of_cases
 from vaevar.experiments.sensitivity.region import Region
 from vaevar.experiments.sensitivity.score import ForecastError
 from vaevar.sphere.grid import Grid
@@ -148,9 +149,8 @@ class SensitivityData(L.LightningDataModule):
             window.setup(stage)
         self.region.weights(self.grid)
 
-    def predict_dataloader(self) -> DataLoader:
-        # An iterable dataset is left alone by Lightning's samplers.
-        return DataLoader(_Cases(self), batch_size=None)
+    def predict_dataloader(self) -> DataLoader[SensitivityCase]:
+        return loader_of_cases(self)
 
     def __len__(self) -> int:
         return self.times.size
@@ -175,14 +175,3 @@ class SensitivityData(L.LightningDataModule):
                 [window.analysis_time(number) for number in range(window.analyses)],
                 ForecastError(truth, weights, judged, self.std, self.lead_hours),
             )
-
-
-class _Cases(IterableDataset[SensitivityCase]):
-    def __init__(self, data: SensitivityData) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __iter__(self) -> Iterator[SensitivityCase]:
-        return self.data.cases()

@@ -7,13 +7,11 @@ from typing import Any, ClassVar
 
 import lightning as L
 import pandas as pd
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
-from matplotlib.image import imread
 from rich.console import Console
-from rich.table import Table
 
 from vaevar.errors import UserError
+from vaevar.experiments.reporting import data_of, print_table, save_figures
 from vaevar.experiments.sensitivity.data import SensitivityCase, SensitivityData
 from vaevar.experiments.sensitivity.figures import Map, impact_figure, sensitivity_figure
 from vaevar.experiments.sensitivity.module import SensitivityModule
@@ -30,7 +28,7 @@ from vaevar.experiments.sensitivity.tables import (
 )
 from vaevar.runs.directory import run_directory
 from vaevar.runs.record import how_to_repeat
-from vaevar.verification.tables import cell_text, to_markdown
+from vaevar.verification.tables import to_markdown
 
 ERRORS, PERTURBATIONS = "Forecast error", "The most harmful analysis error"
 AROUND = 75.0  # degrees of longitude around the region on the maps of the sensitivity
@@ -64,9 +62,13 @@ class SensitivityReport(L.Callback):
         self._tables: dict[str, pd.DataFrame] = {}
         self._directory: Path | None = None
 
+    @staticmethod
+    def _data(trainer: L.Trainer, pl_module: L.LightningModule) -> SensitivityData:
+        return data_of(trainer, pl_module, "SensitivityReport", SensitivityModule, SensitivityData)
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._directory = run_directory(trainer)
-        data = data_of(trainer, pl_module)
+        data = self._data(trainer, pl_module)
         shown = [*self.channels, *([self.weather] if self.weather else [])]
         if missing := [name for name in dict.fromkeys(shown) if not data.spec.has(name)]:
             raise UserError(
@@ -91,7 +93,7 @@ class SensitivityReport(L.Callback):
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not (trainer.is_global_zero and self._rows):
             return
-        data = data_of(trainer, pl_module)
+        data = self._data(trainer, pl_module)
         assert self._directory is not None
         self._directory.mkdir(parents=True, exist_ok=True)
         channels = channel_table(self._rows, data.spec, data.grid)
@@ -105,32 +107,22 @@ class SensitivityReport(L.Callback):
             PERTURBATIONS: perturbation_table(self._rows),
         }
         (self._directory / "summary.md").write_text(self._summary(data, channels), encoding="utf-8")
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         for row in self._rows:
-            for kind, figure in self._figures(row, data, impacts).items():
-                label = f"{row.arm}_{row.time.astype('datetime64[h]')}"
-                path = self._directory / f"{kind}_{label}.png"
-                figure.savefig(path, dpi=100)
-                for logger in loggers:
-                    logger.experiment.add_image(f"{kind}/{label}", imread(path), 0, dataformats="HWC")
+            label = f"{row.arm}_{row.time.astype('datetime64[h]')}"
+            save_figures(trainer, self._directory, label, self._figures(row, data, impacts))
 
     # After the progress bars are gone.
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         console = Console()
         printed = {}
         if self._tables:
-            # Without lines and turned, to fit into 80 columns; summary.md has all.
+            # Turned, to fit into 80 columns; summary.md has all.
             printed = {
                 ERRORS: upright(self._tables[ERRORS]),
                 BY_VARIABLE: side_by_side(self._tables[BY_VARIABLE]),
             }
         for title, table in printed.items():
-            shown = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-            for number, name in enumerate(table.columns):
-                shown.add_column(str(name), justify="right" if number else "left")
-            for row in table.to_numpy(object):
-                shown.add_row(*map(cell_text, row))
-            console.print(shown)
+            print_table(console, title, table, left=table.columns[:1])
         if self._tables:
             console.print(f"Figures and tables are in {self._directory}/")
         self._tables = {}
@@ -201,18 +193,3 @@ class SensitivityReport(L.Callback):
         if repeat := how_to_repeat(self._directory):
             parts.append(f"{repeat}\n")
         return "\n".join(parts)
-
-
-def data_of(trainer: L.Trainer, pl_module: L.LightningModule) -> SensitivityData:
-    """The data of a sensitivity experiment.
-
-    Raises:
-        UserError: when the module or the data are of another experiment.
-    """
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(pl_module, SensitivityModule) or not isinstance(data, SensitivityData):
-        raise UserError(
-            "SensitivityReport needs a SensitivityModule over SensitivityData, not "
-            f"{type(pl_module).__name__} over {type(data).__name__}"
-        )
-    return data

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import lightning as L
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader
 
 from vaevar.data.observations.networks import SinglePoint
 from vaevar.data.observations.operator import representable
@@ -20,6 +20,7 @@ from vaevar.data.observations.points import Observations, Points
 from vaevar.data.times import whole_hour
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
+from vaevar.experiments.cases import loader_of_cases
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
 
@@ -151,9 +152,8 @@ class SingleObservations(L.LightningDataModule):
     def __len__(self) -> int:
         return self.times.size * len(self.places) * len(self.departures)
 
-    def predict_dataloader(self) -> DataLoader:
-        # An iterable dataset is left alone by Lightning's samplers.
-        return DataLoader(_Cases(self), batch_size=None)
+    def predict_dataloader(self) -> DataLoader[SingleObservation]:
+        return loader_of_cases(self)
 
     def cases(self) -> Iterator[SingleObservation]:
         """Every case in order.
@@ -172,14 +172,3 @@ class SingleObservations(L.LightningDataModule):
                     observations = points.with_values(at_background + departure, np.array([self.error_std]))
                     yield SingleObservation(index, time, place, departure, background, observations)
                     index += 1
-
-
-class _Cases(IterableDataset[SingleObservation]):
-    def __init__(self, data: SingleObservations) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __iter__(self) -> Iterator[SingleObservation]:
-        return self.data.cases()

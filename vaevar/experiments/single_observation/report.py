@@ -8,13 +8,11 @@ from typing import Any, ClassVar
 import lightning as L
 import numpy as np
 import pandas as pd
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
-from matplotlib.image import imread
 from rich.console import Console
-from rich.table import Table
 
 from vaevar.errors import UserError
+from vaevar.experiments.reporting import data_of, print_table, save_figures
 from vaevar.experiments.single_observation.data import Place, SingleObservation, SingleObservations
 from vaevar.experiments.single_observation.figures import (
     along_latitude,
@@ -34,7 +32,7 @@ from vaevar.experiments.single_observation.scores import (
 )
 from vaevar.runs.directory import run_directory
 from vaevar.runs.record import how_to_repeat
-from vaevar.verification.tables import cell_text, to_markdown
+from vaevar.verification.tables import to_markdown
 
 
 class SingleObservationReport(L.Callback):
@@ -64,11 +62,17 @@ class SingleObservationReport(L.Callback):
         self._tables: dict[str, pd.DataFrame] = {}
         self._directory: Path | None = None
 
+    @staticmethod
+    def _data(trainer: L.Trainer, pl_module: L.LightningModule) -> SingleObservations:
+        return data_of(
+            trainer, pl_module, "SingleObservationReport", SingleObservationModule, SingleObservations
+        )
+
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         self._directory = run_directory(trainer)
 
     def on_predict_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        data = data_of(trainer, pl_module)
+        data = self._data(trainer, pl_module)
         missing = [f"{name}{self.level}" for name in "zuv" if not data.spec.has(f"{name}{self.level}")]
         if missing:
             raise UserError(f"SingleObservationReport: the state has no {', '.join(missing)}; set `level`")
@@ -97,7 +101,7 @@ class SingleObservationReport(L.Callback):
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if not (trainer.is_global_zero and self._cases):
             return
-        data = data_of(trainer, pl_module)
+        data = self._data(trainer, pl_module)
         assert self._directory is not None
         self._tables = {
             "Increments": main_table(self._cases),
@@ -108,27 +112,15 @@ class SingleObservationReport(L.Callback):
         table = pd.DataFrame([case.row for case in self._cases])
         table.to_csv(self._directory / "cases.csv", index=False)
         (self._directory / "summary.md").write_text(self._summary(data), encoding="utf-8")
-        loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
         for place in data.places:
-            for name, figure in self._figures(place, data).items():
-                path = self._directory / f"{name}_{place.label}.png"
-                figure.savefig(path, dpi=100)
-                for logger in loggers:
-                    # Reading the file is faster than drawing the figure again.
-                    logger.experiment.add_image(f"{name}/{place.label}", imread(path), 0, dataformats="HWC")
+            save_figures(trainer, self._directory, place.label, self._figures(place, data))
 
     # After the progress bars are gone.
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         console = Console()
         for title, table in self._tables.items():
-            # Without lines, to fit into 80 columns.
-            shown = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-            for name in table.columns:
-                numeric = pd.api.types.is_numeric_dtype(table[name])
-                shown.add_column(name, justify="right" if numeric else "left")
-            for row in table.to_numpy():
-                shown.add_row(*map(cell_text, row))
-            console.print(shown)
+            texts = [name for name in table.columns if not pd.api.types.is_numeric_dtype(table[name])]
+            print_table(console, title, table, left=texts)
         if self._tables:
             console.print(
                 f"Figures and tables are in {self._directory}/; "
@@ -180,18 +172,3 @@ class SingleObservationReport(L.Callback):
         if repeat := how_to_repeat(self._directory):
             parts.append(f"{repeat}\n")
         return "\n".join(parts)
-
-
-def data_of(trainer: L.Trainer, pl_module: L.LightningModule) -> SingleObservations:
-    """The data of a single-observation experiment.
-
-    Raises:
-        UserError: when the module or the data are of another experiment.
-    """
-    data = trainer.datamodule  # type: ignore[attr-defined]
-    if not isinstance(pl_module, SingleObservationModule) or not isinstance(data, SingleObservations):
-        raise UserError(
-            "SingleObservationReport needs a SingleObservationModule over SingleObservations, not "
-            f"{type(pl_module).__name__} over {type(data).__name__}"
-        )
-    return data
