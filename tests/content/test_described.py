@@ -164,11 +164,7 @@ MAKERS: dict[str, Callable[[float], Any]] = {
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
 @pytest.mark.parametrize("hold", [lambda x: x, Holder, Private, lambda x: functools.partial(scaled, by=x)])
 def test_another_value_is_another(make: Callable[[float], Any], hold: Callable[[Any], Any]) -> None:
-    try:
-        one, same = hold(make(0.02)), hold(make(0.02))
-    except TypeError:
-        pytest.skip("cannot be held so")
-    other = hold(make(0.5))
+    one, same, other = (hold(make(number)) for number in (0.02, 0.02, 0.5))
     assert described(one, "own") == described(same, "own")
     assert described(one, "own") != described(other, "own")
     around = [described(lambda kept=item: kept, "own") for item in (one, same, other)]
