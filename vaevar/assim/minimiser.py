@@ -85,7 +85,9 @@ def minimise(
                 return earlier
         evaluations += 1
         j_b, j_o = cost.terms(w)
-        (gradient,) = torch.autograd.grad(j_b + j_o, w)
+        # The way back takes the precision of each step of the way there; autocast would lower all of it.
+        with torch.autocast(w.device.type, enabled=False):
+            (gradient,) = torch.autograd.grad(j_b + j_o, w)
         evaluated.append(Evaluation(w.detach().clone(), j_b.item(), j_o.item(), gradient))
         return evaluated[-1]
 

@@ -29,12 +29,20 @@ def tell_fallbacks(trainer: L.Trainer) -> None:
             cause, remedy = f"cannot use it with CUDA {torch.version.cuda}", "see nvidia-smi for the driver"
         notice(f"a GPU is there, but torch {torch.__version__} {cause}, and computes on the CPU: {remedy}")
     device, precision = trainer.strategy.root_device, str(trainer.precision)
-    if device.type == "cuda" and precision.startswith("bf16") and not _has_bfloat16():
+    if device.type == "cuda" and precision.startswith("bf16") and not has_bfloat16(device):
         notice(
             f"{setting('trainer.precision')} is {precision}, which this GPU "
             f"({torch.cuda.get_device_name(device)}) only emulates: give 16-mixed, or leave it at 32-true"
         )
 
 
-def _has_bfloat16() -> bool:
-    return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether a device computes in bfloat16 itself, and so faster than in float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu" and hasattr(
+        torch.cpu, "get_capabilities"
+    ):  # newer than the oldest torch that will do
+        found = torch.cpu.get_capabilities()
+        return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False

@@ -51,7 +51,8 @@ def gradient(forecaster: LearnedForecaster, states: Tensor, sensitivity: Tensor,
     """Of the last forecast's product with the sensitivity, to the states."""
     states = states.clone().requires_grad_()
     *_, last = rollout(forecaster, states, steps)
-    return torch.autograd.grad(last, states, sensitivity)[0]
+    with torch.autocast("cpu", enabled=False):
+        return torch.autograd.grad(last, states, sensitivity)[0]
 
 
 def test_the_committed_network_forecasts_what_its_onnx_file_does() -> None:
@@ -126,6 +127,31 @@ def test_checkpointing_changes_memory_and_not_the_gradient(module) -> None:
         return sum(sizes.values())
 
     assert stored(again) < 0.2 * stored(kept)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_forecaster_of_its_own_precision_does_what_autocast_does(module, checkpointing) -> None:
+    states, sensitivity = some_states(), torch.randn(2, 2, 8, 16) / STD[:, None, None]
+    forecaster = LearnedForecaster(module, checkpointing=checkpointing)
+    reduced = LearnedForecaster(module, checkpointing=checkpointing, precision="bfloat16")
+    with torch.autocast("cpu", torch.bfloat16):
+        expected = gradient(forecaster, states, sensitivity, 3)
+    assert torch.equal(gradient(reduced, states, sensitivity, 3), expected)
+    assert reduced.step(states).dtype == torch.float32
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_auto_takes_bfloat16_where_the_hardware_has_it(module, monkeypatch, there) -> None:
+    monkeypatch.setattr("vaevar.models.forecaster.learned.has_bfloat16", lambda device: there)
+    expected = LearnedForecaster(module, precision="bfloat16" if there else "float32")
+    states = some_states()
+    found = LearnedForecaster(module, precision="auto").step(states)
+    assert torch.equal(found, expected.step(states))
+
+
+def test_another_precision_is_refused(module) -> None:
+    with pytest.raises(UserError, match="precision is 'bf16'"):
+        LearnedForecaster(module, precision="bf16")
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -83,6 +83,8 @@ class ResolvedScales(nn.Module):
         self.mean.copy_(state - self.truncation(state[None])[0])
 
     def forward(self, forecast: Tensor, before: Tensor) -> Tensor:
-        # P is linear, so one product is enough for both.
-        kept = self.truncation(forecast - self.memory * before) + self.memory * before
+        # P is linear, so one product is enough for both. Full precision under autocast too: a product of
+        # states in bfloat16 is wrong by more than they change in 6 hours.
+        with torch.autocast(forecast.device.type, enabled=False):
+            kept = self.truncation(forecast - self.memory * before) + self.memory * before
         return kept + (1 - self.memory) * self.mean
