@@ -216,9 +216,12 @@ def test_cycles_made_longer_and_short_looks(run: Run, tiny: Any) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"analyses": 6}, r"analyses is 6, and arm four analyses windows of 4: give whole windows, 4 or 8"),
-        ({"analyses": 3}, r"arm pair analyses windows of 2: give whole windows, 2 or 4"),
-        ({"cycle": Cycle(new_cycle_every=2)}, r"new_cycle_every is 2, and arm four .* windows of 4.*, 4$"),
+        (
+            {"analyses": 6},
+            r"analyses is 6, and arm four .* every 4 times: give whole ones, 4 or 8",
+        ),
+        ({"analyses": 3}, r"arm pair has a new window every 2 times: give whole ones, 2 or 4"),
+        ({"cycle": Cycle(new_cycle_every=2)}, r"new_cycle_every is 2, and arm four .* every 4 times.*, 4$"),
     ],
 )
 def test_cycles_that_are_not_whole_windows_are_refused(run: Run, settings: dict[str, Any], says: str) -> None:

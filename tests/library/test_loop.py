@@ -193,7 +193,7 @@ def test_times_within_a_window_follow_each_other(tiny: Any) -> None:
     ):
         run(Three(), [0, 1, 3, 4, 5, 6])
     with pytest.raises(
-        vaevar.UserError, match="4 times, and Three analyses windows of 3: give whole windows"
+        vaevar.UserError, match="4 times, and Three has a new window every 3 times: give whole ones"
     ):
         run(Three(), [0, 1, 2, 3])
 

@@ -77,6 +77,12 @@ class Assimilator(nn.Module, ABC):
 
     window: int = 1
 
+    @property
+    def stride(self) -> int:
+        """The number of times from the beginning of a window to that of the next. Of windows that overlap,
+        the analyses of the last ``stride`` times are handed out."""
+        return self.window
+
     def __call__(
         self, background: State, observations: Observations, context: AnalysisContext = STANDALONE
     ) -> Analysis:

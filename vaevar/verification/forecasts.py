@@ -78,7 +78,7 @@ class Forecasts(CycleCallback):
 
     def _starts(self, module: AssimilationModule, data: AnalysisTimes, arm: str) -> np.ndarray:
         """The times of the analyses from which the forecasts of an arm start."""
-        window = module.arms[arm].window
+        window = module.arms[arm].stride
         return data.times[[self._starts_from(index, window) for index in range(data.times.size)]]
 
     def _keys(self, spec: StateSpec) -> pd.DataFrame:
@@ -111,7 +111,8 @@ class Forecasts(CycleCallback):
         for name, result in results.items():
             if not self._starts_from(time.index, result.window):
                 continue
-            states = torch.cat([self._earlier[name], result.analysis.state.values[None]])[None]
+            earlier = self._earlier[name] if result.before is None else result.before
+            states = torch.cat([earlier, result.analysis.state.values[None]])[None]
             self._append(module, name, time.time, self._scored(module, data, name, time.time, states))
 
     def missed(
@@ -179,7 +180,7 @@ class Forecasts(CycleCallback):
         missing = [
             name
             for name, arm in module.arms.items()
-            if name not in arms and (arm.window == 1 or analyses_made(directory / name))
+            if name not in arms and (arm.stride == 1 or analyses_made(directory / name))
         ]
         if missing:
             raise UserError(f"{directory}: {', '.join(missing)} ran without Forecasts; {words().restart}")

@@ -136,12 +136,12 @@ class Cycle(CycleCallback):
                 raise UserError(f"arm {name}: {error}") from None
             counts = {"data.init_args.analyses": data.times.size, "new_cycle_every": self.new_cycle_every}
             for path, count in counts.items():
-                if count is not None and count % arm.window:
-                    whole = count - count % arm.window
-                    least = f"{whole} or {whole + arm.window}" if whole else str(arm.window)
+                if count is not None and count % arm.stride:
+                    whole = count - count % arm.stride
+                    least = f"{whole} or {whole + arm.stride}" if whole else str(arm.stride)
                     raise UserError(
-                        f"{setting(path)} is {count}, and arm {name} analyses windows of {arm.window}: give "
-                        f"whole windows, {least}"
+                        f"{setting(path)} is {count}, and arm {name} has a new window every {arm.stride} "
+                        f"times: give whole ones, {least}"
                     )
 
     def _check_truth(self, module: AssimilationModule, data: AnalysisTimes) -> None:

@@ -61,7 +61,7 @@ class CycleErrorRecorder(CycleCallback):
         """
         if self.arm not in module.arms:
             raise UserError(f"CycleErrorRecorder: no arm {self.arm!r}; the arms are {', '.join(module.arms)}")
-        if (window := module.arms[self.arm].window) > 1:
+        if (window := module.arms[self.arm].stride) > 1:
             raise UserError(
                 f"CycleErrorRecorder: arm {self.arm} analyses windows of {window} times, so its backgrounds "
                 f"are up to {window * data.step_hours} h old: record an arm that analyses one time at a time"

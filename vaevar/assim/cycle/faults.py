@@ -70,7 +70,10 @@ class ArmResult:
         analysis: x_a.
         failure: why the analysis is the background; empty if it is not.
         position: number of the time in its window, from 0.
-        window: K, the number of times that were analysed at once.
+        window: K, the number of times that were analysed at once; of a window that overlaps with others,
+            those that it hands out, and the position is among them.
+        before: [history - 1, C, H, W], the states of this window before x_a; None: the analyses before it in
+            the cycle.
         ends: the arm cannot go on from here; only the first time of its window has a result.
     """
 
@@ -79,6 +82,7 @@ class ArmResult:
     failure: str = ""
     position: int = 0
     window: int = 1
+    before: Tensor | None = None
     ends: bool = False
 
 
@@ -90,6 +94,7 @@ def analyse(
     forecaster: Forecaster,
     context: AnalysisContext,
     limit: IncrementLimit | None,
+    block: Tensor | None = None,
 ) -> tuple[ArmResult, ...]:
     """The analyses of one arm over its window; where they fail, the backgrounds, and a line that says so.
 
@@ -101,9 +106,11 @@ def analyse(
         forecaster: of the cycle.
         context: for the assimilator.
         limit: on the increments.
+        block: [history, C, H, W], the last states before the analyses that the window hands out, where it
+            overlaps with others. None: it hands out all of them.
 
     Returns:
-        a result for each time of the window, with ``failed`` among its diagnostics, and
+        a result for each time that is handed out, with ``failed`` among its diagnostics, and
         ``implausible_background`` where that is so; one that ends the arm if its forecaster fails within the
         window, or has a gradient that is not finite.
 
@@ -111,25 +118,34 @@ def analyse(
         UserError: when the assimilator breaks its contract or fails otherwise than in its arithmetic. The
             message names arm and time.
     """
-    first = State(start[-1], forecaster.spec, forecaster.grid)
+    ahead = start if block is None else block
+    handed = len(observations) if block is None else assimilator.stride
+    first = State(ahead[-1], forecaster.spec, forecaster.grid)
     told_of = tell_faults("the background", first.values, first.spec, first.grid, where)
     marks = {IMPLAUSIBLE: 1.0} if told_of else {}
 
     def ended(cause: str) -> tuple[ArmResult, ...]:
         analysis = Analysis(first, {FAILED: 1.0, **marks}, first)
-        return (ArmResult(first, analysis, cause, window=len(observations), ends=True),)
+        return (ArmResult(first, analysis, cause, window=handed, ends=True),)
 
-    def kept(cause: str) -> tuple[ArmResult, ...]:
+    def forecast() -> list[State] | str:
+        """The backgrounds of the times that are handed out; or why the arm ends."""
         states = [first]
         try:
-            for forecast in rollout(forecaster, start[None], len(observations) - 1):
-                if away := runaway(forecast[0], forecaster.spec, forecaster.grid):
-                    return ended(f"its forecast through the window, of {named(forecaster)}: {away}")
-                states.append(State(forecast[0], forecaster.spec, forecaster.grid))
+            for made in rollout(forecaster, ahead[None], handed - 1):
+                if away := runaway(made[0], forecaster.spec, forecaster.grid):
+                    return f"its forecast through the window, of {named(forecaster)}: {away}"
+                states.append(State(made[0], forecaster.spec, forecaster.grid))
         except (UserError, ArithmeticError) as error:
-            return ended(one_line(error))
+            return one_line(error)
         except Exception as error:
             raise told(error, where, named(forecaster)) from error
+        return states
+
+    def kept(cause: str) -> tuple[ArmResult, ...]:
+        states = forecast()
+        if isinstance(states, str):
+            return ended(states)
         print(f"{where}: the analysis failed, the background is kept: {cause}", flush=True)
         return _results([Analysis(state, {FAILED: 1.0, **marks}, state) for state in states], cause)
 
@@ -161,14 +177,31 @@ def analyse(
             return kept(excess)
         diagnostics = {**diagnostics, FAILED: 0.0, **marks}
         found.append(replace(analysis, diagnostics=diagnostics, background=background))
-    return _results(found, "")
+    if block is None:
+        return _results(found, "")
+    backgrounds = forecast()
+    if isinstance(backgrounds, str):
+        return ended(backgrounds)
+    trajectory = torch.cat([start[:-1], *(analysis.state.values[None] for analysis in found)])
+    before = trajectory[-forecaster.history : -1]
+    last = [
+        replace(analysis, background=background)
+        for analysis, background in zip(found[-handed:], backgrounds, strict=True)
+    ]
+    return _results(last, "", before)
 
 
-def _results(analyses: Sequence[Analysis], failure: str) -> tuple[ArmResult, ...]:
+def _results(
+    analyses: Sequence[Analysis], failure: str, before: Tensor | None = None
+) -> tuple[ArmResult, ...]:
+    last = len(analyses) - 1
     return tuple(
-        ArmResult(analysis.background or analysis.state, analysis, failure, position, len(analyses))
+        ArmResult(
+            analysis.background or analysis.state, analysis, failure, position, len(analyses),
+            before if position == last else None,
+        )
         for position, analysis in enumerate(analyses)
-    )
+    )  # fmt: skip
 
 
 def told(error: Exception, where: str, failing: str) -> UserError:

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from vaevar.assim.assimilator import Analysis, Assimilator, check_method
-from vaevar.assim.cycle.faults import IncrementLimit, analyse
+from vaevar.assim.cycle.faults import IncrementLimit
 from vaevar.assim.cycle.standing import Standing
 from vaevar.data.observations.coverage import no_coverage
 from vaevar.data.observations.points import Observations
@@ -124,25 +124,20 @@ def _cycle(
     standing = Standing(0, first, no_coverage(forecaster.grid).to(first.device))
     steps = _steps(moments, forecaster.step_hours)
     _check_windows(method, forecaster, len(moments), steps)
-    observed: list[Observations] = []
+    seen: dict[int, Observations] = {}
     for index, time in enumerate(moments):
         where = f"analysis {index} at {time}"
         if not standing.results:
-            observed = [observe(moment) for moment in moments[index : index + method.window]]
-            results = analyse(
-                where,
-                method,
-                standing.trajectory,
-                observed,
-                forecaster,
-                standing.context(time),
-                increment_limit,
+            begin = standing.begin.next_index
+            window = range(begin, index + method.stride)
+            seen = {number: seen[number] if number in seen else observe(moments[number]) for number in window}
+            standing = standing.analysed(
+                where, method, list(seen.values()), forecaster, moments[begin], increment_limit
             )
-            standing = standing.analysed(results)
         done = standing.results[0]
         if done.ends:
             raise UserError(f"{where}: {done.failure}")
-        observations, result = observed[done.position], done.analysis
+        observations, result = seen[index], done.analysis
         background = _own(done.background)
         handed = replace(result, state=_own(result.state), background=background)
         yield CycleStep(index, time, background, observations, handed, done.failure)
@@ -171,10 +166,12 @@ def _check_windows(method: Assimilator, forecaster: Forecaster, count: int, step
         UserError: when it cannot, or they are not.
     """
     method.require_forecaster(forecaster)
-    name, window = type(method).__name__, method.window
-    if count % window:
-        raise UserError(f"{count} times, and {name} analyses windows of {window}: give whole windows")
-    if any(step > 1 for number, step in enumerate(steps, 1) if number % window):
+    name, stride = type(method).__name__, method.stride
+    if count % stride:
+        raise UserError(f"{count} times, and {name} has a new window every {stride} times: give whole ones")
+    # Of windows that overlap, every time lies within one.
+    between = method.window if stride == method.window else count
+    if any(step > 1 for number, step in enumerate(steps, 1) if number % between):
         raise UserError(
             f"times lie more than {forecaster.step_hours} h apart within a window of {name}: give all of them"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import ClassVar
@@ -10,7 +11,7 @@ import lightning as L
 from torch import nn
 
 from vaevar.assim.assimilator import Analysis, Assimilator, check_method
-from vaevar.assim.cycle.faults import ArmResult, IncrementLimit, analyse
+from vaevar.assim.cycle.faults import ArmResult, IncrementLimit
 from vaevar.assim.cycle.standing import Standing
 from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTime, MissingTime
@@ -110,26 +111,23 @@ class AssimilationModule(L.LightningModule):
             if standing.next_index > batch.index or name in self.stopped:
                 continue
             if not standing.results:
-                standing = standing.analysed(self._analyse(name, standing, batch))
-                self.standing[name] = standing
+                standing = self.standing[name] = self._analysed(name, standing, batch)
             results[name] = standing.results[0]
         return results
 
-    def _analyse(
-        self, name: str, standing: Standing, batch: AnalysisTime | MissingTime
-    ) -> tuple[ArmResult, ...]:
-        """The window of an arm that begins at a time."""
+    def _analysed(self, name: str, standing: Standing, batch: AnalysisTime | MissingTime) -> Standing:
+        """Where an arm stands when its window has been analysed of which a time is the first handed out."""
         arm = self.arms[name]
         if arm.window == 1 and isinstance(batch, MissingTime):
             background = standing.background(self.forecaster)
-            return (ArmResult(background, Analysis(background, {})),)
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        times = [batch, *data.window(batch.index + 1, arm.window - 1)]
+            return replace(standing, results=(ArmResult(background, Analysis(background, {})),))
+        data, begin = self.trainer.datamodule, standing.begin.next_index  # type: ignore[attr-defined]
+        earlier = data.window(begin, batch.index - begin)
+        times = [*earlier, batch, *data.window(batch.index + 1, arm.stride - 1)]
         nothing = Observations.concatenate([])
         observed = [nothing if isinstance(time, MissingTime) else time.observations for time in times]
-        where, context = f"arm {name} at {batch.time}", standing.context(batch.time)
-        start = standing.trajectory
-        return analyse(where, arm, start, observed, self.forecaster, context, self.increment_limit)
+        where, limit = f"arm {name} at {batch.time}", self.increment_limit
+        return standing.analysed(where, arm, observed, self.forecaster, times[0].time, limit)
 
     def on_predict_end(self) -> None:
         """Make sure that nobody takes a run for whole in which an arm had to stop.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,15 @@ class RestartFiles:
             "trajectory": restart.trajectory.cpu(),
             "coverage": restart.coverage.cpu(),
         }
+        if restart.pasts:
+            content["pasts"] = [
+                {
+                    "next_index": past.next_index,
+                    "trajectory": past.trajectory.cpu(),
+                    "coverage": past.coverage.cpu(),
+                }
+                for past in restart.pasts
+            ]
         latest = self.directory / LATEST
         if settle:
             for table in self.directory.glob("*.csv"):
@@ -88,7 +98,7 @@ class RestartFiles:
         for path in paths:
             try:
                 content = read_tensors(path)
-                restart = Standing(int(content["next_index"]), content["trajectory"], content["coverage"])
+                restart = replace(_standing(content), pasts=tuple(map(_standing, content.get("pasts", ()))))
                 others = {name: content[name] for name in _LABELS if name in content}
             except Exception as error:  # unpickling raises many kinds; each means "not a restart"
                 reason = one_line(error)[:200]
@@ -96,7 +106,7 @@ class RestartFiles:
                 continue
             if restart.next_index >= 0:
                 self._check_labels(path, restart, others)
-            reason = self._damage(restart)
+            reason = next(filter(None, map(self._damage, (restart, *restart.pasts))), "")
             if reason:
                 damaged.append(f"{path}: damaged, {reason}")
             else:
@@ -148,6 +158,10 @@ class RestartFiles:
         except ValueError as error:
             return str(error)
         return _out_of_range(restart.trajectory, self._data.spec)
+
+
+def _standing(content: dict[str, Any]) -> Standing:
+    return Standing(int(content["next_index"]), content["trajectory"], content["coverage"])
 
 
 def _out_of_range(states: Tensor, spec: StateSpec) -> str:

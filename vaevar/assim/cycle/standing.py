@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from vaevar.assim.assimilator import Assimilator
 from vaevar.assim.context import AnalysisContext
-from vaevar.assim.cycle.faults import ArmResult, told
+from vaevar.assim.cycle.faults import ArmResult, IncrementLimit, analyse, told
 from vaevar.assim.cycle.stopped import runaway
 from vaevar.data.observations.coverage import update_coverage
-from vaevar.data.observations.points import Points
+from vaevar.data.observations.points import Observations, Points
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, named, rollout
 from vaevar.state import State
@@ -28,20 +30,56 @@ class Standing:
         coverage: [K, H, W] (:mod:`vaevar.data.observations.coverage`).
         results: of the times of the window that begins with that analysis, or that it lies in; none before
             the window is analysed.
+        pasts: where it stood at the beginnings of the windows that the next one overlaps with, oldest first.
     """
 
     next_index: int
     trajectory: Tensor
     coverage: Tensor
     results: tuple[ArmResult, ...] = ()
+    pasts: tuple[Standing, ...] = ()
+
+    @property
+    def begin(self) -> Standing:
+        """Where the arm stood at the beginning of the next window. It has seen no observation since."""
+        return self.pasts[0] if self.pasts else self
 
     def to(self, device: torch.device) -> Standing:
         """The same on a device, at the beginning of a window."""
-        return Standing(self.next_index, self.trajectory.to(device), self.coverage.to(device))
+        pasts = tuple(past.to(device) for past in self.pasts)
+        return Standing(self.next_index, self.trajectory.to(device), self.coverage.to(device), pasts=pasts)
 
-    def analysed(self, results: tuple[ArmResult, ...]) -> Standing:
-        """The same when its window has been analysed."""
-        return replace(self, results=results)
+    def analysed(
+        self,
+        where: str,
+        method: Assimilator,
+        observations: Sequence[Observations],
+        forecaster: Forecaster,
+        time: np.datetime64,
+        limit: IncrementLimit | None = None,
+    ) -> Standing:
+        """The same when its window has been analysed.
+
+        Args:
+            where: arm and time, for messages.
+            method: of the arm.
+            observations: of each time from that of ``begin`` to the last that is handed out, ``stride`` times
+                from ``next_index`` on.
+            forecaster: of the cycle.
+            time: of ``begin``.
+            limit: on the increments.
+
+        Raises:
+            UserError: as for :func:`vaevar.assim.cycle.faults.analyse`.
+        """
+        begin = self.begin
+        results = analyse(
+            where, method, begin.trajectory, observations, forecaster, begin.context(time), limit,
+            None if begin is self else self.trajectory,
+        )  # fmt: skip
+        overlapping = method.window // method.stride - 1
+        pasts = (*self.pasts, replace(self, pasts=()))[-overlapping:] if overlapping else ()
+        return replace(self, results=results, pasts=pasts)
 
     def background(self, forecaster: Forecaster) -> State:
         """x_b of the next analysis."""
@@ -66,11 +104,13 @@ class Standing:
         Raises:
             UserError: when the forecaster fails otherwise than in its arithmetic.
         """
-        states = torch.cat([self.trajectory[:-1], analysis.values[None]])
+        own = self.results[0].before if self.results else None
+        before = self.trajectory[:-1] if own is None else own
+        states = torch.cat([before, analysis.values[None]])
         coverage = update_coverage(self.coverage, observed, forecaster.grid)
         if len(self.results) > 1:  # the window goes on
             states = torch.cat([states, self.results[1].background.values[None]])[-forecaster.history :]
-            return "", Standing(self.next_index + 1, states, coverage, self.results[1:])
+            return "", Standing(self.next_index + 1, states, coverage, self.results[1:], self.pasts)
         try:
             for forecast in rollout(forecaster, states[None], steps):
                 states = torch.cat([states, forecast])[-forecaster.history :]
@@ -81,4 +121,4 @@ class Standing:
         cause = runaway(states[-1], forecaster.spec, forecaster.grid)
         if cause:
             return f"its next forecast, of {named(forecaster)}: {cause}", None
-        return "", Standing(self.next_index + 1, states, coverage)
+        return "", Standing(self.next_index + 1, states, coverage, pasts=self.pasts)

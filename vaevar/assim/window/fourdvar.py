@@ -47,6 +47,8 @@ class FourDVar(VariationalAssimilator):
     Args:
         control: D.
         window: K, the number of analysis times in a window; 4 are 24 h in steps of 6 h.
+        every: a new window after so many times, of which K is a multiple; None: after K. Windows that overlap
+            hand out the analyses of their last ``every`` times, and take K / ``every`` times as long.
         lambda_: λ, the weight of the background term.
         model_error_scale: Q, by which D_q is multiplied; 0: the forecaster is perfect.
         model_error: D_q. None: D itself.
@@ -83,6 +85,7 @@ class FourDVar(VariationalAssimilator):
         outer_loops: int = 0,
         dtype: Literal["float32", "float64"] = "float32",
         forecaster: Forecaster | None = None,
+        every: int | None = None,
     ) -> None:
         super().__init__(control, lambda_, iterations, history, tolerance, dtype)
         name = type(self).__name__
@@ -94,7 +97,9 @@ class FourDVar(VariationalAssimilator):
             raise UserError(f"{name}: model_error_scale is {model_error_scale}, must not be negative")
         if outer_loops < 0:
             raise UserError(f"{name}: outer_loops is {outer_loops}, must not be negative")
-        self.window, self.outer_loops = window, outer_loops
+        if every is not None and not (1 <= every <= window and window % every == 0):
+            raise UserError(f"{name}: every is {every}, must be null or divide the window of {window}")
+        self.window, self.every, self.outer_loops = window, every, outer_loops
         if model_error_scale and lead_errors is not None:
             raise UserError(f"{name}: model_error_scale and lead_errors both allow for model error: give one")
         self.model_error_scale, self.model_error = model_error_scale, model_error
@@ -106,6 +111,11 @@ class FourDVar(VariationalAssimilator):
         self.own_forecaster = forecaster
         if forecaster is not None:
             _require_gradient(name, forecaster)
+
+    @property
+    def stride(self) -> int:
+        """The number of times from the beginning of a window to that of the next."""
+        return self.every or self.window
 
     def require_forecaster(self, forecaster: Forecaster) -> None:
         """Check that the method can work with the forecaster of a cycle.
@@ -169,7 +179,7 @@ class FourDVar(VariationalAssimilator):
             minimum = self.minimum(problem.cost, problem.first)
             increments = problem.increments(minimum.final.w)
         diagnostics = self.diagnostics_of(minimum, len(problem.observed), problem.cost.lambda_)
-        diagnostics["seconds"] = (time.perf_counter() - began) / len(observations)
+        diagnostics["seconds"] = (time.perf_counter() - began) / self.stride
         return [
             Analysis(
                 replace(state, values=(state.values + increment).to(state.values.dtype)),

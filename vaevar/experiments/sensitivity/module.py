@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from vaevar.assim.assimilator import Assimilator, evaluating
 from vaevar.assim.context import AnalysisContext
 from vaevar.assim.cycle.cycle import require_same_states
-from vaevar.assim.cycle.faults import analyse
 from vaevar.assim.cycle.module import check_arms, require_gradients
 from vaevar.assim.cycle.standing import Standing
 from vaevar.assim.problem import Problem
@@ -118,6 +117,11 @@ class SensitivityModule(L.LightningModule):
         analyses = data.windows[0].analyses
         for name, arm in self.arms.items():
             arm.require_forecaster(self.forecaster)
+            if arm.stride != arm.window:
+                raise UserError(
+                    f"arm {name} has windows that overlap, and the impact of one is not that of the others: "
+                    "leave out its `every`"
+                )
             if analyses % arm.window:
                 whole = analyses - analyses % arm.window + arm.window
                 raise UserError(
@@ -187,10 +191,7 @@ class SensitivityModule(L.LightningModule):
             where = f"arm {name} at {time.time}"
             if not standing.results:
                 observed = window_of(case.analyses[index : index + arm.window])
-                context = standing.context(time.time)
-                standing = standing.analysed(
-                    analyse(where, arm, standing.trajectory, observed, self.forecaster, context, None)
-                )
+                standing = standing.analysed(where, arm, observed, self.forecaster, time.time)
             done = standing.results[0]
             cause, following = done.failure if done.ends else "", None
             if not cause:
