@@ -26,9 +26,7 @@ large scales, which make up most of an error, would hardly count and be wrong.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -38,16 +36,16 @@ from torch import Tensor
 from vaevar.errors import UserError
 from vaevar.mistakes.bounds import require_at_least, require_positive
 from vaevar.models.conditional.network import ContextNetwork, Modulation
+from vaevar.models.covariance.based import BasedOnCovariance
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
-from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
 from vaevar.plausible.statistics import judge_means, judge_stds
 from vaevar.sphere.harmonics import quadrature_weights
 from vaevar.state import difference
 
 
-class ConditionalVAE(ClippedModule, SavedModule):
+class ConditionalVAE(ClippedModule, BasedOnCovariance):
     """p(truth − background | background, coverage).
 
     Args:
@@ -74,7 +72,6 @@ class ConditionalVAE(ClippedModule, SavedModule):
 
     background_mean: Tensor
     background_std: Tensor
-    covariance_sha256: Tensor
     whitening: Tensor
     band_modes: Tensor
     expected: Tensor
@@ -127,7 +124,7 @@ class ConditionalVAE(ClippedModule, SavedModule):
         self.register_buffer("whitening", torch.from_numpy(whitening).float(), persistent=False)
         area = torch.from_numpy(quadrature_weights(self.grid))
         self.register_buffer("area", (area / area.mean()).float()[:, None], persistent=False)
-        self.register_buffer("covariance_sha256", _digest(covariance))
+        self.keep_digest(covariance)
         self.register_buffer("background_mean", torch.zeros(count, 1, 1))
         self.register_buffer("background_std", torch.ones(count, 1, 1))
 
@@ -246,29 +243,3 @@ class ConditionalVAE(ClippedModule, SavedModule):
         settings = self.hparams
         factor = warmup_cosine(total_steps(self), settings["warmup_steps"])
         return adamw(self, settings["learning_rate"], settings["weight_decay"], factor)
-
-    # ---- files --------------------------------------------------------------------------------
-
-    @classmethod
-    def arguments(cls, path: str | Path, content: Mapping[str, Any]) -> dict[str, Any]:
-        """With the statistics that it was trained with, at their path or beside the file.
-
-        Raises:
-            UserError: when they are missing or have changed.
-        """
-        arguments, wanted = super().arguments(path, content), content["state_dict"].get("covariance_sha256")
-        named = Path(str(arguments["covariance"]))
-        places = [file for file in (named, Path(path).parent / named.name) if file.is_file()]
-        for file in places:
-            if wanted is None or torch.equal(_digest(file), wanted):
-                return arguments | {"covariance": str(file)}
-        found = f"{places[0]} holds others" if places else f"{named} is not there"
-        raise UserError(
-            f"{path}: needs the statistics that it was trained with, and {found}: restore that file, there "
-            "or beside the checkpoint"
-        )
-
-
-def _digest(path: str | Path) -> Tensor:
-    """SHA-256 of a file, [32] uint8."""
-    return torch.tensor(list(hashlib.sha256(Path(path).read_bytes()).digest()), dtype=torch.uint8)

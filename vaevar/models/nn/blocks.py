@@ -95,14 +95,20 @@ class ConvNeXtBlock(nn.Module):
         expansion: width of the hidden pointwise layer, in multiples of C.
         kernel_size: size of the depthwise convolution.
         layer_scale: initial factor of the residual branch.
+        epsilon: added to the variance that the norm divides by.
     """
 
     def __init__(
-        self, channels: int, expansion: int = 4, kernel_size: int = 7, layer_scale: float = 0.1
+        self,
+        channels: int,
+        expansion: int = 4,
+        kernel_size: int = 7,
+        layer_scale: float = 0.1,
+        epsilon: float = 1e-5,
     ) -> None:
         super().__init__()
         self.spatial = SphereConv2d(channels, channels, kernel_size, groups=channels)
-        self.norm = nn.LayerNorm(channels)
+        self.norm = nn.LayerNorm(channels, eps=epsilon)
         self.expand = nn.Linear(channels, expansion * channels)
         self.reduce = nn.Linear(expansion * channels, channels)
         self.scale = nn.Parameter(torch.full((channels,), layer_scale))
