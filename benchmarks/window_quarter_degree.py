@@ -3,9 +3,9 @@
     python benchmarks/window_quarter_degree.py --json_path benchmarks/results/window_quarter_degree.json
     python benchmarks/window_quarter_degree.py --windows 4 --forecasters network --device cuda
 
-The weather is synthetic; the truth is the background plus half a random U w, with U that of the embedded world.
-The forecaster is ``drift``, which is cheap and shows what all else costs, or ``network``, the forecast network
-on 0.25° with weights of no skill, in bfloat16 where the hardware has it, which shows what a network costs.
+The weather is synthetic; the truth is the background plus half a random U w, with the embedded world's U. The
+forecaster is ``drift``, which is cheap and shows what all else costs, or ``network``, the forecast network on
+0.25° with weights of no skill, in bfloat16 where the hardware has it, which shows what a network costs.
 Each case runs in its own process, which gives its own peak memory.
 """
 
