@@ -95,7 +95,11 @@ def test_in_pieces_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "says"),
-    [({"neighbours": 0}, "neighbours 0"), ({"length_km": -1.0}, "length_km -1"), ({"of": "errors"}, "'errors'")],
+    [
+        ({"neighbours": 0}, "neighbours 0"),
+        ({"length_km": -1.0}, "length_km -1"),
+        ({"of": "errors"}, "'errors'"),
+    ],
 )
 def test_settings_out_of_range_are_refused(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):

@@ -156,7 +156,9 @@ def test_a_fit_on_draws_of_b_finds_the_moments_of_its_samples(
     assert not path.exists()
     trainer(1).fit(PublishedCalibration(str(path), lmax=LMAX), datamodule=data)
     found, expected = PublishedStatistics.load(path), statistics()
-    np.testing.assert_allclose(found.std, expected.std, rtol=0.1)
+    # The others have parts that depend on latitude in B: its balance has f in it.
+    alone = [i for i, name in enumerate(found.variables.names) if name.startswith(("psi", "q", "t2m"))]
+    np.testing.assert_allclose(found.std[alone], expected.std[alone], rtol=0.1)
     np.testing.assert_allclose(found.channel_std, expected.channel_std, rtol=0.1)
     record = found.provenance["data"]
     assert (record["source"], record["samples"], len(record["sha256"])) == ("draws of B", 400, 64)
@@ -168,7 +170,9 @@ def test_draws_depend_on_seed_and_number_alone(calibrated: Path) -> None:
     together = torch.cat(list(one.training_in_order()))
     torch.testing.assert_close(together, torch.cat(list(other.training_in_order())))
     assert not torch.equal(together[0], together[1])
-    assert not torch.equal(together, torch.cat(list(DrawnErrors(str(calibrated), 6, 2, seed=1).training_in_order())))
+    assert not torch.equal(
+        together, torch.cat(list(DrawnErrors(str(calibrated), 6, 2, seed=1).training_in_order()))
+    )
     # Physical units per unit: of the size that B has.
     drawn = torch.cat(list(DrawnErrors(str(calibrated), 300).training_in_order())) * one.error_std
     std = CovarianceStatistics.load(calibrated).channel_std

@@ -58,8 +58,8 @@ class PublishedCovarianceControl(ControlTransform):
             raise UserError(f"PublishedCovarianceControl: length_km is {length_km}, must be positive")
         if length_km > EARTH_RADIUS_KM:
             raise UserError(
-                f"PublishedCovarianceControl: length_km is {length_km}, expected less than the Earth's radius, "
-                f"{EARTH_RADIUS_KM:.0f} km: is it in metres?"
+                f"PublishedCovarianceControl: length_km is {length_km}, expected less than the "
+                f"Earth's radius, {EARTH_RADIUS_KM:.0f} km: is it in metres?"
             )
         self.spec, self.grid, self.lmax = statistics.spec, statistics.grid, statistics.lmax
         self.variables, self.length_km = statistics.variables, length_km

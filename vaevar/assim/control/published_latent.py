@@ -1,4 +1,4 @@
-"""The latent control transform of VAE-Var as published: the decoder itself, and codes with the prior N(0, I)."""
+"""The latent control transform of VAE-Var as published: the decoder itself, with the prior N(0, I)."""
 
 from __future__ import annotations
 

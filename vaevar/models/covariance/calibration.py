@@ -102,8 +102,8 @@ class CovarianceCalibration(L.LightningModule):
         if self.trainer.max_epochs != self.passes:
             needed = f"{self.passes} pass{'es' if self.passes > 1 else ''}"
             raise UserError(
-                f"{name}: trainer.max_epochs is {self.trainer.max_epochs}, but the calibration needs {needed} "
-                f"over the samples; set it to {self.passes}"
+                f"{name}: trainer.max_epochs is {self.trainer.max_epochs}, but the calibration needs "
+                f"{needed} over the samples; set it to {self.passes}"
             )
         if self.vae is not None and (self.vae.spec != data.spec or self.vae.grid != data.grid):
             fault = difference(self.vae.spec, self.vae.grid, data.spec, data.grid)

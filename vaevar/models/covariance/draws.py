@@ -39,8 +39,8 @@ class DrawnErrors(L.LightningDataModule):
         super().__init__()
         if samples < 1 or batch_size < 1 or seed < 0:
             raise UserError(
-                f"DrawnErrors: samples {samples} and batch_size {batch_size} must be positive, and seed {seed} "
-                "not negative"
+                f"DrawnErrors: samples {samples} and batch_size {batch_size} must be positive, and seed "
+                f"{seed} not negative"
             )
         loaded = CovarianceStatistics.load(statistics)
         self.statistics, self.samples, self.batch_size, self.seed = statistics, samples, batch_size, seed
@@ -52,7 +52,12 @@ class DrawnErrors(L.LightningDataModule):
     def record(self) -> dict[str, Any]:
         """What the samples are, for what is fitted to them."""
         digest = sha256(Path(expand_path(self.statistics)))
-        return {"source": "draws of B", "statistics": self.statistics, "sha256": digest, "samples": self.samples}
+        return {
+            "source": "draws of B",
+            "statistics": self.statistics,
+            "sha256": digest,
+            "samples": self.samples,
+        }
 
     def training_in_order(self) -> Iterator[Tensor]:
         """The samples once, [B, C, H, W]."""

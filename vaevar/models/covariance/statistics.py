@@ -12,7 +12,13 @@ import numpy as np
 import xarray as xr
 
 from vaevar.models.covariance.balance import ControlVariables
-from vaevar.models.covariance.file import FileKind, require_labels, require_variables, spec_attributes, spec_of
+from vaevar.models.covariance.file import (
+    FileKind,
+    require_labels,
+    require_variables,
+    spec_attributes,
+    spec_of,
+)
 from vaevar.plausible.statistics import judge_error_stds
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
