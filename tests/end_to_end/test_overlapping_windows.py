@@ -22,6 +22,7 @@ from vaevar.assim.context import STANDALONE
 from vaevar.assim.cycle.restart import LATEST, analyses_made
 from vaevar.assim.window.fourdvar import FourDVar
 from vaevar.content.tensors import read_tensors
+from vaevar.data.analysis_times import AnalysisTimes
 
 Make = Callable[..., FourDVar]
 ARMS = ("sliding", "every_2")
@@ -178,3 +179,15 @@ def test_a_window_that_fails_keeps_the_background_of_its_last_times(
 def test_windows_that_do_not_divide_are_refused(method: Make, every: int) -> None:
     with pytest.raises(vaevar.UserError, match=f"every is {every}, must be null or divide the window of 4"):
         method(4, every=every)
+
+
+def test_a_time_is_read_once_whatever_windows_it_lies_in(
+    run: Run, method: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    real = AnalysisTimes.time_or_gap
+    monkeypatch.setattr(
+        AnalysisTimes, "time_or_gap", lambda self, index: read.append(index) or real(self, index)
+    )
+    run("whole", overlapping(method) | {"four": method(4)})
+    assert all(read.count(index) <= 2 for index in range(ANALYSES))  # in its turn, and for windows before

@@ -16,7 +16,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from vaevar.assim.control.published_covariance import PublishedCovarianceControl
 from vaevar.models.conditional.vae import ConditionalVAE
+from vaevar.models.covariance.published import PublishedStatistics
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
 from vaevar.models.diffusion.denoiser import Denoiser
@@ -72,6 +74,13 @@ def covariance(name: str) -> dict[str, Tensor]:
     return {"increment": scaled, "projected": transform.project(increment)}
 
 
+def published_covariance(name: str) -> dict[str, Tensor]:
+    statistics = PublishedStatistics.load(WEIGHTS / name)
+    control = PublishedCovarianceControl(statistics, length_km=700.0)
+    increment = control(randn(8, *control.shape))
+    return {"increment": increment / torch.from_numpy(statistics.channel_std)[:, None, None]}
+
+
 def forecaster(name: str) -> dict[str, Tensor]:
     stem = WEIGHTS / Path(name).stem
     mean, std = f"{stem}_mean.npy", f"{stem}_std.npy"
@@ -97,6 +106,7 @@ FILES: dict[str, Callable[[str], dict[str, Tensor]]] = {
     "covariance.nc": covariance,
     "cycle_covariance.nc": covariance,
     "residual_covariance.nc": covariance,
+    "published_covariance.nc": published_covariance,
     "forecaster.onnx": forecaster,
     "forecaster.ckpt": learned_forecaster,
 }

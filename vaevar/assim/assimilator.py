@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -111,14 +111,8 @@ class Assimilator(nn.Module, ABC):
             analysis = super().__call__(background, observations, context)
         if not isinstance(analysis, Analysis):  # of somebody's own method; the cycle says so
             return analysis
-        if not analysis.converged and context is STANDALONE:
-            numbers = analysis.diagnostics
-            fell = numbers["grad_norm"] / numbers["initial_grad_norm"]
-            notice(
-                f"{type(self).__name__}: the minimisation did not converge: after {numbers['iterations']:g} "
-                f"iterations the gradient is {fell:.2g} of what it was; allow more iterations, or a larger "
-                "tolerance"
-            )
+        if context is STANDALONE:
+            tell_convergence(type(self).__name__, analysis.converged, analysis.diagnostics)
         return replace(analysis, background=background)
 
     @abstractmethod
@@ -246,3 +240,19 @@ def evaluating(method: nn.Module) -> Iterator[None]:
             module.training = True
         for parameter in parameters:
             parameter.requires_grad_(True)
+
+
+def tell_convergence(name: str, converged: bool, numbers: Mapping[str, float]) -> None:
+    """Say that a minimisation has not come to its end, to whoever called a method outside of a cycle.
+
+    Args:
+        name: of the method.
+        converged: whether it has.
+        numbers: its diagnostics.
+    """
+    if not converged:
+        fell = numbers["grad_norm"] / numbers["initial_grad_norm"]
+        notice(
+            f"{name}: the minimisation did not converge: after {numbers['iterations']:g} iterations the "
+            f"gradient is {fell:.2g} of what it was; allow more iterations, or a larger tolerance"
+        )

@@ -64,7 +64,7 @@ class VAEVar(VariationalAssimilator):
 
     D is the odd part of a decoder trained on background errors
     (:class:`~vaevar.assim.control.latent.LatentControl`); Xiao et al., ICLR 2025, have the decoder itself
-    (``configs/vaevar_published.yaml``).
+    (``configs/published.yaml``).
 
     Args:
         checkpoint: path of a VAE's checkpoint, or a VAE already in memory.

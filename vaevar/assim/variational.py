@@ -97,9 +97,7 @@ class VariationalAssimilator(Assimilator):
         with torch.inference_mode(False), torch.no_grad():
             if len(observations) == 0:
                 tell_of_none()
-                zeros = ("j_b", "j_o", "j_o_initial", "grad_norm", "initial_grad_norm")
-                counts = dict.fromkeys((*zeros, "iterations", "evaluations"), 0.0)
-                return Analysis(background, counts | {"chi2": math.nan, "lambda": math.nan, "seconds": 0.0})
+                return Analysis(background, self.diagnostics_of_none())
             control = self.control.for_analysis(background, context)
             cost, first = self._cost(control, background, observations)
             minimum = self.minimum(cost, first)
@@ -111,6 +109,12 @@ class VariationalAssimilator(Assimilator):
         return Analysis(
             State(values, background.spec, background.grid), diagnostics, converged=minimum.converged
         )
+
+    @staticmethod
+    def diagnostics_of_none() -> dict[str, float]:
+        """The numbers where nothing is observed."""
+        zeros = ("j_b", "j_o", "j_o_initial", "grad_norm", "initial_grad_norm", "iterations", "evaluations")
+        return dict.fromkeys(zeros, 0.0) | {"chi2": math.nan, "lambda": math.nan, "seconds": 0.0}
 
     @staticmethod
     def diagnostics_of(minimum: Minimum, observations: int, lambda_: float) -> dict[str, float]:

@@ -11,6 +11,7 @@ from vaevar.data.weather.climatology import load_climatological_std
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
 from vaevar.models.conditional.vae import ConditionalVAE
+from vaevar.models.covariance.published import PublishedStatistics
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.diffusion.denoiser import Denoiser
 from vaevar.models.vae.vae import VAE
@@ -28,10 +29,14 @@ _PARTS: dict[str, type] = {
     "vaevar": Assimilator,
     "vaevar_conditional": Assimilator,
     "diffda": Assimilator,
+    "threedvar_published": Assimilator,
+    "vaevar_published": Assimilator,
+    "diffda_published": Assimilator,
 }
 _WEIGHTS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "covariance": ("covariance.nc", CovarianceStatistics.load),
     "cycle_covariance": ("cycle_covariance.nc", CovarianceStatistics.load),
+    "published_covariance": ("published_covariance.nc", PublishedStatistics.load),
     "vae": ("vae.ckpt", VAE.load),
     "cycle_vae": ("cycle_vae.ckpt", VAE.load),
     "conditional_vae": ("conditional_vae.ckpt", ConditionalVAE.load),
@@ -45,9 +50,10 @@ def pretrained(name: str) -> Any:
 
     Args:
         name: ``forecaster``, or ``forecaster_torch``, which has a gradient; a method with its tuned
-            settings, ``interpolation``, ``threedvar``,
-            ``threedvar_cycle``, ``vaevar``, ``vaevar_conditional`` or ``diffda``; or what they are made of:
-            ``covariance``, ``cycle_covariance``, ``vae``, ``cycle_vae``, ``conditional_vae``,
+            settings, ``interpolation``, ``threedvar``, ``threedvar_cycle``, ``vaevar``,
+            ``vaevar_conditional`` or ``diffda``; a published one, ``threedvar_published``,
+            ``vaevar_published`` or ``diffda_published``; or what they are made of: ``covariance``,
+            ``cycle_covariance``, ``published_covariance``, ``vae``, ``cycle_vae``, ``conditional_vae``,
             ``diffda_48h``, ``climatological_std``.
 
     Raises:

@@ -113,7 +113,7 @@ def test_from_a_config_with_the_path_of_a_file(statistics: CovarianceStatistics,
 
 
 def test_what_cannot_be_used_is_refused(statistics: CovarianceStatistics, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such covariance statistics"):
+    with pytest.raises(UserError, match="no such statistics of B"):
         CovarianceControl(tmp_path / "none.nc")
     with pytest.raises(UserError, match="truncation 4 cannot be used: lmax 4 is outside"):
         CovarianceControl(statistics, nlat=4, gaussian=True)

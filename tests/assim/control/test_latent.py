@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vaevar.assim.assimilator import Assimilator
 from vaevar.assim.control.latent import CentredLatentControl, LatentControl, PublishedLatentControl
+from vaevar.assim.control.published_latent import DecoderControl
 from vaevar.assim.variational import VariationalAssimilator
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
@@ -185,3 +186,22 @@ def test_chosen_by_class_path_in_a_config(checkpoint: Path) -> None:
     assert made["vae-var"].dtype == torch.float64
     assert made["vae-var"].lambda_ == 16.0
     assert isinstance(made["free"], Assimilator)
+
+
+def test_the_published_decoder_takes_codes_whatever_the_prior() -> None:
+    """The prior of the published VAE is N(0, I); a fitted one changes nothing, and need not be there."""
+    vae = VAE(
+        nlat=8, nlon=16, gaussian=True, surface=["u10", "t2m"], upper=[], levels=[], patch=2, widths=[8],
+        depths=[1], heads=[0], latent_scale=0, latent_channels=3, prior_rank=4,
+    )  # fmt: skip
+    with pytest.raises(UserError, match="prior is not fitted"):
+        PublishedLatentControl(vae)
+    control = DecoderControl(vae)
+    w = torch.randn(control.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = vae.decode(w[None])[0] * vae.error_std
+        torch.testing.assert_close(control(w), expected)
+        vae.prior.mean.fill_(1.0)
+        vae.prior.rest.fill_(2.0)
+        torch.testing.assert_close(control(w), expected)
+        assert not torch.allclose(PublishedLatentControl(vae)(w), expected)

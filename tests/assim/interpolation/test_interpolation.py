@@ -113,6 +113,7 @@ def test_equal_places_are_one_group_and_repeats_are_averaged_by_precision() -> N
     (group,) = group_by_places(truth, twice)
     assert group.innovation.item() == pytest.approx((1 * 1.0 + 0.25 * 4.0) / 1.25)
     assert group.error_std.item() == pytest.approx((1 / 1.25) ** 0.5)
+    assert group.value.item() == pytest.approx((1 * 281.0 + 0.25 * 284.0) / 1.25)
 
 
 @pytest.mark.parametrize("kind", ["soar", "gaussian"])
@@ -177,7 +178,7 @@ def drawn(length_km: float, kind: str, seed: int, size: float = 1.0, noise: floa
     correlations = (1 + r) * np.exp(-r) if kind == "soar" else np.exp(-(r**2) / 2)
     covariance = size**2 * (correlations + 1e-9 * np.eye(300))
     d = np.linalg.cholesky(covariance) @ random.normal(size=300) + noise * random.normal(size=300)
-    return Places(latitude, longitude, np.array([0]), d[None], np.full((1, 300), noise))
+    return Places(latitude, longitude, np.array([0]), d[None], np.full((1, 300), noise), 280.0 + d[None])
 
 
 @pytest.mark.parametrize(("length", "kind"), [(350.0, "soar"), (900.0, "soar"), (1500.0, "gaussian")])
@@ -213,7 +214,7 @@ def test_too_few_pairs_leave_the_default_and_bounds_hold() -> None:
     def of(count: int, **settings: object) -> float:
         some = Places(
             places.latitude[:count], places.longitude[:count], np.array([0]),
-            places.innovation[:, :count], places.error_std[:, :count],
+            places.innovation[:, :count], places.error_std[:, :count], places.value[:, :count],
         )  # fmt: skip
         return fit_lengths_km([some], SPEC, **settings)["t2m"]  # type: ignore[arg-type]
 
@@ -228,7 +229,7 @@ def test_too_few_pairs_leave_the_default_and_bounds_hold() -> None:
         chosen = [*range(number), 5]
         group = Places(
             latitude[chosen], longitude[chosen], np.array([0]), np.ones((1, number + 1)),
-            np.full((1, number + 1), 0.1),
+            np.full((1, number + 1), 0.1), np.ones((1, number + 1)),
         )  # fmt: skip
         assert (fit_lengths_km([group], SPEC, default=123.0)["t2m"] != 123.0) == fitted
 

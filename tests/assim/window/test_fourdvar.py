@@ -18,6 +18,7 @@ from vaevar.assim.window.fourdvar import FourDVar
 from vaevar.data.observations.points import Observations
 from vaevar.errors import ForecasterFault, UserError
 from vaevar.forecast import Forecaster
+from vaevar.mistakes.notices import Notice
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
 
@@ -133,6 +134,15 @@ def test_nothing_observed_leaves_the_forecast() -> None:
     assert torch.equal(found[0].state.values, start(2)[-1])
     assert torch.equal(found[1].state.values, following)
     assert all(one.state is one.background for one in found)
+    some = FourDVar(control(), window=1).analyse_window(start(1), [observed([0.0])], bent(1))
+    assert found[0].diagnostics.keys() == some[0].diagnostics.keys()
+    assert found[0].diagnostics["iterations"] == 0
+
+
+def test_who_calls_it_alone_is_told_that_it_did_not_converge() -> None:
+    method = FourDVar(control(), window=3, iterations=1, tolerance=1e-6)
+    with pytest.warns(Notice, match="FourDVar: the minimisation did not converge: after 1 iterations"):
+        method.analyse_window(start(1), observations(), bent(1))
 
 
 def observations() -> list[Observations]:

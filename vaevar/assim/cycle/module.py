@@ -60,6 +60,7 @@ class AssimilationModule(L.LightningModule):
         self.standing: dict[str, Standing] = {}
         self.stopped: dict[str, Stop] = {}
         self.increment_limit: IncrementLimit | None = None
+        self._observed: dict[int, Observations] = {}
         self.directory: Path
 
     def setup(self, stage: str) -> None:
@@ -81,6 +82,7 @@ class AssimilationModule(L.LightningModule):
                 f"{setting('trainer.devices')} to {len(self.arms)}"
             )
         self.directory = run_directory(self.trainer)
+        self._observed = {}
 
     def local_arms(self) -> list[str]:
         """The arms of this rank. Arms are dealt out to the ranks in turn."""
@@ -107,8 +109,11 @@ class AssimilationModule(L.LightningModule):
             UserError: when an assimilator breaks its contract.
         """
         results = {}
-        for name, standing in self.standing.items():
-            if standing.next_index > batch.index or name in self.stopped:
+        going = {name: where for name, where in self.standing.items() if name not in self.stopped}
+        oldest = min((standing.begin.next_index for standing in going.values()), default=batch.index)
+        self._observed = {index: seen for index, seen in self._observed.items() if index >= oldest}
+        for name, standing in going.items():
+            if standing.next_index > batch.index:
                 continue
             if not standing.results:
                 standing = self.standing[name] = self._analysed(name, standing, batch)
@@ -121,13 +126,21 @@ class AssimilationModule(L.LightningModule):
         if arm.window == 1 and isinstance(batch, MissingTime):
             background = standing.background(self.forecaster)
             return replace(standing, results=(ArmResult(background, Analysis(background, {})),))
-        data, begin = self.trainer.datamodule, standing.begin.next_index  # type: ignore[attr-defined]
-        earlier = data.window(begin, batch.index - begin)
-        times = [*earlier, batch, *data.window(batch.index + 1, arm.stride - 1)]
-        nothing = Observations.concatenate([])
-        observed = [nothing if isinstance(time, MissingTime) else time.observations for time in times]
+        begin = standing.begin.next_index
+        window = range(begin, batch.index + arm.stride)
+        observed = [self._observations(number, batch) for number in window]
+        time = self.trainer.datamodule.times[begin]  # type: ignore[attr-defined]
         where, limit = f"arm {name} at {batch.time}", self.increment_limit
-        return standing.analysed(where, arm, observed, self.forecaster, times[0].time, limit)
+        return standing.analysed(where, arm, observed, self.forecaster, time, limit)
+
+    def _observations(self, index: int, batch: AnalysisTime | MissingTime) -> Observations:
+        """What is observed at a time; kept, since other windows that it lies in ask for it again."""
+        if index not in self._observed:
+            data = self.trainer.datamodule  # type: ignore[attr-defined]
+            time: AnalysisTime | MissingTime = batch if index == batch.index else data.time_or_gap(index)
+            nothing = Observations.concatenate([])
+            self._observed[index] = nothing if isinstance(time, MissingTime) else time.observations
+        return self._observed[index]
 
     def on_predict_end(self) -> None:
         """Make sure that nobody takes a run for whole in which an arm had to stop.

@@ -10,8 +10,9 @@ settings: 300 steps, jumps of 10, 10 resamples (2910 network evaluations), bumps
 denoisers: one of 48 h forecasts for the first two analyses of a cycle, then one of 6 h forecasts.
 
 Differences from the authors' code: the interpolation takes innovations, not values (they krige values with
-9 neighbours and subtract the forecast afterwards, so that between observations the known part has the error
-of interpolating the weather itself); bumps are cyclic in longitude; several samples may be drawn at once,
+9 neighbours, as :class:`~vaevar.assim.interpolation.kriging.Kriging` does with ``of="values"``, and subtract
+the forecast afterwards, so that between observations the known part has the error of interpolating the
+weather itself); bumps are cyclic in longitude; several samples may be drawn at once,
 and their mean is the analysis.
 """
 

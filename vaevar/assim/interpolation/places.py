@@ -25,6 +25,7 @@ class Places:
         channel: [K] numbers of the channels in the state.
         innovation: [K, N] d = y − H(x_b), in the channels' units.
         error_std: [K, N] of the observations.
+        value: [K, N] y, in the channels' units.
     """
 
     latitude: np.ndarray
@@ -32,6 +33,7 @@ class Places:
     channel: np.ndarray
     innovation: np.ndarray
     error_std: np.ndarray
+    value: np.ndarray
 
 
 def channel_numbers(spec: StateSpec, observations: Observations) -> np.ndarray:
@@ -87,7 +89,7 @@ def group_by_places(background: State, observations: Observations) -> list[Place
         on_host = replace(background, values=background.values.cpu())
     departure = innovation(operator(on_host.values), on_host, observations).numpy()
     precision = 1 / observations.error_std**2
-    gathered: dict[bytes, tuple[np.ndarray, list[tuple[int, np.ndarray, np.ndarray]]]] = {}
+    gathered: dict[bytes, tuple[np.ndarray, list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]]] = {}
     for number in np.unique(channels):
         rows = channels == number
         place = np.stack([observations.latitude[rows], observations.longitude[rows]], axis=1)
@@ -95,11 +97,15 @@ def group_by_places(background: State, observations: Observations) -> list[Place
         place[np.abs(place[:, 0]) == 90.0, 1] = 0.0
         place, which = np.unique(place, axis=0, return_inverse=True)
         total = np.bincount(which.reshape(-1), precision[rows], len(place))
-        mean = np.bincount(which.reshape(-1), precision[rows] * departure[rows], len(place)) / total
+        mean, value = (
+            np.bincount(which.reshape(-1), precision[rows] * each[rows], len(place)) / total
+            for each in (departure, observations.value)
+        )
         key = place.tobytes()
-        gathered.setdefault(key, (place, []))[1].append((int(number), mean, total**-0.5))
+        gathered.setdefault(key, (place, []))[1].append((int(number), mean, total**-0.5, value))
     groups = []
     for place, members in gathered.values():
-        numbers, means, stds = zip(*members, strict=True)
-        groups.append(Places(place[:, 0], place[:, 1], np.array(numbers), np.stack(means), np.stack(stds)))
+        numbers, *fields = zip(*members, strict=True)
+        innovations, stds, values = map(np.stack, fields)
+        groups.append(Places(place[:, 0], place[:, 1], np.array(numbers), innovations, stds, values))
     return groups

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vaevar.assim.assimilator import Analysis, evaluating
+from vaevar.assim.assimilator import Analysis, evaluating, tell_convergence
 from vaevar.assim.context import STANDALONE, AnalysisContext
 from vaevar.assim.control.base import ControlTransform
 from vaevar.assim.cost import Cost
@@ -174,11 +174,15 @@ class FourDVar(VariationalAssimilator):
             if not any(map(len, observations)):
                 tell_of_none()
                 values = _forecast(model, start, len(observations))
-                return [Analysis(state, {}, state) for state in _states(values, model)]
+                return [
+                    Analysis(state, self.diagnostics_of_none(), state) for state in _states(values, model)
+                ]
             problem = self.problem(start, observations, forecaster, context)
             minimum = self.minimum(problem.cost, problem.first)
             increments = problem.increments(minimum.final.w)
         diagnostics = self.diagnostics_of(minimum, len(problem.observed), problem.cost.lambda_)
+        if context is STANDALONE:
+            tell_convergence(type(self).__name__, minimum.converged, diagnostics)
         diagnostics["seconds"] = (time.perf_counter() - began) / self.stride
         return [
             Analysis(

@@ -54,6 +54,7 @@ class CovarianceCalibration(L.LightningModule):
     """
 
     outputs: ClassVar = ("path",)
+    passes: ClassVar[int] = PASSES
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class CovarianceCalibration(L.LightningModule):
         )  # fmt: skip
         # Distributed strategies refuse a module without a parameter. Nothing is trained.
         self.unused = nn.Parameter(torch.zeros(()))
-        self.statistics: CovarianceStatistics | None = None
+        self.statistics: Any = None
         self.residual_of = residual_of
         self.vae = None if residual_of is None else VAE.load(residual_of).requires_grad_(False)
 
@@ -92,21 +93,22 @@ class CovarianceCalibration(L.LightningModule):
         """
         if stage != "fit":
             return
-        data = getattr(self.trainer, "datamodule", None)
-        if data is None or not all(hasattr(data, name) for name in ("error_std", "spec", "grid")):
+        data, name = getattr(self.trainer, "datamodule", None), type(self).__name__
+        if data is None or not all(hasattr(data, part) for part in ("error_std", "spec", "grid")):
             raise UserError(
-                "CovarianceCalibration: the data module lacks error_std, spec or grid; fit on "
+                f"{name}: the data module lacks error_std, spec or grid; fit on "
                 "BackgroundErrors of vaevar.data.samples"
             )
-        if self.trainer.max_epochs != PASSES:
+        if self.trainer.max_epochs != self.passes:
+            needed = f"{self.passes} pass{'es' if self.passes > 1 else ''}"
             raise UserError(
-                f"CovarianceCalibration: trainer.max_epochs is {self.trainer.max_epochs}, but the "
-                f"calibration needs {PASSES} passes over the samples; set it to {PASSES}"
+                f"{name}: trainer.max_epochs is {self.trainer.max_epochs}, but the calibration needs "
+                f"{needed} over the samples; set it to {self.passes}"
             )
         if self.vae is not None and (self.vae.spec != data.spec or self.vae.grid != data.grid):
             fault = difference(self.vae.spec, self.vae.grid, data.spec, data.grid)
             raise UserError(
-                f"CovarianceCalibration: the VAE of residual_of is for other states than the errors, "
+                f"{name}: the VAE of residual_of is for other states than the errors, "
                 f"{fault}; fit it to the same samples"
             )
         if self.trainer.is_global_zero:
@@ -114,8 +116,16 @@ class CovarianceCalibration(L.LightningModule):
         self.spec: StateSpec = data.spec
         self.grid: Grid = data.grid
         self.error_std = error_std_of(data)
-        self.estimator = CovarianceEstimator(self.spec, self.grid, self.settings)
+        self.estimator = self.new_estimator()
         self._reset_validation()
+
+    def new_estimator(self) -> Any:
+        """Estimates the statistics in :attr:`passes` passes."""
+        return CovarianceEstimator(self.spec, self.grid, self.settings)
+
+    def tables(self, held_out: np.ndarray | None) -> list[Table]:
+        """The report on the statistics; ``held_out`` is [C, H], mean squares of the validation samples."""
+        return report(self.statistics, held_out)
 
     def configure_optimizers(self) -> None:
         return None
@@ -158,18 +168,19 @@ class CovarianceCalibration(L.LightningModule):
         Raises:
             UserError: when the fit ended early.
         """
-        if self.estimator.passes_done < PASSES:
-            raise UserError("CovarianceCalibration: the fit ended before both passes were done")
+        name = type(self).__name__
+        if self.estimator.passes_done < self.passes:
+            raise UserError(f"{name}: the fit ended before it had passed over all samples")
         squares, count = self._sum(self._squares).cpu().numpy(), float(self._sum(self._count))
         try:
             self.statistics = self.estimator.statistics(self._provenance())
         except ValueError as error:
-            raise UserError(f"CovarianceCalibration: {error}; use more samples") from None
+            raise UserError(f"{name}: {error}; use more samples") from None
         if self.trainer.is_global_zero:
             with keeping(self.path):
                 self.statistics.save(self.path)
             console = Console()
-            for table in report(self.statistics, squares / count if count else None):
+            for table in self.tables(squares / count if count else None):
                 console.print(table)
             console.print(f"wrote {self.path} ({self.path.stat().st_size / 1e6:.1f} MB)")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,17 +11,23 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from vaevar.content.kinds import what_is
-from vaevar.errors import UserError, first_line
-from vaevar.files import replacing
 from vaevar.models.covariance.balance import ControlVariables
+from vaevar.models.covariance.file import (
+    FileKind,
+    require_labels,
+    require_variables,
+    spec_attributes,
+    spec_of,
+)
 from vaevar.plausible.statistics import judge_error_stds
-from vaevar.runs.expansion import expand_path
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
-FORMAT = "vaevar-covariance-2"
-CALIBRATE = "`python main.py fit --config configs/covariance.yaml`"
+KIND = FileKind(
+    format="vaevar-covariance-2",
+    what="statistics of B",
+    command="`python main.py fit --config configs/covariance.yaml`",
+)
 # An eigenvalue more negative than this fraction of the largest is no rounding error.
 ROUND_OFF = 1e-8
 
@@ -128,7 +133,7 @@ class CovarianceStatistics:
 
     def save(self, path: str | Path) -> None:
         """Write the file; it appears whole or not at all."""
-        path, variables = Path(path), self.variables
+        variables = self.variables
         units = [channel.units for channel in self.spec.channels]
         data: dict[str, Any] = {
             "standard_deviation": (
@@ -175,16 +180,11 @@ class CovarianceStatistics:
             },
             attrs={
                 "title": "Background-error covariance B = U U^T for 3DVar",
-                "format": FORMAT,
-                "surface": " ".join(self.spec.surface),
-                "upper": " ".join(self.spec.upper),
-                "levels_hPa": " ".join(str(level) for level in self.spec.levels),
+                **spec_attributes(self.spec),
                 "provenance": json.dumps(dict(self.provenance), default=str),
             },
         )
-        dataset.attrs["sha256"] = _digest(dataset)
-        with replacing(path) as partial:
-            dataset.to_netcdf(partial, engine="scipy", format="NETCDF3_64BIT")
+        KIND.write(dataset, path)
 
     @classmethod
     def load(cls, path: str | Path) -> CovarianceStatistics:
@@ -193,40 +193,14 @@ class CovarianceStatistics:
         Raises:
             UserError: when the file is missing, damaged, or holds something else.
         """
-        path = expand_path(str(path))
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such covariance statistics; calibrate them with {CALIBRATE}")
-        try:
-            with xr.open_dataset(path, engine="scipy") as opened:
-                dataset = opened.load()
-        except Exception as error:  # the reader raises exceptions of many kinds; each means "no such file"
-            raise UserError(
-                f"{path}: cannot be read as statistics of B, a netCDF file: it is {what_is(path)} "
-                f"({first_line(error)}); calibrate them with {CALIBRATE}"
-            ) from None
-        file_format = dataset.attrs.get("format")
-        if file_format != FORMAT:
-            raise UserError(
-                f"{path}: holds the format {file_format!r}, expected {FORMAT!r}; calibrate with {CALIBRATE}"
-            )
-        try:
-            statistics = cls._from_dataset(dataset)
-        except (ValueError, KeyError) as error:
-            reason = f"lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise UserError(f"{path}: damaged ({reason}); calibrate again with {CALIBRATE}") from None
-        if dataset.attrs.get("sha256", digest := _digest(dataset)) != digest:
-            raise UserError(f"{path}: damaged, its checksum does not match; calibrate again with {CALIBRATE}")
+        statistics = KIND.read(path, cls._from_dataset)
         for extreme in (statistics.channel_std.min(1), statistics.channel_std.max(1)):
             judge_error_stds(f"{path}: channel_std", extreme, statistics.spec)
         return statistics
 
     @classmethod
     def _from_dataset(cls, dataset: xr.Dataset) -> CovarianceStatistics:
-        spec = StateSpec(
-            dataset.attrs["surface"].split(),
-            dataset.attrs["upper"].split(),
-            [int(level) for level in dataset.attrs["levels_hPa"].split()],
-        )
+        spec = spec_of(dataset)
         variables = ControlVariables(spec)
         needed = [
             "standard_deviation",
@@ -244,18 +218,10 @@ class CovarianceStatistics:
             "longitude",
             *(["regression"] if variables.pairs else []),
         ]
-        missing = [name for name in needed if name not in dataset.variables]
-        if missing:
-            raise ValueError(f"lacks {', '.join(missing)}")
-        labelled = [("channel", spec.names), ("variable", variables.names)]
+        require_variables(dataset, needed)
         units = tuple(channel.units for channel in spec.channels)
-        for name, expected in (("channel_units", units), ("variable_units", tuple(variables.units))):
-            if name in dataset.variables:
-                labelled.append((name, expected))
-        for name, expected in labelled:
-            labels = tuple(str(label) for label in dataset[name].values)
-            if labels != expected:
-                raise ValueError(f"{name} is {', '.join(labels)}, expected {', '.join(expected)}")
+        labels = {"channel": spec.names, "variable": variables.names, "channel_units": units}
+        require_labels(dataset, labels | {"variable_units": tuple(variables.units)})
         grid = Grid(dataset["latitude"].values, dataset["longitude"].values)
 
         def values(name: str, *dims: str) -> np.ndarray:
@@ -280,12 +246,3 @@ class CovarianceStatistics:
 
 def _attributes(long_name: str, units: str | None = None) -> dict[str, str]:
     return {"long_name": long_name} | ({"units": units} if units else {})
-
-
-def _digest(dataset: xr.Dataset) -> str:
-    """SHA-256 of all numbers of a file, in the order of their names."""
-    total = hashlib.sha256()
-    for name in sorted(map(str, dataset.variables)):
-        if (values := dataset[name].values).dtype.kind in "fiu":
-            total.update(name.encode() + np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data)
-    return total.hexdigest()
