@@ -15,6 +15,7 @@ from tests.assim.diffda.test_diffda import GRID, LEVEL, SIZES, SPEC, STD
 from vaevar.assim.assimilator import Assimilator, FreeRun
 from vaevar.assim.control.base import LinearControl
 from vaevar.assim.diffda.diffda import DiffDA
+from vaevar.assim.interpolation.kriging import Kriging
 from vaevar.assim.interpolation.linear import LinearInterpolation
 from vaevar.assim.interpolation.optimal import OptimalInterpolation
 from vaevar.assim.methods import ThreeDVar, VAEVar
@@ -50,6 +51,7 @@ ARMS: dict[type[Assimilator], Callable[[], Assimilator]] = {
     FreeRun: FreeRun,
     LinearInterpolation: LinearInterpolation,
     OptimalInterpolation: OptimalInterpolation,
+    Kriging: Kriging,
     VariationalAssimilator: lambda: VariationalAssimilator(control()),
     DiffDA: diffda,
     FGAT: lambda: FGAT(LinearInterpolation()),

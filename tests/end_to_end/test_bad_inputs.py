@@ -97,7 +97,7 @@ PREDICT: list[tuple[str, Any, str]] = [
     (f"{ARMS}/oi", arm("OptimalInterpolation", length_km=-3.0), "arms.oi: OptimalInterpolation: length_km"),
     (f"{ARMS}/oi", arm("LinearInterpolation", range_km=0.0), "range_km is 0.0"),
     (f"{ARMS}/oi", arm("OptimalInterpolation", length_km={"tt": 3.0}), "length_km names tt; variables are"),
-    (f"{ARMS}/x", arm("ThreeDVar", statistics="none.nc"), "x: ThreeDVar: none.nc: no such covariance stat"),
+    (f"{ARMS}/x", arm("ThreeDVar", statistics="none.nc"), "x: ThreeDVar: none.nc: no such statistics of B"),
     (f"{ARMS}/x", arm("ThreeDVar", statistics="cycle.yaml"), "cycle.yaml: .* statistics of B, .* a text"),
     (f"{ARMS}/x", arm("VAEVar", checkpoint="none.ckpt"), "arms.x: VAEVar: none.ckpt"),
     (f"{CALLBACKS}/0/init_args", {"failures_in_a_row": 0}, "trainer.callbacks: Cycle: failures_in_a_row"),

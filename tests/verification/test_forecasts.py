@@ -60,7 +60,7 @@ class World:
 
 
 def arms(window: int, **parts: Any) -> Any:
-    return SimpleNamespace(arms={"arm": SimpleNamespace(window=window)}, **parts)
+    return SimpleNamespace(arms={"arm": SimpleNamespace(window=window, stride=window)}, **parts)
 
 
 def made(callback: Forecasts, world: World, forecaster: Warming) -> pd.DataFrame:

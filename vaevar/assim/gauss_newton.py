@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vaevar.assim.cost import Cost, Increment
-from vaevar.assim.minimiser import Evaluation, Minimum, require_finite
+from vaevar.assim.minimiser import Evaluation, Minimum, gradient_of, require_finite
 from vaevar.errors import ForecasterFault
 
 
@@ -99,18 +99,15 @@ class Linearised:
         with twice_differentiable():
             self.departure = cost.departure(w)
         self._weights = torch.zeros_like(self.departure, requires_grad=True)
-        (self._adjoint,) = torch.autograd.grad(self.departure, w, self._weights, create_graph=True)
+        self._adjoint = gradient_of(self.departure, w, self._weights, create_graph=True)
 
     def along(self, direction: Tensor) -> Tensor:
         """The change of the departures along a direction, −A δ, [P]."""
-        (seen,) = torch.autograd.grad(self._adjoint, self._weights, direction, retain_graph=True)
-        return seen
+        return gradient_of(self._adjoint, self._weights, direction, retain_graph=True)
 
     def normal(self, direction: Tensor) -> Tensor:
         """Aᵀ A δ."""
-        seen = self.along(direction)
-        (product,) = torch.autograd.grad(self.departure, self._w, seen, retain_graph=True)
-        return product
+        return gradient_of(self.departure, self._w, self.along(direction), retain_graph=True)
 
 
 def _linearised(cost: Cost[Increment], w: Tensor) -> tuple[Evaluation, Linearised]:
@@ -119,7 +116,7 @@ def _linearised(cost: Cost[Increment], w: Tensor) -> tuple[Evaluation, Linearise
     linear = Linearised(cost, w)
     departure = linear.departure
     j_o = 0.5 * departure.detach().square().sum()
-    (gradient,) = torch.autograd.grad(departure, w, departure.detach(), retain_graph=True)
+    gradient = gradient_of(departure, w, departure.detach(), retain_graph=True)
     point = w.detach()
     gradient = gradient + cost.lambda_ * point
     j_b = 0.5 * cost.lambda_ * point.square().sum()

@@ -85,9 +85,7 @@ def minimise(
                 return earlier
         evaluations += 1
         j_b, j_o = cost.terms(w)
-        # The way back takes the precision of each step of the way there; autocast would lower all of it.
-        with torch.autocast(w.device.type, enabled=False):
-            (gradient,) = torch.autograd.grad(j_b + j_o, w)
+        gradient = gradient_of(j_b + j_o, w)
         evaluated.append(Evaluation(w.detach().clone(), j_b.item(), j_o.item(), gradient))
         return evaluated[-1]
 
@@ -134,6 +132,21 @@ def minimise(
             on_iteration(done, current.value, current.grad_norm)
     converged = at_the_limit or current.grad_norm <= tolerance * initial.grad_norm
     return Minimum(current, initial, done, evaluations, converged)
+
+
+def gradient_of(value: Tensor, w: Tensor, weights: Tensor | None = None, **kept: bool) -> Tensor:
+    """The gradient by w of a value, or of the sum of values with weights.
+
+    The way back takes the precision of each step of the way there; within autocast it would lower all of it.
+
+    Args:
+        value: what depends on w.
+        w: that requires a gradient.
+        weights: of the shape of ``value``; None: of a single number.
+        kept: ``retain_graph`` and ``create_graph`` of ``torch.autograd.grad``.
+    """
+    with torch.autocast(w.device.type, enabled=False):
+        return torch.autograd.grad(value, w, weights, **kept)[0]
 
 
 def require_finite(initial: Evaluation) -> None:

@@ -40,9 +40,7 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether a device computes in bfloat16 itself, and so faster than in float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu" and hasattr(
-        torch.cpu, "get_capabilities"
-    ):  # newer than the oldest torch that will do
-        found = torch.cpu.get_capabilities()
-        return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return False
+    known = getattr(torch.cpu, "get_capabilities", None)  # not in the oldest torch that will do
+    if device.type != "cpu" or known is None:
+        return False
+    return any(known().get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

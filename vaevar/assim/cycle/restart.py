@@ -53,23 +53,14 @@ class RestartFiles:
         grid = self._data.store.grid
         content = {
             "arm": self.directory.name,
-            "next_index": restart.next_index,
             "time": _time_of(self._data, restart.next_index),
             "channels": list(self._data.spec.names),
             "latitude": grid.latitude.tolist(),
             "longitude": grid.longitude.tolist(),
-            "trajectory": restart.trajectory.cpu(),
-            "coverage": restart.coverage.cpu(),
+            **_stored(restart),
         }
         if restart.pasts:
-            content["pasts"] = [
-                {
-                    "next_index": past.next_index,
-                    "trajectory": past.trajectory.cpu(),
-                    "coverage": past.coverage.cpu(),
-                }
-                for past in restart.pasts
-            ]
+            content["pasts"] = [_stored(past) for past in restart.pasts]
         latest = self.directory / LATEST
         if settle:
             for table in self.directory.glob("*.csv"):
@@ -158,6 +149,15 @@ class RestartFiles:
         except ValueError as error:
             return str(error)
         return _out_of_range(restart.trajectory, self._data.spec)
+
+
+def _stored(standing: Standing) -> dict[str, Any]:
+    """What :func:`_standing` makes it from again."""
+    return {
+        "next_index": standing.next_index,
+        "trajectory": standing.trajectory.cpu(),
+        "coverage": standing.coverage.cpu(),
+    }
 
 
 def _standing(content: dict[str, Any]) -> Standing:
