@@ -9,12 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from torch import nn
-
 from vaevar.assim.control.covariance import CovarianceControl
-from vaevar.assim.control.latent import LatentControl
+from vaevar.assim.control.spectral import SpectralControl
 from vaevar.assim.variational import VariationalAssimilator
 from vaevar.models.covariance.statistics import CovarianceStatistics
+from vaevar.models.spectral.vae import SpectralVAE
 from vaevar.sphere.grid import GridFamily
 
 
@@ -62,33 +61,38 @@ class ThreeDVar(VariationalAssimilator):
 class VAEVar(VariationalAssimilator):
     """VAE-Var: x_a = x_b + D(w*), w* = argmin λ/2 ‖w‖² + ½ (y − H(x_b + D(w)))ᵀ R⁻¹ (y − H(x_b + D(w))).
 
-    D is the odd part of a decoder trained on background errors
-    (:class:`~vaevar.assim.control.latent.LatentControl`); Xiao et al., ICLR 2025, have the decoder itself
+    D is the decoder of a VAE with 3DVar's B inside (:class:`~vaevar.assim.control.spectral.SpectralControl`).
+    The decoder of Xiao et al., ICLR 2025, is :class:`~vaevar.assim.control.published_latent.DecoderControl`
     (``configs/published.yaml``).
 
     Args:
-        checkpoint: path of a VAE's checkpoint, or a VAE already in memory.
+        checkpoint: path of a checkpoint of :class:`~vaevar.models.spectral.vae.SpectralVAE`, or a model already in
+            memory.
         lambda_: λ. None: estimate λ from the innovations of each analysis.
         iterations: the most L-BFGS iterations (the paper takes 20 to 40).
         history: number of past steps that L-BFGS keeps.
         tolerance: stop when the norm of the gradient has fallen to this fraction of its first value.
         dtype: precision of the minimisation; the decoder works in its own.
+        strength: how far the VAE is trusted about the day, as in :class:`SpectralControl`.
 
     Raises:
-        UserError: for a checkpoint that is missing or not a VAE, or a λ, a count or a tolerance out of range.
+        UserError: for a checkpoint that is missing or of another model, or a λ, a strength, a count or a tolerance out of range.
 
     Example:
-        >>> vaevar.VAEVar(vaevar.pretrained("cycle_vae"), lambda_=4.0, iterations=20).control.shape
-        (64, 12, 24)
+        >>> vaevar.VAEVar(vaevar.pretrained("spectral_vae"), lambda_=4.0, strength=0.5).control.shape
+        (69, 1024)
     """
 
     def __init__(
         self,
-        checkpoint: str | Path | nn.Module,
+        checkpoint: str | Path | SpectralVAE,
         lambda_: float | None = 1.0,
         iterations: int = 30,
         history: int = 10,
         tolerance: float = 1e-3,
         dtype: Literal["float32", "float64"] = "float32",
+        strength: float = 1.0,
     ) -> None:
-        super().__init__(LatentControl(checkpoint), lambda_, iterations, history, tolerance, dtype)
+        super().__init__(
+            SpectralControl(checkpoint, strength), lambda_, iterations, history, tolerance, dtype
+        )

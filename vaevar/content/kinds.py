@@ -30,8 +30,8 @@ _BEGINNINGS = {
 _WEB_PAGE = re.compile(rb"\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
 # By the beginning of a format of weights: what they are, and the assimilator or control that takes them.
 _WEIGHTS = {
-    "vaevar-vae-": "weights of a VAE, for `checkpoint` of LatentControl",
-    "vaevar-conditional-vae-": "weights of a conditional VAE, for `checkpoint` of ConditionalControl",
+    "vaevar-vae-": "weights of a VAE, for `checkpoint` of DecoderControl",
+    "vaevar-spectral-vae-": "weights of a VAE with B inside, for `checkpoint` of VAEVar",
     "vaevar-denoiser-": "weights of a denoiser, for DiffDA",
 }
 

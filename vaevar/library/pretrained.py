@@ -10,10 +10,10 @@ from vaevar.assim.assimilator import Assimilator
 from vaevar.data.weather.climatology import load_climatological_std
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
-from vaevar.models.conditional.vae import ConditionalVAE
 from vaevar.models.covariance.published import PublishedStatistics
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.diffusion.denoiser import Denoiser
+from vaevar.models.spectral.vae import SpectralVAE
 from vaevar.models.vae.vae import VAE
 from vaevar.scripts import instantiate, read_contents
 from vaevar.state import StateSpec
@@ -27,7 +27,6 @@ _PARTS: dict[str, type] = {
     "threedvar": Assimilator,
     "threedvar_cycle": Assimilator,
     "vaevar": Assimilator,
-    "vaevar_conditional": Assimilator,
     "diffda": Assimilator,
     "threedvar_published": Assimilator,
     "vaevar_published": Assimilator,
@@ -39,7 +38,7 @@ _WEIGHTS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "published_covariance": ("published_covariance.nc", PublishedStatistics.load),
     "vae": ("vae.ckpt", VAE.load),
     "cycle_vae": ("cycle_vae.ckpt", VAE.load),
-    "conditional_vae": ("conditional_vae.ckpt", ConditionalVAE.load),
+    "spectral_vae": ("spectral_vae.ckpt", SpectralVAE.load),
     "diffda_48h": ("diffda_48h.ckpt", Denoiser.load),
     "climatological_std": ("climatological_std.npy", lambda path: load_climatological_std(path, StateSpec())),
 }
@@ -50,10 +49,10 @@ def pretrained(name: str) -> Any:
 
     Args:
         name: ``forecaster``, or ``forecaster_torch``, which has a gradient; a method with its tuned
-            settings, ``interpolation``, ``threedvar``, ``threedvar_cycle``, ``vaevar``,
-            ``vaevar_conditional`` or ``diffda``; a published one, ``threedvar_published``,
+            settings, ``interpolation``, ``threedvar``, ``threedvar_cycle``, ``vaevar``
+            or ``diffda``; a published one, ``threedvar_published``,
             ``vaevar_published`` or ``diffda_published``; or what they are made of: ``covariance``,
-            ``cycle_covariance``, ``published_covariance``, ``vae``, ``cycle_vae``, ``conditional_vae``,
+            ``cycle_covariance``, ``published_covariance``, ``vae``, ``cycle_vae``, ``spectral_vae``,
             ``diffda_48h``, ``climatological_std``.
 
     Raises:

@@ -16,7 +16,7 @@ from vaevar.errors import UserError
 from vaevar.models.spectral.vae import SpectralVAE
 
 SPEC = SPECS["surface and upper air"]
-SETTINGS = {"widths": (8, 12), "variance_width": 6}
+SETTINGS = {"widths": (8, 12), "variance_width": 6, "bands": ()}
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_training_learns_what_another_decoder_made(covariance: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"widths": ()}, "widths is empty"),
+        ({"widths": ()}, "must have one entry or more"),
         ({"sigma": 0.0}, "sigma"),
         ({"variance_width": 0}, "variance_width"),
     ],
@@ -170,5 +170,5 @@ def test_weights_come_back(covariance: Path, tmp_path: Path) -> None:
     vae.save_weights(tmp_path / "vae.ckpt", {"command": "test"})
     again = SpectralControl(tmp_path / "vae.ckpt")
     w = white(vae, 1)
-    assert torch.equal(again(w[0]), vae.decode(w)[0])
+    assert relative(again(w[0])[None], vae.decode(w)) < 0.01  # networks are stored in half precision
     assert not any(parameter.requires_grad for parameter in again.parameters())

@@ -1,29 +1,45 @@
-"""The control transform of the spectral VAE: D(w) = S U (w + F(w))."""
+"""The control transform of VAE-Var's VAE: D(w; c), c the background and its coverage."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from vaevar.assim.context import AnalysisContext
 from vaevar.assim.control.base import ControlTransform
+from vaevar.data.observations.coverage import no_coverage
+from vaevar.errors import UserError
 from vaevar.models.spectral.vae import SpectralVAE
+from vaevar.state import State
 
 
 class SpectralControl(ControlTransform):
-    """D(w) = S U (w + F(w)) of :class:`vaevar.models.spectral.vae.SpectralVAE`.
+    """D(w; c) of :class:`vaevar.models.spectral.vae.SpectralVAE`, different each day.
 
-    Near w = 0 it is 3DVar's U, bent by what the VAE has learned beyond B.
+    Near w = 0 it is 3DVar's U, with the scales of the day.
 
     Args:
         checkpoint: path of a checkpoint, or a model already in memory.
+        strength: multiplies s: 1 trusts all that the VAE says of the day, 0 is a VAE of no particular day.
+            What is learned from few samples needs shrinking; like λ it is tuned on the validation period
+            (docs/vaevar.md).
 
     Raises:
-        UserError: for a checkpoint that is missing or of another model.
+        UserError: for a checkpoint that is missing or of another model, or a negative strength.
+
+    Example:
+        >>> vaevar.SpectralControl(vaevar.pretrained("spectral_vae"), strength=0.5).shape
+        (69, 1024)
     """
 
-    def __init__(self, checkpoint: str | Path | SpectralVAE) -> None:
+    def __init__(self, checkpoint: str | Path | SpectralVAE, strength: float = 1.0) -> None:
         super().__init__()
+        if not (strength >= 0 and math.isfinite(strength)):
+            raise UserError(f"SpectralControl: strength is {strength}, must not be negative")
+        self.strength = strength
         if isinstance(checkpoint, SpectralVAE):
             self.vae = checkpoint
         else:
@@ -34,6 +50,37 @@ class SpectralControl(ControlTransform):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.vae.latent_shape)
 
+    @torch.no_grad()
+    def for_analysis(self, background: State, context: AnalysisContext) -> ControlTransform:
+        """D(·; c) of one day.
+
+        Raises:
+            UserError: for a background on another grid than the VAE's.
+        """
+        if background.grid != self.grid:
+            raise UserError(f"the VAE was trained on {self.grid}, the background is on {background.grid}")
+        values = background.values.float()
+        coverage = no_coverage(self.grid) if context.coverage is None else context.coverage
+        scales = self.vae.scales(values[None], coverage.to(values)[None])
+        return self if scales is None else _ControlOfTheDay(self.vae, self.strength * scales)
+
+    def forward(self, w: Tensor) -> Tensor:
+        """D(w) of no particular day: [n, (lmax + 1)²] -> [C, H, W] in physical units."""
+        return self.vae.decode(w[None])[0]
+
+
+class _ControlOfTheDay(ControlTransform):
+    """D(·; c) for given scales s(c), [1, b, n, H, W]."""
+
+    def __init__(self, vae: SpectralVAE, scales: Tensor) -> None:
+        super().__init__()
+        self.vae, self.scales = vae, scales
+        self.spec, self.grid = vae.spec, vae.grid
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.vae.latent_shape)
+
     def forward(self, w: Tensor) -> Tensor:
         """[n, (lmax + 1)²] -> [C, H, W] in physical units."""
-        return self.vae.decode(w[None])[0]
+        return self.vae.decode(w[None], self.scales)[0]

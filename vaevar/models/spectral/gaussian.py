@@ -65,6 +65,20 @@ class LinearGaussian(nn.Module):
         """The mean of w | x."""
         return self.back(self.values.sqrt() / (self.values + self.noise**2) * self.along(x))
 
+    def variance(self) -> Tensor:
+        """The diagonal of C, [n, L²]."""
+        return torch.einsum("pik,kp->ip", self.vectors[self.degree].square(), self.values)
+
+    def by_degree(self, values: Tensor) -> Tensor:
+        """Sums over the orders: [..., L²] -> [..., L]."""
+        size = round(math.sqrt(values.shape[-1]))
+        return values.new_zeros(*values.shape[:-1], size).index_add(-1, self.degree, values)
+
+    def relative_power(self, x: Tensor) -> Tensor:
+        """The power of x along the eigenvectors at each degree, over that expected: [B, n, L]."""
+        squares = self.by_degree(self.along(x).square() / (self.values + self.noise**2))
+        return squares / (2 * torch.arange(squares.shape[-1]).to(squares) + 1)
+
     def evidence(self, x: Tensor) -> Tensor:
         """log p(x), [B]."""
         variance = self.values + self.noise**2

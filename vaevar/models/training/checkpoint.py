@@ -117,16 +117,18 @@ class SavedModule(L.LightningModule):
             reason = str(error).splitlines()[0]
             raise UserError(f"{path}: not a checkpoint of this {self.kind} ({reason})") from None
         self.require_finite(path)
+        state = self.state_dict()
         statistics = {
-            name: getattr(self, name).double().cpu().numpy().reshape(len(self.spec), -1)
+            name: state[name].double().cpu().numpy().reshape(len(self.spec), -1)
             for name in self.judged
+            if name in state
         }
         # Before a fit, means are 0 and stds 1.
         if all((x == (0.0 if name.endswith("mean") else 1.0)).all() for name, x in statistics.items()):
             return
-        for name, judge in self.judged.items():
-            for extreme in (statistics[name].min(1), statistics[name].max(1)):
-                judge(f"{path}: {name}", extreme, self.spec)
+        for name, values in statistics.items():
+            for extreme in (values.min(1), values.max(1)):
+                self.judged[name](f"{path}: {name}", extreme, self.spec)
 
     def require_finite(self, path: str | Path) -> None:
         """Refuse weights that are not numbers.

@@ -1,1 +1,0 @@
-"""The conditional VAE of background errors."""
