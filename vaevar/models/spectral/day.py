@@ -106,6 +106,23 @@ class DayScales(nn.Module):
         volume = (scales * self.area).mean((3, 4)).sum(2)
         return (norms / 2 / norms.new_tensor(self.modulation.modes) + volume) / y.shape[1]
 
+    def scored(self, x: Tensor, scales: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Errors divided by their scales, and what the scales are worth.
+
+        Args:
+            x: standardised errors.
+            scales: [B, b, n, H, W], s.
+
+        Returns:
+            y, [B, n, L, M, 2]; the mean score over bands and samples; and by how much it is below that of
+            s = 0, without a gradient. Both in nats per latent number.
+        """
+        y = self.modulation.inverse(x, scales)
+        score = self.mean_over_bands(self.score(y, scales).mean(0))
+        with torch.no_grad():
+            before = self.mean_over_bands(self.score(x, torch.zeros_like(scales)).mean(0))
+        return y, score, before - score.detach()
+
     def mean_over_bands(self, bands: Tensor) -> Tensor:
         """The mean of values per latent number, [..., b] -> [...], with weights √N_b."""
         weight = bands.new_tensor(self.modulation.modes).sqrt()

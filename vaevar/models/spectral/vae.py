@@ -285,16 +285,10 @@ class SpectralVAE(ClippedModule, BasedOnCovariance):
         with torch.autocast(errors.device.type, enabled=False):
             with torch.no_grad():
                 x = self.transform.standardised(errors)
-            y = self.day.modulation.inverse(x, scales)
-            bands = self.day.score(y, scales).mean(0)
-            score = self.day.mean_over_bands(bands)
-            with torch.no_grad():
-                before = self.day.mean_over_bands(self.day.score(x, torch.zeros_like(scales)).mean(0))
+            y, score, gain = self.day.scored(x, scales)
         losses = self.losses(self._scaled(y.detach()), step)
         # F's part less the evidence of the linear model, so that it does not depend on how large s makes y.
-        return losses | {
-            "loss": score - losses["gain"], "day": score.detach(), "day_gain": before - score.detach()
-        }  # fmt: skip
+        return losses | {"loss": score - losses["gain"], "day": score.detach(), "day_gain": gain}
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         losses = self._losses(batch, self.global_step)

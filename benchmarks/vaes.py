@@ -1,0 +1,215 @@
+"""What the two VAEs have learned: VAE-Var's, with 3DVar's B inside, and the one published, side by side.
+
+    python benchmarks/vaes.py
+
+Each on the held-out part of the samples that it was trained on: the errors of a cycle
+(`configs/cycle_errors.yaml`) and differences of forecasts (`configs/background_errors.yaml`). Writes
+`benchmarks/results/vaes.md`:
+
+- the evidence lower bound in nats per latent number, and what the networks add to the linear Gaussian model;
+- active units: latent numbers whose posterior mean has a variance above 0.01 (Burda et al., 2016);
+- variance and spectra of samples, and their balance, against the errors' own;
+- skewness and excess kurtosis of samples and of the errors.
+
+`--published null` or `--spectral null` leaves one out.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from vaevar.data.samples.background_errors import BackgroundErrors, BackgroundErrorsWithCoverage
+from vaevar.models.spectral.vae import SpectralVAE
+from vaevar.models.vae.vae import VAE
+from vaevar.moments import ErrorMoments
+from vaevar.scripts import run
+from vaevar.verification.background_errors.tables import checks
+from vaevar.verification.tables import markdown_table
+
+BATCH = 8
+ACTIVE = 0.01
+
+
+@dataclass
+class Held:
+    """What a VAE makes of a batch of held-out samples.
+
+    Attributes:
+        vae: the VAE.
+        errors, samples: [B, C, H, W], physical units: held-out errors, and as many draws of the decoder.
+        mean: [B, N], the posterior means of their latent numbers.
+        scores: values per latent number.
+        error_std: [C, H, 1], of the samples that it was trained on.
+    """
+
+    vae: VAE | SpectralVAE
+    errors: Tensor
+    samples: Tensor
+    mean: Tensor
+    scores: dict[str, Tensor]
+    error_std: Tensor
+
+
+class Findings:
+    """What is known of a VAE after some batches.
+
+    Attributes:
+        errors, samples: moments.
+        shapes: [2, 4, C] of each batch, the means of powers of normalised errors and samples.
+        means: [B, N] of each batch.
+        scores: of each batch.
+    """
+
+    def __init__(self, vae: VAE | SpectralVAE) -> None:
+        self.errors, self.samples = ErrorMoments(vae.spec, vae.grid), ErrorMoments(vae.spec, vae.grid)
+        self.shapes: list[Tensor] = []
+        self.means: list[Tensor] = []
+        self.scores: list[dict[str, float]] = []
+
+    def add(self, held: Held) -> None:
+        self.errors.add(held.errors)
+        self.samples.add(held.samples)
+        self.shapes.append(torch.stack([powers(x / held.error_std) for x in (held.errors, held.samples)]))
+        self.means.append(held.mean)
+        self.scores.append({name: float(value) for name, value in held.scores.items()})
+
+    @property
+    def active(self) -> float:
+        """The fraction of active units."""
+        return float((torch.cat(self.means).var(0) > ACTIVE).float().mean())
+
+    def score(self, name: str) -> float:
+        """The mean over batches; NaN where this VAE has no such score."""
+        return float(np.mean([scores.get(name, math.nan) for scores in self.scores]))
+
+
+def powers(fields: Tensor) -> Tensor:
+    """[4, C], the means of x to x⁴ over samples and points."""
+    x = fields.double()
+    return torch.stack([(x**power).mean((0, 2, 3)) for power in range(1, 5)])
+
+
+def skewness_and_kurtosis(moments: Tensor) -> tuple[float, float]:
+    """Means over the channels of |skewness| and excess kurtosis, from means of powers [4, C]."""
+    one, two, three, four = moments
+    variance = two - one**2
+    third = three - 3 * one * two + 2 * one**3
+    fourth = four - 4 * one * three + 6 * one**2 * two - 3 * one**4
+    return float((third / variance**1.5).abs().mean()), float((fourth / variance**2 - 3).mean())
+
+
+@torch.no_grad()
+def of_published(checkpoint: str, errors: str, gap_hours: int, seed: int) -> Iterator[Held]:
+    """The published VAE on differences of forecasts."""
+    vae, data = VAE.load(checkpoint), BackgroundErrors(errors, gap_hours=gap_hours, batch_size=BATCH)
+    data.setup()
+    random = torch.Generator().manual_seed(seed)
+    for batch in data.loader(data.validation):
+        x = data.normalise(batch)
+        mean, _ = vae.encode(x)
+        losses, count = vae.losses(x), mean[0].numel()
+        constant = x[0].numel() * math.log(vae.sigma * math.sqrt(2 * math.pi))
+        scores = {"bound": -(losses["loss"] + constant) / count, "kl": losses["kl"] / count}
+        samples = vae.sample(len(x), random)
+        physical = (x * vae.error_std, samples * vae.error_std)
+        yield Held(vae, *physical, mean.flatten(1), scores, vae.error_std)
+
+
+@torch.no_grad()
+def of_spectral(checkpoint: str, errors: str, gap_hours: int, seed: int) -> Iterator[Held]:
+    """VAE-Var's VAE on the errors of a cycle, with the scales of each sample's day."""
+    vae = SpectralVAE.load(checkpoint)
+    data = BackgroundErrorsWithCoverage(errors, gap_hours=gap_hours, batch_size=BATCH)
+    data.setup()
+    vae.calibrate()
+    error_std = data.store.error_std_by_latitude(0.3)
+    random = torch.Generator().manual_seed(seed)
+    for step, batch in enumerate(data.loader(data.validation)):
+        background, x, coverage = data.normalise(batch)
+        scales = vae.scales(background, coverage)
+        y = vae.standardised(x, scales)
+        losses = vae.losses(y, step)
+        constant = math.log(vae.linear.noise * math.sqrt(2 * math.pi))
+        scores = {"bound": -losses["loss"] - constant, "kl": losses["kl"], "gain": losses["gain"]}
+        if vae.day is not None and scales is not None:
+            scores["day_gain"] = vae.day.scored(vae.transform.standardised(x), scales)[2]
+        samples = vae.sample(len(x), random, scales)
+        yield Held(vae, x, samples, vae.encode(y)[0].flatten(1), scores, error_std)
+
+
+def main(
+    spectral: str | None = "weights/spectral_vae.ckpt",
+    cycle_errors: str = "data/cycle_errors.zarr",
+    published: str | None = "weights/vae.ckpt",
+    nmc_errors: str = "data/background_errors.zarr",
+    results: str = "benchmarks/results",
+    seed: int = 0,
+) -> None:
+    """Measure, and write the page.
+
+    Args:
+        spectral: checkpoint of VAE-Var's VAE.
+        cycle_errors: store of a cycle's errors.
+        published: checkpoint of the published VAE.
+        nmc_errors: store of differences of forecasts.
+        results: directory of the page.
+        seed: of the samples.
+    """
+    streams: dict[str, Iterator[Held]] = {}
+    if spectral is not None:
+        streams["VAE-Var"] = of_spectral(spectral, cycle_errors, 120, seed)
+    if published is not None:
+        streams["published"] = of_published(published, nmc_errors, 48, seed)
+    found: dict[str, Findings] = {}
+    for name, stream in streams.items():
+        for held in track(stream, description=name, total=None):
+            found.setdefault(name, Findings(held.vae)).add(held)
+    path = Path(results) / "vaes.md"
+    path.write_text(page(found), encoding="utf-8")
+    print(page(found))
+    print(f"wrote {path}")
+
+
+def page(found: dict[str, Findings]) -> str:
+    """The page, as Markdown."""
+    sizes, shapes = [], []
+    for name, one in found.items():
+        bound, kl, gain, day = (one.score(key) for key in ("bound", "kl", "gain", "day_gain"))
+        sizes.append([name, one.errors.count, one.means[0].shape[1], one.active, bound, kl, gain, day])
+        for label, moments in zip(("errors", "samples"), torch.stack(one.shapes).mean(0), strict=True):
+            shapes.append([f"{name}: {label}", *skewness_and_kurtosis(moments)])
+    sections = [
+        "# The two VAEs on held-out samples",
+        f"Command: `python {' '.join(sys.argv)}`",
+        "## Evidence",
+        "In nats per latent number. The bounds of two VAEs cannot be compared: the published one has white "
+        "noise in the channels, VAE-Var's in the standardised control variables. *F* is what its network "
+        "adds to the bound, which begins at the evidence of 3DVar's Gaussian; *day* what the scales of the "
+        "day add to it, with the bands weighted as in the fit. Active: the fraction of latent numbers whose "
+        f"posterior mean has a variance above {ACTIVE}.",
+        markdown_table(
+            ["VAE", "held-out samples", "latent numbers", "active", "bound", "KL", "F", "day"], sizes
+        ),
+        "## Departures from a Gaussian",
+        "Of errors in units of their std by channel and latitude: |skewness| and excess kurtosis, means over "
+        "the channels. A distribution with excess kurtosis κ and no skewness is about κ²/48 nats away from "
+        "its Gaussian.",
+        markdown_table(["", "\\|skewness\\|", "excess kurtosis"], shapes),
+    ]
+    for name, one in found.items():
+        title = f"## Samples of {name} against held-out errors"
+        sections += [title, checks({"held-out errors": one.errors, "samples": one.samples})]
+    return "\n\n".join(sections) + "\n"
+
+
+if __name__ == "__main__":
+    run(main)
