@@ -40,3 +40,19 @@ def test_lines_are_written_where_no_bar_can_be_seen(
             "analysis 6/50, 2021-01-02T06, oi: rmse/std 0.5000 (background 1.0000), J 5.5, 0.25 s; 0:00:"
         )
         assert said[-1].startswith("analysis 50/50, 2021-01-13T06, oi: ")
+
+
+def test_what_was_before_the_first_analysis_is_not_in_the_time_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that goes on reads what is done, and a new one generates its world."""
+    now = 0.0
+    monkeypatch.setattr(log, "shows_bars", lambda: False)
+    monkeypatch.setattr(log.clock, "monotonic", lambda: now)
+    trainer: Any = SimpleNamespace(num_predict_batches=[10], progress_bar_callback=None)
+    cycle = CycleLog(trainer, 10)
+    for index in range(6, 10):
+        now += 1000.0 if index == 6 else 2.0
+        cycle.analysed(index, TIMES[index], {"oi": RESULT}, {"oi": SCORES}, np.array([4.0, 8.0]))
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition("; ")[2] for line in said] == ["", "0:00:04 left", "0:00:02 left", "0:00:00 left"]

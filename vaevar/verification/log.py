@@ -29,7 +29,7 @@ class CycleLog:
         bar = trainer.progress_bar_callback
         self._bar = bar if shows_bars() else None
         self._times = LogTimes(self._total)
-        self._began, self._done, self._bar_at = clock.monotonic(), 0, 0.0
+        self._began, self._done, self._bar_at = 0.0, 0, 0.0
 
     def analysed(
         self,
@@ -48,15 +48,21 @@ class CycleLog:
             std: [C], climatological.
         """
         self._done += 1
+        if self._done == 1:
+            # What came before is making the world, opening files, and what an earlier run has done.
+            self._began = clock.monotonic()
         if isinstance(self._bar, CycleProgress):
             if clock.monotonic() >= self._bar_at:
                 self._bar_at = clock.monotonic() + _BAR_EVERY
                 means = [f"{arm} {_mean(rows, 'analysis', std):.3f}" for arm, rows in scores.items()]
                 self._bar.note(f"rmse/std {', '.join(means)}")
         elif self._bar is None and self._times.due(index + 1):
-            left = time_left(clock.monotonic() - self._began, self._done, self._total - index - 1)
+            left = ""
+            if self._done > 1:
+                elapsed = clock.monotonic() - self._began
+                left = f"; {time_left(elapsed, self._done - 1, self._total - index - 1)}"
             for arm, rows in scores.items():
-                print(f"{_head(index, self._total, time, arm, rows, std, results[arm])}; {left}", flush=True)
+                print(f"{_head(index, self._total, time, arm, rows, std, results[arm])}{left}", flush=True)
 
 
 def _head(

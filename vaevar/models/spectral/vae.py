@@ -1,14 +1,15 @@
 """VAE-Var's VAE with 3DVar's B inside.
 
-    p(w) = N(0, I),   δ | w, c  =  D(w; c) + noise,   D(w; c) = S U_p M Σ_b e^{s_b(c)} ⊙ F_b U_v U_h (w + F(w))
+    p(w) = N(0, I),   δ | w, c  =  D(w; c) + noise,
+    D(w; c) = S U_p M Σ_b e^{s_b(c)} ⊙ F_b U_v U_h (w + F(w))
 
 w is the control vector of 3DVar, and S U_p M U_v U_h = U its transform
 (:mod:`vaevar.models.covariance.transform`). Two networks bend it:
 
 - F, with F(0) = 0 and F(−w) = −F(w), which makes of the Gaussian of U what errors are beyond one.
-- s_b(c), which tells how the size of the day's errors differs from the homogeneous and stationary errors of U,
-  for each variable, place and band b of total wavenumbers (F_b selects it). The context c is the background
-  and its coverage (:mod:`vaevar.data.observations.coverage`).
+- s_b(c), which tells how the size of the day's errors differs from the homogeneous and stationary errors of
+  U, for each variable, place and band b of total wavenumbers (F_b selects it). The context c is the
+  background and its coverage (:mod:`vaevar.data.observations.coverage`).
 
 Both begin as zero. So the analysis begins as 3DVar's with the same B, balanced and linear.
 
