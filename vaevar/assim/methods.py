@@ -62,12 +62,12 @@ class VAEVar(VariationalAssimilator):
     """VAE-Var: x_a = x_b + D(w*), w* = argmin λ/2 ‖w‖² + ½ (y − H(x_b + D(w)))ᵀ R⁻¹ (y − H(x_b + D(w))).
 
     D is the decoder of a VAE with 3DVar's B inside (:class:`~vaevar.assim.control.spectral.SpectralControl`).
-    The decoder of Xiao et al., ICLR 2025, is :class:`~vaevar.assim.control.published_latent.DecoderControl`
+    The decoder of Xiao et al., ICLR 2025, is :class:`~vaevar.assim.control.decoder.DecoderControl`
     (``configs/published.yaml``).
 
     Args:
-        checkpoint: path of a checkpoint of :class:`~vaevar.models.spectral.vae.SpectralVAE`, or a model already in
-            memory.
+        checkpoint: path of a checkpoint of :class:`~vaevar.models.spectral.vae.SpectralVAE`, or a model
+            already in memory.
         lambda_: λ. None: estimate λ from the innovations of each analysis.
         iterations: the most L-BFGS iterations (the paper takes 20 to 40).
         history: number of past steps that L-BFGS keeps.
@@ -76,7 +76,8 @@ class VAEVar(VariationalAssimilator):
         strength: how far the VAE is trusted about the day, as in :class:`SpectralControl`.
 
     Raises:
-        UserError: for a checkpoint that is missing or of another model, or a λ, a strength, a count or a tolerance out of range.
+        UserError: for a checkpoint that is missing or of another model, or a λ, a strength, a count or a
+            tolerance out of range.
 
     Example:
         >>> vaevar.VAEVar(vaevar.pretrained("spectral_vae"), lambda_=4.0, strength=0.5).control.shape
