@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
 GRID = Grid.gaussian(16)
+ROOT = Path(__file__).parents[2]
 
 
 def edited(path: Path, edit: Callable[[dict[str, Any]], None], name: str) -> str:
@@ -123,6 +125,15 @@ def test_from_a_recorded_cycle_to_an_arm(
     scores = pd.read_csv("runs/cycle/vaevar/scores.csv")
     mean = scores.groupby("quantity")["rmse"].mean()
     assert mean["analysis"] < mean["background"]
+    # What it has learned, beside nothing.
+    page = runpy.run_path(str(ROOT / "benchmarks" / "vaes.py"), run_name="vaes")["main"]
+    page("weights/vae.ckpt", "data/cycle.zarr", published=None, results=".")
+    lines = [line for line in Path("vaes.md").read_text().splitlines() if line.startswith("| VAE-Var")]
+    name, samples, numbers, *values = [cell.strip() for cell in lines[0].strip("|").split("|")]
+    assert (name, samples, numbers) == ("VAE-Var", "2", str(len(spec) * 49))
+    assert 0 <= float(values[0]) <= 1
+    assert np.isfinite([float(value) for value in values]).all()
+    assert len(lines) == 4  # the evidence, the shapes of errors and of samples, the variances
     # Recording again is refused in a line.
     with pytest.raises(SystemExit):
         main(["predict", "--config", record, "--restart"])
