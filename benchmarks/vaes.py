@@ -208,13 +208,7 @@ def page(found: dict[str, Findings]) -> str:
         "Variance, and power in bands of total wavenumbers: geometric means over the channels of the ratio, "
         "1 at best. Geostrophy: the correlation of u500 with −(1/f) ∂z500/∂y at 30 to 60°, north and south.",
         markdown_table(
-            [
-                "VAE",
-                "variance",
-                *(f"l = {low} to {high}" for low, high in WAVE_BANDS),
-                "geostrophy of samples",
-                "of errors",
-            ],
+            ["VAE", "variance", *bands, "geostrophy of samples", "of errors"],
             [comparison(name, one) for name, one in found.items()],
         ),
     ]
