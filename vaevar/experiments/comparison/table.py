@@ -11,7 +11,7 @@ from vaevar.experiments.comparison.record import MEAN, NETWORKS, WINDOWS
 from vaevar.verification.scores import HEADLINE_CHANNELS
 from vaevar.verification.tables import to_markdown
 
-REFERENCES = ("threedvar", "diffda")
+REFERENCES = ("threedvar", "threedvar_cycle", "threedvar_published", "diffda")
 DIFFERENCES = {
     "rmse / std": ("analysis", MEAN),
     "z500": ("analysis", "z500"),
