@@ -1,0 +1,58 @@
+"""How Sphinx makes a site of these pages: `make docs`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+import vaevar  # noqa: E402
+from building import docstrings, pages, settings  # noqa: E402
+
+project, author, copyright = "vaevar", "the authors of vaevar", "the authors of vaevar, Apache-2.0"
+release = version = vaevar.__version__
+
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["building", "__pycache__"]
+myst_heading_anchors = 3
+myst_enable_extensions = ["deflist"]
+# Results and weights/README.md are files of their own, with headings as they like.
+suppress_warnings = ["myst.header"]
+highlight_language = "text"  # indented blocks are formulas and listings of files
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+napoleon_use_ivar = True
+toc_object_entries = False
+python_use_unqualified_type_names = True
+
+html_theme = "furo"
+html_title = "vaevar"
+html_theme_options = {"source_edit_link": "", "top_of_page_buttons": []}
+html_show_sphinx = False
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+linkcheck_timeout = 20
+
+
+def setup(app: Any) -> None:
+    """Pages that are other files of the repository, links to them, and what is read from the code."""
+    app.connect("builder-inited", lambda app: pages.generate(HERE))
+    app.connect("source-read", _read)
+    app.connect("autodoc-process-docstring", docstrings.as_restructured_text)
+    app.connect("missing-reference", docstrings.public_name)
+
+
+def _read(app: Any, page: str, source: list[str]) -> None:
+    source[0] = pages.linked(HERE, page, settings.filled_in(source[0]))
