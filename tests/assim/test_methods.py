@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from vaevar.assim.control.covariance import CovarianceControl
-from vaevar.assim.control.latent import LatentControl
+from vaevar.assim.control.spectral import SpectralControl
 from vaevar.assim.methods import ThreeDVar, VAEVar
 from vaevar.assim.variational import VariationalAssimilator
 from vaevar.data.observations.errors import ObservationErrors
@@ -19,6 +18,7 @@ from vaevar.data.observations.simulate import simulate
 from vaevar.errors import UserError
 from vaevar.models.covariance.estimation import CovarianceEstimator, EstimationSettings
 from vaevar.models.covariance.statistics import CovarianceStatistics
+from vaevar.models.spectral.vae import SpectralVAE
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
 
@@ -26,22 +26,6 @@ SPEC = StateSpec(["u10", "v10", "t2m"], ["z", "u", "v"], [500])
 GRID = Grid.gaussian(6)
 MEANS = torch.tensor([1.0, 1.0, 280.0, 54_000.0, 7.0, 0.0], dtype=torch.float64)[:, None, None]
 SIZES = torch.tensor([1.0, 1.0, 2.0, 200.0, 3.0, 3.0], dtype=torch.float64)[:, None, None]
-
-
-class Decoder(nn.Module):
-    """A nonlinear decoder of few latent variables."""
-
-    error_std: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spec, self.grid, self.latent_shape = SPEC, GRID, (3, 2, 2)
-        self.linear = nn.Linear(12, len(SPEC) * 6 * 12)
-        nn.init.normal_(self.linear.weight, generator=torch.Generator().manual_seed(0))
-        self.register_buffer("error_std", SIZES.float())
-
-    def generate(self, v: Tensor) -> Tensor:
-        return torch.tanh(self.linear(v.flatten(1))).unflatten(1, (len(SPEC), 6, 12))
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +37,20 @@ def statistics() -> CovarianceStatistics:
         estimator.update((errors + errors.roll(1, 1)) * SIZES)
         estimator.end_pass()
     return estimator.statistics()
+
+
+@pytest.fixture(scope="module")
+def vae(statistics: CovarianceStatistics, tmp_path_factory: pytest.TempPathFactory) -> SpectralVAE:
+    """One whose scales of the day do something."""
+    path = tmp_path_factory.mktemp("statistics") / "b.nc"
+    statistics.save(path)
+    torch.manual_seed(0)
+    vae = SpectralVAE(str(path), widths=(8,), variance_width=6, bands=(0, 2), context_widths=(8,), maps=2)
+    assert vae.day is not None
+    for head in vae.day.modulation.log_scales:
+        torch.nn.init.normal_(head.weight, std=0.1)
+        torch.nn.init.normal_(head.bias, std=0.1)
+    return vae.eval()
 
 
 def analysed_alike(short: VariationalAssimilator, long: VariationalAssimilator, grid: Grid = GRID) -> bool:
@@ -87,24 +85,24 @@ def test_threedvar_on_a_grid_of_its_own_with_an_estimated_lambda(statistics: Cov
     assert analysed_alike(short, long, Grid.gaussian(8))
 
 
-def test_vaevar() -> None:
-    decoder = Decoder()
+def test_vaevar(vae: SpectralVAE) -> None:
     settings = {"lambda_": 2.0, "iterations": 6, "history": 4, "tolerance": 1e-5, "dtype": "float64"}
-    assert analysed_alike(
-        VAEVar(decoder, **settings), VariationalAssimilator(LatentControl(decoder), **settings)
-    )
+    short = VAEVar(vae, strength=0.5, **settings)
+    assert analysed_alike(short, VariationalAssimilator(SpectralControl(vae, 0.5), **settings))
+    assert not analysed_alike(short, VariationalAssimilator(SpectralControl(vae), **settings))
 
 
-def test_defaults_are_those_of_the_long_way(statistics: CovarianceStatistics) -> None:
-    decoder = Decoder()
+def test_defaults_are_those_of_the_long_way(statistics: CovarianceStatistics, vae: SpectralVAE) -> None:
     assert analysed_alike(ThreeDVar(statistics), VariationalAssimilator(CovarianceControl(statistics)))
-    assert analysed_alike(VAEVar(decoder), VariationalAssimilator(LatentControl(decoder)))
+    assert analysed_alike(VAEVar(vae), VariationalAssimilator(SpectralControl(vae)))
 
 
-def test_mistakes(tmp_path: Path) -> None:
+def test_mistakes(tmp_path: Path, vae: SpectralVAE) -> None:
     with pytest.raises(UserError, match=r"nowhere\.nc"):
         ThreeDVar(tmp_path / "nowhere.nc")
     with pytest.raises(UserError, match=r"nowhere\.ckpt"):
         VAEVar(tmp_path / "nowhere.ckpt")
     with pytest.raises(UserError, match="lambda_"):
-        VAEVar(Decoder(), lambda_=0.0)
+        VAEVar(vae, lambda_=0.0)
+    with pytest.raises(UserError, match="a Linear is no SpectralVAE; give one, or its checkpoint"):
+        VAEVar(torch.nn.Linear(2, 2))

@@ -83,7 +83,7 @@ def configs(
                 "nlat": 16, "nlon": 32, "gaussian": True, **SPEC, "patch": 2, "stem_width": 4,
                 "head_width": 4,
                 "widths": [8, 8], "depths": [1, 1], "heads": [0, 2], "window": 4, "latent_scale": 1,
-                "latent_channels": 4, "sigma": 0.5, "warmup_steps": 2, "prior_rank": 0,
+                "latent_channels": 4, "sigma": 0.5, "warmup_steps": 2,
             },
         },
         "data": {
@@ -128,7 +128,7 @@ def configs(
                         "class_path": "vaevar.assim.variational.VariationalAssimilator",
                         "init_args": {
                             "control": {
-                                "class_path": "vaevar.assim.control.latent.LatentControl",
+                                "class_path": "vaevar.assim.control.decoder.DecoderControl",
                                 "init_args": {"checkpoint": "runs/vae/checkpoints/best.ckpt"},
                             },
                             "iterations": 5,

@@ -171,8 +171,6 @@ FIT: list[tuple[str, Any, str]] = [
     (f"{M}/window", 0, "VAE: window is 0, must be at least 1"),
     (f"{M}/expansion", 0, "VAE: expansion is 0, must be at least 1"),
     (f"{M}/kernel_size", -3, "VAE: kernel_size is -3, must be at least 1"),
-    (f"{M}/prior_rank", -1, "VAE: prior_rank is -1, must not be negative"),
-    (f"{M}/prior_reach_degrees", 0.0, "VAE: prior_reach_degrees is 0.0, must be positive"),
     (f"{M}/kl_weight", -1.0, "VAE: kl_weight is -1.0, must not be negative"),
     (f"{M}/weight_decay", -0.1, "VAE: weight_decay is -0.1, must not be negative"),
     (f"{M}/warmup_steps", -1, "VAE: warmup_steps is -1, must not be negative"),

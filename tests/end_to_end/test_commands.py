@@ -204,10 +204,11 @@ def short(ready: dict[str, Path], world: Path, tmp_path_factory: pytest.TempPath
     (directory / "short.yaml").write_text(text)
     model = yaml.safe_load(ready["predict"].read_text())["model"]["init_args"]
     forecaster = {"class_path": "OnnxForecaster", "init_args": model["forecaster"]["init_args"]}
-    vaevar = {"checkpoint": "runs/vae/checkpoints/best.ckpt", "iterations": 5}
+    control = {"class_path": "DecoderControl", "init_args": {"checkpoint": "runs/vae/checkpoints/best.ckpt"}}
+    vaevar = {"control": control, "iterations": 5}
     for name, content in (
         ("forecaster", forecaster),
-        ("vaevar", {"class_path": "VAEVar", "init_args": vaevar}),
+        ("vaevar", {"class_path": "VariationalAssimilator", "init_args": vaevar}),
     ):
         (directory / "parts" / f"{name}.yaml").write_text(yaml.safe_dump(content))
     return directory / "short.yaml"
@@ -231,7 +232,8 @@ def test_a_config_in_short_names_with_an_overlay_of_callbacks(
     written = yaml.safe_load((run / "config.yaml").read_text())
     assert written["name"] == "short"
     arm = written["model"]["init_args"]["arms"]["vaevar"]
-    assert arm["class_path"] == "vaevar.assim.methods.VAEVar"
+    assert arm["class_path"] == "vaevar.assim.variational.VariationalAssimilator"
+    assert arm["init_args"]["control"]["class_path"] == "vaevar.assim.control.decoder.DecoderControl"
     assert arm["init_args"]["iterations"] == 4
     callbacks = {entry["class_path"].rpartition(".")[2]: entry for entry in written["trainer"]["callbacks"]}
     assert list(callbacks) == ["Cycle", "StateWriter", "CycleProgress", "Scores", "DeviceStatsMonitor"]

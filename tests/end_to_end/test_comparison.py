@@ -169,7 +169,7 @@ def test_failures_and_mistakes(
     assert runs(capsys.readouterr().out) == []
     # An arm that fails does not stop the others.
     arm = {
-        "class_path": "vaevar.assim.control.latent.LatentControl",
+        "class_path": "vaevar.assim.control.decoder.DecoderControl",
         "init_args": {"checkpoint": "nowhere.ckpt"},
     }
     broken = {"class_path": "vaevar.assim.variational.VariationalAssimilator", "init_args": {"control": arm}}

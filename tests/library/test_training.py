@@ -1,4 +1,4 @@
-"""Training on an array: the data, the sizes, the prior, and B."""
+"""Training on an array: the data, the sizes, and B."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import vaevar
 SPEC, GRID = vaevar.StateSpec(["t2m"], ["t"], [500, 850]), vaevar.Grid.gaussian(8)
 SIZES: dict[str, Any] = {
     "stem_width": 4, "head_width": 4, "widths": [8, 12], "depths": [1, 1], "heads": [0, 2], "window": 2,
-    "latent_channels": 3, "prior_rank": 2, "warmup_steps": 2,
+    "latent_channels": 3, "warmup_steps": 2,
 }  # fmt: skip
 
 
@@ -64,33 +64,34 @@ def test_what_cannot_be_trained_on_is_refused(change: Any, says: str) -> None:
         vaevar.ErrorSamples(**({"errors": errors(), "spec": SPEC, "grid": GRID} | change))
 
 
-def test_a_fit_ends_with_a_fitted_prior() -> None:
-    data = vaevar.ErrorSamples(errors(), SPEC, GRID, batch_size=4)
+class Mine(L.LightningDataModule):
+    """A data module of one's own."""
+
+    spec, grid, error_std = SPEC, GRID, torch.ones(3, 8, 1)
+
+    def train_dataloader(self) -> Any:
+        return torch.utils.data.DataLoader(torch.from_numpy(errors()).float(), batch_size=4)
+
+    val_dataloader = train_dataloader
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_vae_is_trained_and_makes_an_analysis(own: bool) -> None:
+    data = Mine() if own else vaevar.ErrorSamples(errors(), SPEC, GRID, batch_size=4)
     vae = vaevar.VAE.for_data(data, **SIZES)
     assert (vae.spec, vae.grid) == (SPEC, GRID)
-    with pytest.raises(vaevar.UserError, match="this VAE: its latent prior is not fitted"):
-        vaevar.VAEVar(vae)
-    trainer().fit(vae, data)
-    assert vae.prior.fitted
-    expected = vaevar.VAE.for_data(data, **SIZES)
-    expected.load_state_dict(vae.state_dict())
-    expected.fit_prior(data.training_in_order())
-    assert torch.equal(expected.prior.patterns, vae.prior.patterns)
-    assert vaevar.VAEVar(vae).lambda_ == 1.0
-
-
-def test_a_data_module_of_ones_own_ends_with_a_fitted_prior_too() -> None:
-    class Mine(L.LightningDataModule):
-        spec, grid, error_std = SPEC, GRID, torch.ones(3, 8, 1)
-
-        def train_dataloader(self) -> Any:
-            return torch.utils.data.DataLoader(torch.from_numpy(errors()).float(), batch_size=4)
-
-        val_dataloader = train_dataloader
-
-    vae = vaevar.VAE.for_data(Mine(), **SIZES)
-    trainer().fit(vae, datamodule=Mine())
-    assert vae.prior.fitted
+    before = vae.decode(torch.ones(1, *vae.latent_shape))
+    trainer().fit(vae, datamodule=data)
+    assert not torch.equal(vae.decode(torch.ones(1, *vae.latent_shape)), before)
+    assert torch.equal(vae.error_std, data.error_std)
+    method = vaevar.VariationalAssimilator(vaevar.DecoderControl(vae), lambda_=4.0)
+    mean = torch.tensor([288.0, 253.0, 281.0])[:, None, None]
+    state = vaevar.State(mean.expand(len(SPEC), *GRID.shape).clone(), SPEC, GRID)
+    one = vaevar.Observations(
+        variable="t2m", latitude=[10.0], longitude=[3.0], pressure=np.nan, value=[290.0], error_std=1.0
+    )
+    diagnostics = method(state, one).diagnostics
+    assert diagnostics["j_b"] + diagnostics["j_o"] < diagnostics["j_o_initial"]
 
 
 @pytest.mark.parametrize(
@@ -115,61 +116,3 @@ def test_b_in_one_call() -> None:
     assert vaevar.ThreeDVar(statistics).control.grid == grid
     with pytest.raises(vaevar.UserError, match="floor in"):
         vaevar.estimate_covariance(data, lmax=8, floor=2.0)
-
-
-class Interrupted(L.Callback):
-    """Stops a fit in its middle."""
-
-    def on_train_batch_end(self, *args: Any) -> None:
-        raise RuntimeError("in the middle")
-
-
-def refused(vae: vaevar.VAE) -> None:
-    with pytest.raises(vaevar.UserError, match="this VAE: its latent prior is not fitted"):
-        vaevar.VAEVar(vae)
-    with pytest.raises(vaevar.UserError, match="this VAE: its latent prior is not fitted"):
-        vae.sample(1)
-
-
-@pytest.mark.parametrize("kind", ["a second fit that stops", "own loop", "own loop on the losses alone"])
-def test_a_prior_belongs_to_the_weights_that_it_was_fitted_for(kind: str) -> None:
-    """Weights that are trained further have none, until it is fitted again."""
-    data = vaevar.ErrorSamples(errors(), SPEC, GRID, batch_size=4)
-    vae = vaevar.VAE.for_data(data, **SIZES)
-    trainer().fit(vae, data)
-    method = vaevar.VAEVar(vae)
-    batch = next(data.training_in_order())
-    vae.losses(batch)  # to look at them changes nothing
-    assert vae.prior.fitted
-    if kind == "a second fit that stops":
-        with pytest.raises(RuntimeError, match="in the middle"):
-            trainer(callbacks=[Interrupted()]).fit(vae, data)
-    else:
-        optimiser = torch.optim.SGD(vae.parameters(), 1e-3)
-        vae.losses(batch)["reconstruction" if "alone" in kind else "loss"].backward()
-        optimiser.step()
-    refused(vae)
-    one = vaevar.Observations(
-        variable="t2m", latitude=[10.0], longitude=[3.0], pressure=np.nan, value=[290.0], error_std=1.0
-    )
-    mean = torch.tensor([288.0, 253.0, 281.0])[:, None, None]
-    state = vaevar.State(mean.expand(len(SPEC), *GRID.shape).clone(), SPEC, GRID)
-    with pytest.raises(vaevar.UserError, match="this VAE: its latent prior is not fitted"):
-        method(state, one)
-    vae.fit_prior(data.training_in_order())
-    assert method(state, one).state is not state
-
-
-def test_a_fit_of_no_batches_fits_no_prior() -> None:
-    data = vaevar.ErrorSamples(errors(), SPEC, GRID, batch_size=4)
-    vae = vaevar.VAE.for_data(data, **SIZES)
-    with pytest.raises(vaevar.UserError, match=r"this fit has trained nothing: limit_train_batches is 0"):
-        trainer(limit_train_batches=0).fit(vae, data)
-    refused(vae)
-
-
-def test_another_model_is_no_vae() -> None:
-    with pytest.raises(
-        vaevar.UserError, match="LatentControl: a Linear is no VAE, it lacks spec, grid, error_std"
-    ):
-        vaevar.VAEVar(torch.nn.Linear(2, 2))

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from vaevar.assim.control.published_covariance import PublishedCovarianceControl
-from vaevar.models.conditional.vae import ConditionalVAE
 from vaevar.models.covariance.published import PublishedStatistics
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
@@ -25,6 +24,7 @@ from vaevar.models.diffusion.denoiser import Denoiser
 from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.models.forecaster.learned import LearnedForecaster
 from vaevar.models.forecaster.training import ForecasterModule
+from vaevar.models.spectral.vae import SpectralVAE
 from vaevar.models.vae.vae import VAE
 
 REFERENCE = Path(__file__).with_name("committed_weights.json")
@@ -47,17 +47,26 @@ def summary(x: Tensor) -> list[float]:
 def vae(name: str) -> dict[str, Tensor]:
     model = VAE.load(WEIGHTS / name)
     mean, log_variance = model.encode(randn(0, 1, len(model.spec), *model.grid.shape))
-    errors = model.generate(randn(1, 1, *model.latent_shape))
+    errors = model.decode(randn(1, 1, *model.latent_shape))
     return {"mean": mean, "log_variance": log_variance, "errors": errors, "error_std": model.error_std}
 
 
-def conditional_vae(name: str) -> dict[str, Tensor]:
-    model = ConditionalVAE.load(WEIGHTS / name)
+def spectral_vae(name: str) -> dict[str, Tensor]:
+    model = SpectralVAE.load(WEIGHTS / name)
+    assert model.day is not None
+    mean, std = model.day.background_mean, model.day.background_std
     coverage = torch.rand(1, 4, *model.grid.shape, generator=torch.Generator().manual_seed(2))
     normalised = randn(3, 1, len(model.spec), *model.grid.shape)
-    scales = model.scales(normalised * model.background_std + model.background_mean, coverage)
-    increment = model.decode(randn(4, 1, *model.latent_shape), scales)
-    return {"scales": scales, "increment": increment / model.background_std}
+    scales = model.scales(normalised * std + mean, coverage)
+    assert scales is not None
+    w = randn(4, 1, *model.latent_shape)
+    mean_of_w, log_variance = model.encode(model.standardised(model.decode(w, scales), scales))
+    return {
+        "scales": scales,
+        "increment": model.decode(w, scales) / std,
+        "mean": mean_of_w,
+        "log_variance": log_variance,
+    }
 
 
 def denoiser(name: str) -> dict[str, Tensor]:
@@ -99,13 +108,11 @@ def learned_forecaster(name: str) -> dict[str, Tensor]:
 
 FILES: dict[str, Callable[[str], dict[str, Tensor]]] = {
     "vae.ckpt": vae,
-    "cycle_vae.ckpt": vae,
-    "conditional_vae.ckpt": conditional_vae,
+    "spectral_vae.ckpt": spectral_vae,
     "diffda_48h.ckpt": denoiser,
     "diffda_6h.ckpt": denoiser,
     "covariance.nc": covariance,
     "cycle_covariance.nc": covariance,
-    "residual_covariance.nc": covariance,
     "published_covariance.nc": published_covariance,
     "forecaster.onnx": forecaster,
     "forecaster.ckpt": learned_forecaster,

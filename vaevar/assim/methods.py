@@ -62,7 +62,7 @@ class VAEVar(VariationalAssimilator):
     """VAE-Var: x_a = x_b + D(w*), w* = argmin λ/2 ‖w‖² + ½ (y − H(x_b + D(w)))ᵀ R⁻¹ (y − H(x_b + D(w))).
 
     D is the decoder of a VAE with 3DVar's B inside (:class:`~vaevar.assim.control.spectral.SpectralControl`).
-    The decoder of Xiao et al., ICLR 2025, is :class:`~vaevar.assim.control.published_latent.DecoderControl`
+    The decoder of Xiao et al., ICLR 2025, is :class:`~vaevar.assim.control.decoder.DecoderControl`
     (``configs/published.yaml``).
 
     Args:

@@ -37,7 +37,6 @@ _WEIGHTS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "cycle_covariance": ("cycle_covariance.nc", CovarianceStatistics.load),
     "published_covariance": ("published_covariance.nc", PublishedStatistics.load),
     "vae": ("vae.ckpt", VAE.load),
-    "cycle_vae": ("cycle_vae.ckpt", VAE.load),
     "spectral_vae": ("spectral_vae.ckpt", SpectralVAE.load),
     "diffda_48h": ("diffda_48h.ckpt", Denoiser.load),
     "climatological_std": ("climatological_std.npy", lambda path: load_climatological_std(path, StateSpec())),
@@ -52,7 +51,7 @@ def pretrained(name: str) -> Any:
             settings, ``interpolation``, ``threedvar``, ``threedvar_cycle``, ``vaevar``
             or ``diffda``; a published one, ``threedvar_published``,
             ``vaevar_published`` or ``diffda_published``; or what they are made of: ``covariance``,
-            ``cycle_covariance``, ``published_covariance``, ``vae``, ``cycle_vae``, ``spectral_vae``,
+            ``cycle_covariance``, ``published_covariance``, ``vae``, ``spectral_vae``,
             ``diffda_48h``, ``climatological_std``.
 
     Raises:

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vaevar.assim.context import AnalysisContext
 from vaevar.assim.control.base import ControlTransform
@@ -42,6 +42,11 @@ class SpectralControl(ControlTransform):
         self.strength = strength
         if isinstance(checkpoint, SpectralVAE):
             self.vae = checkpoint
+        elif isinstance(checkpoint, nn.Module):
+            raise UserError(
+                f"SpectralControl: a {type(checkpoint).__name__} is no SpectralVAE; give one, or its "
+                "checkpoint (a VAE is for DecoderControl)"
+            )
         else:
             self.vae = SpectralVAE.load(checkpoint).requires_grad_(False)
         self.spec, self.grid = self.vae.spec, self.vae.grid

@@ -138,7 +138,7 @@ class BackgroundErrorPairs(Samples):
 
 
 class BackgroundErrorsWithCoverage(Samples):
-    """Triples (background, error, coverage), physical units, for the conditional VAE.
+    """Triples (background, error, coverage), physical units, for a VAE given the background.
 
     Background and error are [B, C, H, W] float32; coverage, [B, K, H, W] float32, tells where a cycle was
     observed before (:mod:`vaevar.data.observations.coverage`), so the store is one recorded from a cycle.

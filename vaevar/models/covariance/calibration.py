@@ -14,7 +14,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from vaevar.content.digest import sha256
 from vaevar.errors import UserError
 from vaevar.files import require_writable
 from vaevar.models.covariance.estimation import (
@@ -24,11 +23,10 @@ from vaevar.models.covariance.estimation import (
     error_std_of,
 )
 from vaevar.models.covariance.statistics import CovarianceStatistics
-from vaevar.models.vae.vae import VAE
 from vaevar.runs.aside import keeping
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import quadrature_weights
-from vaevar.state import StateSpec, difference
+from vaevar.state import StateSpec
 
 
 class CovarianceCalibration(L.LightningModule):
@@ -40,8 +38,6 @@ class CovarianceCalibration(L.LightningModule):
 
     Args:
         path: the file to write.
-        residual_of: checkpoint of a VAE. Calibrate on the errors minus their reconstructions, for
-            :class:`vaevar.assim.control.augmented.AugmentedControl`.
         lmax, smoothing_degrees, balance_degrees, eof_fraction, ridge, unbalanced, floor, band_centres,
             local_degrees, local_fraction: as in
             :class:`vaevar.models.covariance.estimation.EstimationSettings`.
@@ -59,7 +55,6 @@ class CovarianceCalibration(L.LightningModule):
     def __init__(
         self,
         path: str = "weights/covariance.nc",
-        residual_of: str | None = None,
         lmax: int = 31,
         smoothing_degrees: float = 4.0,
         balance_degrees: float = 10.0,
@@ -81,8 +76,6 @@ class CovarianceCalibration(L.LightningModule):
         # Distributed strategies refuse a module without a parameter. Nothing is trained.
         self.unused = nn.Parameter(torch.zeros(()))
         self.statistics: Any = None
-        self.residual_of = residual_of
-        self.vae = None if residual_of is None else VAE.load(residual_of).requires_grad_(False)
 
     def setup(self, stage: str) -> None:
         """Take channels, grid and scale from the data module.
@@ -104,12 +97,6 @@ class CovarianceCalibration(L.LightningModule):
             raise UserError(
                 f"{name}: trainer.max_epochs is {self.trainer.max_epochs}, but the calibration needs "
                 f"{needed} over the samples; set it to {self.passes}"
-            )
-        if self.vae is not None and (self.vae.spec != data.spec or self.vae.grid != data.grid):
-            fault = difference(self.vae.spec, self.vae.grid, data.spec, data.grid)
-            raise UserError(
-                f"{name}: the VAE of residual_of is for other states than the errors, "
-                f"{fault}; fit it to the same samples"
             )
         if self.trainer.is_global_zero:
             require_writable(self.path)
@@ -134,12 +121,8 @@ class CovarianceCalibration(L.LightningModule):
         self.estimator.update(self._errors(batch))
 
     def _errors(self, batch: Tensor) -> Tensor:
-        """Errors in physical units, [B, C, H, W], minus their reconstructions if there is a VAE."""
-        errors = batch * self.error_std.to(batch.device)
-        if self.vae is None:
-            return errors
-        with torch.no_grad():
-            return errors - self.vae(errors / self.vae.error_std) * self.vae.error_std
+        """Errors in physical units, [B, C, H, W]."""
+        return batch * self.error_std.to(batch.device)
 
     def on_train_epoch_end(self) -> None:
         self.estimator.end_pass(self._sum)
@@ -190,8 +173,6 @@ class CovarianceCalibration(L.LightningModule):
         record["data"] = getattr(data, "record", {"source": type(data).__name__}) | {
             "samples": len(data.training) if hasattr(data, "training") else self.estimator.samples
         }
-        if self.residual_of is not None:
-            record["residual_of"] = {"file": self.residual_of, "sha256": sha256(Path(self.residual_of))}
         return record
 
 

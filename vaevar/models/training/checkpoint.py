@@ -14,7 +14,6 @@ from vaevar.content.kinds import model_of, what_holds, what_is
 from vaevar.content.tensors import read_tensors
 from vaevar.errors import UserError
 from vaevar.files import save_tensors
-from vaevar.mistakes.notices import notice
 from vaevar.runs.expansion import expand_path
 from vaevar.state import StateSpec
 
@@ -40,17 +39,6 @@ class SavedModule(L.LightningModule):
         """What is kept of an entry of the state, such as a lower precision; by default all."""
         return values
 
-    def finish(self, trainer: L.Trainer) -> None:
-        """What is left to do when a fit has ended, before the weights are written; by default nothing.
-
-        Args:
-            trainer: of the fit.
-        """
-
-    def unfinished(self) -> str:
-        """What :meth:`finish` would still have to do before the weights are of use; by default nothing."""
-        return ""
-
     def save_weights(self, path: str | Path, provenance: Mapping[str, Any]) -> None:
         """Write hyperparameters, weights and provenance.
 
@@ -58,8 +46,6 @@ class SavedModule(L.LightningModule):
             path: the file.
             provenance: plain values (command, data, scores) to keep with the weights.
         """
-        if lacking := self.unfinished():
-            notice(f"{path}: {lacking}")
         write_weights(path, self, self.weights_format, provenance, self.stored)
 
     @classmethod

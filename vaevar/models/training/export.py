@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import lightning as L
-import torch
 
 from vaevar.errors import UserError
 from vaevar.files import require_writable
@@ -20,7 +19,7 @@ class ExportWeights(L.Callback):
 
     Weights that are replaced are kept beside the new ones (:func:`vaevar.runs.aside.keeping`).
 
-    For the VAE, the conditional VAE and DiffDA's denoiser. If the data module has a ``record``, the
+    For the two VAEs and DiffDA's denoiser. If the data module has a ``record``, the
     provenance of the weights includes it.
 
     Args:
@@ -54,13 +53,6 @@ class ExportWeights(L.Callback):
         record = fit_record(trainer)
         data = trainer.datamodule  # type: ignore[attr-defined]
         trained.require_finite(self.path)
-        try:
-            trained.finish(trainer)
-        except torch.linalg.LinAlgError as error:
-            raise UserError(
-                f"{self.path}: cannot be finished with the samples of the fit ({error}): one of them is not "
-                f"finite; look at {getattr(data, 'path', 'them')}, or make them again"
-            ) from None
         if hasattr(data, "record"):
             record["data"] = data.record
         with keeping(self.path):

@@ -2,7 +2,7 @@
 
 An analysis spreads an observation by the covariances of the decoder. A VAE may reconstruct well and still
 make poor increments, because its samples have too little variance or the wrong scales. After validation this
-callback compares samples of the decoder's odd part with the validation errors, in numbers and figures.
+callback compares samples of the decoder with the validation errors, in numbers and figures.
 """
 
 from __future__ import annotations
@@ -125,8 +125,7 @@ class SampleDiagnostics(L.Callback):
         samples, generator = FieldMoments(errors.harmonics), torch.Generator().manual_seed(0)
         with torch.no_grad():
             for _ in range(self.samples):
-                # The prior is fitted at the end.
-                fields = pl_module.odd(torch.randn(1, *pl_module.latent_shape, generator=generator))
+                fields = pl_module.sample(1, generator)
                 samples.add(fields)
         for name, value in compare(samples, errors, pl_module.grid).items():
             pl_module.log(f"samples/{name}", value, rank_zero_only=True)

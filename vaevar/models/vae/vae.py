@@ -15,24 +15,20 @@ the square root of the ratio of points for the same threshold.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
-import lightning as L
 import torch
 from torch import Tensor
 
 from vaevar.batch_random import shared_randn, step_generator
 from vaevar.errors import UserError
 from vaevar.mistakes.bounds import require_at_least, require_positive
-from vaevar.models.training.batches import training_batches
 from vaevar.models.training.checkpoint import SavedModule
-from vaevar.models.training.fit_checks import require_trained
 from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosine
 from vaevar.models.training.states import require_states_of_data, settings_for
 from vaevar.models.vae.divergence import kl_divergence
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
-from vaevar.models.vae.prior import LatentPrior
 from vaevar.plausible.statistics import judge_error_stds
 from vaevar.sphere.grid import Grid, GridFamily
 from vaevar.state import PRESSURE_LEVELS, StateSpec
@@ -53,7 +49,6 @@ class VAE(SavedModule):
         window: rows and columns of an attention window.
         expansion, kernel_size: of the convolution blocks.
         latent_scale, latent_channels: the scale of the latent field, and its number of channels.
-        prior_rank, prior_reach_degrees: rank and reach of :class:`vaevar.models.vae.prior.LatentPrior`.
         sigma: σ in the loss, in units of the error's standard deviation.
         kl_weight: factor of the KL term; 1 is the published loss.
         area_weighted: weight squared errors by the area of a grid point (mean 1). The published loss weights
@@ -61,7 +56,6 @@ class VAE(SavedModule):
         learning_rate, weight_decay: of AdamW.
         warmup_steps: optimiser steps of the linear warm-up.
         cosine: let the learning rate fall to 0 along a cosine by the end of the fit.
-        start_from: checkpoint of an earlier fit whose networks are trained further.
         compile: run encoder and decoder through ``torch.compile`` while fitting.
         checkpoint_activations: recompute the activations within each stage in the backward pass: less memory
             for one more forward pass. Loss and gradients are the same.
@@ -72,15 +66,14 @@ class VAE(SavedModule):
             the fit begins, and stored in every checkpoint.
 
     Raises:
-        UserError: for a setting out of range, sizes that do not fit the grid or each other, or a
-            ``start_from`` of other sizes.
+        UserError: for a setting out of range, or sizes that do not fit the grid or each other.
 
     Example:
         >>> vaevar.VAE.for_data(errors, widths=[8], depths=[1], heads=[0], latent_scale=0).latent_shape
         (32, 8, 16)
     """
 
-    weights_format, kind = "vaevar-vae-1", "VAE"
+    weights_format, kind = "vaevar-vae-2", "VAE"
     training_config = "configs/vae.yaml"
     judged: ClassVar = {"error_std": judge_error_stds}
 
@@ -108,8 +101,6 @@ class VAE(SavedModule):
         kernel_size: int = 3,
         latent_scale: int = 1,
         latent_channels: int = 32,
-        prior_rank: int = 256,
-        prior_reach_degrees: float = 30.0,
         sigma: float = 2.0,
         kl_weight: float = 1.0,
         area_weighted: bool = False,
@@ -117,23 +108,20 @@ class VAE(SavedModule):
         weight_decay: float = 1e-2,
         warmup_steps: int = 100,
         cosine: bool = True,
-        start_from: str | None = None,
         compile: bool = False,
         checkpoint_activations: bool = False,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["start_from"])
+        self.save_hyperparameters()
         require_at_least(
             "VAE", 1, patch=patch, stem_width=stem_width, head_width=head_width, widths=widths, window=window,
             expansion=expansion, kernel_size=kernel_size, latent_channels=latent_channels,
         )  # fmt: skip
         require_at_least(
-            "VAE", 0, depths=depths, heads=heads, prior_rank=prior_rank, kl_weight=kl_weight,
-            weight_decay=weight_decay, warmup_steps=warmup_steps,
+            "VAE", 0, depths=depths, heads=heads, kl_weight=kl_weight, weight_decay=weight_decay,
+            warmup_steps=warmup_steps,
         )  # fmt: skip
-        require_positive(
-            "VAE", sigma=sigma, learning_rate=learning_rate, prior_reach_degrees=prior_reach_degrees
-        )
+        require_positive("VAE", sigma=sigma, learning_rate=learning_rate)
         try:
             self.spec = StateSpec(surface, upper, levels)
             self.grid = Grid.of_family(gaussian, nlat, nlon)
@@ -149,22 +137,12 @@ class VAE(SavedModule):
             self.decoder = Decoder(self.shape, checkpoint_activations)
         except ValueError as error:
             raise UserError(f"VAE: {error}") from None
-        self.prior = LatentPrior(self.shape.latent, prior_rank, prior_reach_degrees)
         self.sigma, self.kl_weight = sigma, kl_weight
         self.register_buffer("error_std", torch.ones(len(self.spec), nlat, 1))
         weights = self.grid.area_weights.float()[:, None] if area_weighted else torch.ones(nlat, 1)
         self.register_buffer("point_weights", weights, persistent=False)
         self.to(memory_format=torch.channels_last)
         self._latent_moments: list[Tensor] = []
-        if start_from is not None:
-            earlier = VAE.load(start_from)
-            try:
-                self.encoder.load_state_dict(earlier.encoder.state_dict())
-                self.decoder.load_state_dict(earlier.decoder.state_dict())
-            except RuntimeError:
-                raise UserError(
-                    f"{start_from}: a VAE of other sizes; start from one of the same sizes"
-                ) from None
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
@@ -185,50 +163,10 @@ class VAE(SavedModule):
         """Reconstruct normalised errors from the mean of w: [B, C, H, W] -> the same."""
         return self.decode(self.encode(x)[0])
 
-    def generate(self, v: Tensor) -> Tensor:
-        """D of the prior's latent field for white v: [B, Cz, h, w] -> normalised errors [B, C, H, W]."""
-        return self.decode(self.prior(v))
-
     def sample(self, count: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw normalised errors, :meth:`odd` of v ~ N(0, I): [count, C, H, W].
-
-        Raises:
-            UserError: when the prior is not fitted.
-        """
-        self.prior.require_fitted("this VAE")
-        return self.odd(torch.randn(count, *self.latent_shape, generator=generator))
-
-    def odd(self, v: Tensor) -> Tensor:
-        """½ (D(v) − D(−v)), as the analysis has it (:class:`vaevar.assim.control.latent.LatentControl`)."""
-        v = v.to(self.error_std.device)
-        return (self.generate(v) - self.generate(-v)) / 2
-
-    def unfinished(self) -> str:
-        return self.prior.unfitted
-
-    def fit_prior(self, batches: Iterable[Tensor]) -> None:
-        """Fit the prior to the codes of normalised errors [B, C, H, W] and of their negatives."""
-
-        def codes() -> Iterator[tuple[Tensor, Tensor]]:
-            for batch in batches:
-                for x in (batch, -batch):
-                    mean, log_variance = self.encode(x.to(self.error_std.device))
-                    yield mean, log_variance.exp()
-
-        with torch.no_grad():
-            self.prior.fit(codes())
-
-    def finish(self, trainer: L.Trainer) -> None:
-        """Fit the prior to the training samples."""
-        self.fit_prior(training_batches(trainer))
-
-    def on_fit_end(self) -> None:
-        """Fit the prior on the first process; the others get it from there."""
-        require_trained(self.trainer)
-        if self.trainer.is_global_zero:
-            self.finish(self.trainer)
-        state = self.prior.state_dict() if self.trainer.is_global_zero else {}
-        self.prior.load_state_dict(self.trainer.strategy.broadcast(state))
+        """Draw normalised errors D(w), w ~ N(0, I): [count, C, H, W]."""
+        w = torch.randn(count, *self.latent_shape, generator=generator)
+        return self.decode(w.to(self.error_std.device))
 
     @classmethod
     def for_data(cls, data: Any, **settings: Any) -> Self:
@@ -252,8 +190,6 @@ class VAE(SavedModule):
         squared = (self.decode(w).float() - x.float()).square() * self.point_weights
         reconstruction = squared.flatten(1).sum(1).mean() / (2 * self.sigma**2)
         kl = kl_divergence(mean, log_variance).mean()
-        if mean.requires_grad:
-            mean.register_hook(lambda gradient: self.prior.forget())  # weights are about to change
         loss = reconstruction + self.kl_weight * kl
         return {"loss": loss, "reconstruction": reconstruction, "kl": kl}
 
@@ -278,7 +214,6 @@ class VAE(SavedModule):
             )
         require_states_of_data(self, data)
         self.error_std.copy_(data.error_std)
-        self.prior.forget()
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         losses = self.losses(batch, self.global_step)
@@ -326,5 +261,5 @@ class VAE(SavedModule):
 
     @staticmethod
     def stored(name: str, values: Tensor) -> Tensor:
-        """Networks and prior in half precision; ``error_std`` as it is."""
+        """Networks in half precision; ``error_std`` as it is."""
         return values if name == "error_std" else values.half()

@@ -1,4 +1,4 @@
-"""From a recorded cycle to the conditional VAE and back into a cycle, with the commands that users type."""
+"""From a recorded cycle to the VAE with B inside and back into a cycle, with the commands that users type."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def fit_config(configs: dict[str, Path], model: dict[str, Any], data: str, epoch
             content["data"]["init_args"]["flip_sign"] = False
         content["trainer"] |= {"max_epochs": epochs, "callbacks": [], "num_sanity_val_steps": 0}
         content["trainer"]["logger"]["init_args"]["name"] = name
-        if name == "conditional":
+        if name == "vae":
             export = "vaevar.models.training.export.ExportWeights"
             content["trainer"]["callbacks"] = [
                 {"class_path": export, "init_args": {"path": "weights/vae.ckpt"}}
@@ -104,18 +104,19 @@ def test_from_a_recorded_cycle_to_an_arm(
     }
     main(["fit", "--config", fit_config(configs, calibration, "BackgroundErrors", 2, "calibration")])
     model = {
-        "class_path": "vaevar.models.conditional.vae.ConditionalVAE",
+        "class_path": "vaevar.models.spectral.vae.SpectralVAE",
         "init_args": {
-            "covariance": "weights/cycle.nc", "widths": [8, 8], "maps": 2, "warmup_steps": 2
+            "covariance": "weights/cycle.nc", "widths": [8], "variance_width": 6, "bands": [0, 2, 4],
+            "context_widths": [8, 8], "maps": 2, "warmup_steps": 2,
         },
     }  # fmt: skip
-    main(["fit", "--config", fit_config(configs, model, "BackgroundErrorsWithCoverage", 2, "conditional")])
+    main(["fit", "--config", fit_config(configs, model, "BackgroundErrorsWithCoverage", 2, "vae")])
     assert Path("weights/vae.ckpt").is_file()
 
     def arms(content: dict[str, Any]) -> None:
-        content["model"]["init_args"]["arms"]["vaevar"]["init_args"]["control"] = {
-            "class_path": "vaevar.assim.control.conditional.ConditionalControl",
-            "init_args": {"checkpoint": "weights/vae.ckpt"},
+        content["model"]["init_args"]["arms"]["vaevar"] = {
+            "class_path": "vaevar.assim.methods.VAEVar",
+            "init_args": {"checkpoint": "weights/vae.ckpt", "strength": 0.5, "iterations": 5},
         }
 
     main(["predict", "--config", edited(configs["predict"], arms, "arm.yaml")])
