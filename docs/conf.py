@@ -30,8 +30,8 @@ suppress_warnings = ["myst.header"]
 highlight_language = "text"  # indented blocks are formulas and listings of files
 
 autodoc_member_order = "bysource"
+autodoc_inherit_docstrings = False  # those of Lightning refer to its own site
 autodoc_typehints = "signature"
-autodoc_preserve_defaults = True
 napoleon_use_ivar = True
 toc_object_entries = False
 python_use_unqualified_type_names = True

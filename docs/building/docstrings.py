@@ -18,7 +18,7 @@ def as_restructured_text(app: Any, what: str, name: str, obj: Any, options: Any,
     An indented paragraph after text that does not end in a colon is a formula.
     """
     changed: list[str] = []
-    formula = code = False
+    formula = code = example = False
     for number, line in enumerate(lines):
         indented = line.startswith("    ") and not line.lstrip().startswith((":", "-", ">>>", "..."))
         before = lines[number - 1] if number else ""
@@ -29,9 +29,10 @@ def as_restructured_text(app: Any, what: str, name: str, obj: Any, options: Any,
                 changed += [".. code-block:: text", ""]
         elif line.strip() and not line.startswith("    "):
             formula = False
-        code = line.startswith((".. ", ">>>")) or (code and (not line.strip() or line.startswith(" ")))
-        directive = line.lstrip().startswith((":", "..", ">>>"))
-        changed.append(line if formula or code else _escaped(line, directive))
+        example = line.lstrip().startswith(">>>") or (example and bool(line.strip()))
+        code = line.startswith(".. ") or (code and (not line.strip() or line.startswith(" ")))
+        verbatim = formula or example or code
+        changed.append(line if verbatim else _escaped(line, line.lstrip().startswith(":")))
     lines[:] = changed
 
 

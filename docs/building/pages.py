@@ -47,11 +47,11 @@ def generate(docs: Path) -> None:
         docs: the directory of the pages; the repository is the one above.
     """
     root, wanted = docs.parent, {}
-    for path in (*_WHOLE, *(str(file.relative_to(root)) for file in root.glob("benchmarks/results/*.md"))):
-        wanted[page_of(path)] = (root / path).read_text(encoding="utf-8")
+    for page, path in origins(docs).items():
+        wanted[page] = _titled((root / path).read_text(encoding="utf-8"), Path(path).stem)
     pages = [file for file in docs.rglob("*.md") if GENERATED not in file.relative_to(docs).parts]
-    origins = [*pages, *(root / path for path in _WHOLE), *root.glob("benchmarks/results/*.md")]
-    shown = {file for origin in origins for file in _files(origin.read_text(encoding="utf-8"), origin, root)}
+    texts = {file: file.read_text(encoding="utf-8") for file in (*pages, *(root / path for path in origins(docs).values()))}
+    shown = {file for origin, text in texts.items() for file in _files(text, origin, root)}
     shown |= {str(file.relative_to(root)) for file in root.glob("configs/**/*.yaml")}
     for path in sorted(shown):
         if (page := page_of(path)) is not None and page.startswith(f"{GENERATED}/source/"):
@@ -112,6 +112,15 @@ def _files(text: str, origin: Path, root: Path) -> Iterator[str]:
 def _outside_of_code(text: str, change: object) -> str:
     parts = re.split(r"(^```.*?^```[ \t]*$)", text, flags=re.M | re.S)
     return "".join(part if part.startswith("```") else change(part) for part in parts)  # type: ignore[operator]
+
+
+def _titled(text: str, name: str) -> str:
+    """A text that begins with its title: that of a result may come after the command, or be missing."""
+    found = re.search(r"^# (.+)\n", text, re.M)
+    if found and found.start() == 0:
+        return text
+    rest = text if found is None else text[: found.start()] + text[found.end() :]
+    return f"# {name if found is None else found[1]}\n\n{rest}"
 
 
 def _source(path: str, page: Path) -> str:

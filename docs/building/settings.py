@@ -174,4 +174,4 @@ def _default(value: Any) -> str:
 def _markdown(text: str) -> str:
     text = re.sub(r":\w+:`~?([^`]*)`", lambda role: f"`{role[1].rpartition('.')[2]}`", text)
     text = re.sub(r"``(.*?)``", r"`\1`", " ".join(text.split()))
-    return text.replace("*", "\\*")
+    return re.sub(r"\bNone\b", "`null`", text.replace("*", "\\*"))
