@@ -39,7 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vaevar.assim.control.base import ControlTransform
 from vaevar.assim.control.covariance import CovarianceControl
-from vaevar.assim.control.latent import LatentControl
+from vaevar.assim.control.decoder import DecoderControl
 from vaevar.assim.cost import Cost
 from vaevar.assim.minimiser import minimise
 from vaevar.assim.variational import VariationalAssimilator
@@ -99,8 +99,8 @@ def plain_covariance(statistics: str, grid: Grid, device: str) -> tuple[Callable
 def decoder_on(rows: int, checkpoint: str) -> VAE:
     """A trained VAE on a finer grid, with its error stds interpolated in latitude."""
     trained = VAE.load(checkpoint)
-    settings = {**trained.hparams, "nlat": rows, "nlon": 2 * rows, "prior_rank": 0, "start_from": checkpoint}
-    vae = VAE(**settings).eval().requires_grad_(False)
+    vae = VAE(**{**trained.hparams, "nlat": rows, "nlon": 2 * rows}).eval().requires_grad_(False)
+    vae.decoder.load_state_dict(trained.decoder.state_dict())
     source, target = trained.grid.latitude[::-1], vae.grid.latitude
     std = [np.interp(target, source, row[::-1]) for row in trained.error_std[..., 0].double().numpy()]
     vae.error_std.copy_(torch.tensor(np.array(std))[..., None])
@@ -142,7 +142,7 @@ def case(
         control: ControlTransform = (
             CovarianceControl(statistics, 128, 256, gaussian=True)
             if method == "threedvar"
-            else LatentControl(decoder_on(LATENT_ROWS, vae))
+            else DecoderControl(decoder_on(LATENT_ROWS, vae))
         )
         assimilator = VariationalAssimilator(control, iterations=iterations, tolerance=1e-3).to(device)
         assimilator.on_iteration = lambda done, value, norm: costs.append(value)
@@ -196,7 +196,7 @@ def _plain(
     if method == "threedvar":
         increment, shape = plain_covariance(statistics, background.grid, device)
     else:
-        control = LatentControl(decoder_on(LATENT_ROWS, vae)).to(device)
+        control = DecoderControl(decoder_on(LATENT_ROWS, vae)).to(device)
         shape = control.shape
 
         def increment(w: Tensor) -> Tensor:

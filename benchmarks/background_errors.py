@@ -23,7 +23,7 @@ from torch import Tensor
 
 from vaevar.assim.control.base import ControlTransform
 from vaevar.assim.control.covariance import CovarianceControl
-from vaevar.assim.control.latent import LatentControl
+from vaevar.assim.control.decoder import DecoderControl
 from vaevar.data.samples.store import SampleStore
 from vaevar.errors import UserError
 from vaevar.moments import ErrorMoments
@@ -84,7 +84,7 @@ def main(
     if covariance is not None:
         streams["3DVar"] = samples, drawn(CovarianceControl(covariance), samples, seed)
     if vae is not None:
-        streams["VAE"] = samples, drawn(LatentControl(vae), samples, seed)
+        streams["VAE"] = samples, drawn(DecoderControl(vae), samples, seed)
     sources: dict[str, ErrorMoments] = {}
     for name, (count, batches) in streams.items():
         sources[name] = ErrorMoments(spec, store.grid)

@@ -28,8 +28,8 @@ AREAS: dict[str, tuple[str, ...]] = {
     ),
     "balance": ("models/covariance/balance.py", "sphere/wind.py", "sphere/harmonics.py"),
     "VAE": (
-        "models/vae/vae.py", "models/vae/divergence.py", "models/vae/network.py", "models/vae/prior.py",
-        "models/nn/*.py", "models/conditional/*.py",
+        "models/vae/vae.py", "models/vae/divergence.py", "models/vae/network.py", "models/nn/*.py",
+        "models/spectral/*.py",
     ),
     "diffusion": ("models/diffusion/*.py", "assim/diffda/*.py"),
     "observations": (

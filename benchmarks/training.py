@@ -166,8 +166,7 @@ def measure(
 def work_of_step(vae: VAE, dtype: torch.dtype, batch_size: int) -> Work:
     """Work of a step, counted on the device "meta", as if in one precision and not compiled."""
     with torch.device("meta"):
-        # Without the latent prior, which a fit does not use.
-        bare = VAE(**{**vae.hparams, "compile": False, "prior_rank": 0}).to(dtype).train()
+        bare = VAE(**{**vae.hparams, "compile": False}).to(dtype).train()
         x = torch.empty(batch_size, len(bare.spec), *bare.grid.shape, dtype=dtype)
 
     def step() -> None:

@@ -12,7 +12,7 @@ from changes.kinds import Case
 
 DATA, TRUTH = "data.init_args.", "data.init_args.source.init_args."
 FORECASTER, ARMS = "model.init_args.forecaster.init_args.", "model.init_args.arms."
-SAMPLES = "data.init_args."
+VAEVAR, SAMPLES = ARMS + "vaevar.init_args.", "data.init_args."
 Row = tuple[str, Any, str]
 
 
@@ -132,10 +132,10 @@ CYCLE: list[Row] = [
     (ARMS + "threedvar.init_args.statistics", "vae.ckpt", "vae.ckpt"),
     (ARMS + "threedvar.init_args.statistics", "missing.nc", "missing.nc"),
     (ARMS + "threedvar.init_args.statistic", "covariance.nc", "statistic"),
-    (ARMS + "vaevar.init_args.checkpoint", "denoiser.ckpt", "denoiser.ckpt"),
-    (ARMS + "vaevar.init_args.checkpoint", "covariance.nc", "covariance.nc"),
-    (ARMS + "vaevar.init_args.checkpoint", None, "checkpoint"),
-    (ARMS + "vaevar.init_args.control", "Latent", "control"),
+    (VAEVAR + "control.init_args.checkpoint", "denoiser.ckpt", "denoiser.ckpt"),
+    (VAEVAR + "control.init_args.checkpoint", "covariance.nc", "covariance.nc"),
+    (VAEVAR + "control.init_args.checkpoint", None, "checkpoint"),
+    (VAEVAR + "control", "Decoder", "control"),
     (ARMS + "diffda.init_args.checkpoint_48h", "vae.ckpt", "vae.ckpt"),
     (ARMS + "diffda.init_args.steps", 0, "steps"),
     (ARMS + "diffda.init_args.steps", 5000, "steps"),

@@ -169,8 +169,12 @@ def configs() -> dict[str, Any]:
             "init_args": {"statistics": "covariance.nc", "lambda_": 2.0, "iterations": 4},
         },
         "vaevar": {
-            "class_path": "VAEVar",
-            "init_args": {"checkpoint": "vae.ckpt", "lambda_": 2.0, "iterations": 4},
+            "class_path": "VariationalAssimilator",
+            "init_args": {
+                "control": {"class_path": "DecoderControl", "init_args": {"checkpoint": "vae.ckpt"}},
+                "lambda_": 2.0,
+                "iterations": 4,
+            },
         },
         "diffda": {
             "class_path": "DiffDA",

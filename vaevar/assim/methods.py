@@ -66,8 +66,8 @@ class VAEVar(VariationalAssimilator):
     (``configs/published.yaml``).
 
     Args:
-        checkpoint: path of a checkpoint of :class:`~vaevar.models.spectral.vae.SpectralVAE`, or a model already in
-            memory.
+        checkpoint: path of a checkpoint of :class:`~vaevar.models.spectral.vae.SpectralVAE`, or a model
+            already in memory.
         lambda_: λ. None: estimate λ from the innovations of each analysis.
         iterations: the most L-BFGS iterations (the paper takes 20 to 40).
         history: number of past steps that L-BFGS keeps.
@@ -76,7 +76,8 @@ class VAEVar(VariationalAssimilator):
         strength: how far the VAE is trusted about the day, as in :class:`SpectralControl`.
 
     Raises:
-        UserError: for a checkpoint that is missing or of another model, or a λ, a strength, a count or a tolerance out of range.
+        UserError: for a checkpoint that is missing or of another model, or a λ, a strength, a count or a
+            tolerance out of range.
 
     Example:
         >>> vaevar.VAEVar(vaevar.pretrained("spectral_vae"), lambda_=4.0, strength=0.5).control.shape

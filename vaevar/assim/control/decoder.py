@@ -53,8 +53,8 @@ class DecoderControl(ControlTransform):
             lacking = [name for name in _PARTS if not hasattr(checkpoint, name)]
             if lacking:
                 raise UserError(
-                    f"DecoderControl: a {type(checkpoint).__name__} is no VAE, it lacks {', '.join(lacking)}; "
-                    "give a VAE, or its checkpoint (a SpectralVAE is for VAEVar)"
+                    f"DecoderControl: a {type(checkpoint).__name__} is no VAE, it lacks "
+                    f"{', '.join(lacking)}; give a VAE, or its checkpoint (a SpectralVAE is for VAEVar)"
                 )
             self.decoder = checkpoint
         else:

@@ -19,8 +19,8 @@ class ExportWeights(L.Callback):
 
     Weights that are replaced are kept beside the new ones (:func:`vaevar.runs.aside.keeping`).
 
-    For the two VAEs and DiffDA's denoiser. If the data module has a ``record``, the
-    provenance of the weights includes it.
+    For the two VAEs and DiffDA's denoiser. If the data module has a ``record``, the provenance of the weights
+    includes it.
 
     Args:
         path: the file, such as ``weights/vae.ckpt``.
