@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 GENERATED = "generated"
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)(#[^)\s]*)?\)")
 _ELSEWHERE = re.compile(r"\w+:")
-_LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".sh": "bash", ".json": "json", ".csv": "text"}
+_LANGUAGES = {
+    ".py": "python",
+    ".yaml": "yaml",
+    ".toml": "toml",
+    ".sh": "bash",
+    ".json": "json",
+    ".csv": "text",
+}
 _WHOLE = {
     "CONTRIBUTING.md": "contributing",
     "CHANGELOG.md": "changelog",
@@ -50,7 +57,10 @@ def generate(docs: Path) -> None:
     for page, path in origins(docs).items():
         wanted[page] = _titled((root / path).read_text(encoding="utf-8"), Path(path).stem)
     pages = [file for file in docs.rglob("*.md") if GENERATED not in file.relative_to(docs).parts]
-    texts = {file: file.read_text(encoding="utf-8") for file in (*pages, *(root / path for path in origins(docs).values()))}
+    texts = {
+        file: file.read_text(encoding="utf-8")
+        for file in (*pages, *(root / path for path in origins(docs).values()))
+    }
     shown = {file for origin, text in texts.items() for file in _files(text, origin, root)}
     shown |= {str(file.relative_to(root)) for file in root.glob("configs/**/*.yaml")}
     for path in sorted(shown):
@@ -109,9 +119,9 @@ def _files(text: str, origin: Path, root: Path) -> Iterator[str]:
             yield os.path.relpath(path, root)
 
 
-def _outside_of_code(text: str, change: object) -> str:
-    parts = re.split(r"(^```.*?^```[ \t]*$)", text, flags=re.M | re.S)
-    return "".join(part if part.startswith("```") else change(part) for part in parts)  # type: ignore[operator]
+def _outside_of_code(text: str, change: Callable[[str], str]) -> str:
+    parts = re.split(r"(^```.*?^```[ \t]*$|(?<!\[)`[^`\n]+`)", text, flags=re.M | re.S)
+    return "".join(part if number % 2 else change(part) for number, part in enumerate(parts))
 
 
 def _titled(text: str, name: str) -> str:

@@ -52,11 +52,14 @@ def tables() -> str:
     sections: dict[str, list[str]] = {heading: [] for heading in (*GROUPS, OTHERS)}
     for cls in documented():
         sections[_group(cls)].append(_section(cls))
-    foreign = ", ".join(f"`{name}`" for name in sorted(named_by_configs()) if name not in modules_of_classes())
+    foreign = ", ".join(
+        f"`{name}`" for name in sorted(named_by_configs()) if name not in modules_of_classes()
+    )
     parts = [f"## {heading}\n\n" + "\n".join(found) for heading, found in sections.items() if found]
     return "\n".join([*parts, f"\nFrom Lightning, and documented there: {foreign}.\n"])
 
 
+@cache
 def documented() -> list[type]:
     """The classes that the committed configs name, and all others of their kinds that one could name."""
     named = named_by_configs()
@@ -129,7 +132,9 @@ def _section(cls: type) -> str:
     """The heading, what the class is, and its keys."""
     meaning = meanings(cls)
     documentation = parse(inspect.getdoc(cls) or "", DocstringStyle.GOOGLE)
-    lines = [f"### {cls.__name__}", "", _markdown(documentation.short_description or ""), ""]
+    twins = [other for other in documented() if other.__name__ == cls.__name__]
+    name = cls.__name__ if len(twins) == 1 else f"{cls.__name__} ({cls.__module__})"
+    lines = [f"### {name}", "", _markdown(documentation.short_description or ""), ""]
     if keys := _keys(cls):
         lines += ["| key | type | default | |", "| --- | --- | --- | --- |"]
         lines += [_row(key, meaning.get(key.name, "")) for key in keys]
