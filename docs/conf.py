@@ -9,8 +9,9 @@ from typing import Any
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import vaevar  # noqa: E402
 from building import docstrings, pages, settings  # noqa: E402
+
+import vaevar  # noqa: E402
 
 project, author, copyright = "vaevar", "the authors of vaevar", "the authors of vaevar, Apache-2.0"
 release = version = vaevar.__version__

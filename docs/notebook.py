@@ -2,8 +2,8 @@
 
     make notebook
 
-Writes `build/library.ipynb`, with the outputs of its cells, and `docs/pictures/library_<number>.png`, one for each
-cell that draws. The embedded world's truth is generated first, in `build/library`, and kept there.
+Writes `build/library.ipynb`, with the outputs of its cells, and `docs/pictures/library_<number>.png`, one for
+each cell that draws. The embedded world's truth is generated first, in `build/library`, and kept there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ from nbclient import NotebookClient
 
 HERE = Path(__file__).parent
 PAGE, PICTURES, BUILT = HERE / "library.md", HERE / "pictures", HERE.parent / "build"
-SIZE = "%config InlineBackend.rc = {'figure.figsize': (6.4, 3.2), 'figure.dpi': 80}"
+FIRST = """%matplotlib inline
+import matplotlib
+
+matplotlib.rcParams.update({"figure.figsize": (7.2, 3.2), "figure.dpi": 80})"""
 
 
 def cells_of(page: str) -> Iterator[nbformat.NotebookNode]:
@@ -39,7 +42,7 @@ def pictures_of(notebook: nbformat.NotebookNode) -> Iterator[bytes]:
 
 def main() -> None:
     notebook = nbformat.v4.new_notebook(cells=list(cells_of(PAGE.read_text(encoding="utf-8"))))
-    notebook.cells.insert(1, nbformat.v4.new_code_cell(f"%matplotlib inline\n{SIZE}"))
+    notebook.cells.insert(1, nbformat.v4.new_code_cell(FIRST))
     place = BUILT / "library"
     place.mkdir(parents=True, exist_ok=True)
     NotebookClient(notebook, timeout=1800, resources={"metadata": {"path": str(place)}}).execute()

@@ -1,7 +1,7 @@
 """Pages that are other files of the repository, and links from one to the other.
 
-Pages link to files as they lie in the repository, so that links work there too. On the site a result, a source
-file or a config has a page of its own, below ``generated``.
+Pages link to files as they lie in the repository, so that links work there too. On the site a result, a
+source file or a config has a page of its own, below ``generated``.
 """
 
 from __future__ import annotations

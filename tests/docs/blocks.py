@@ -58,7 +58,11 @@ def files_of(page: Path) -> dict[str, Block]:
 
 
 def commands(page: Path) -> Iterator[tuple[str, bool]]:
-    """The commands of a page, from blocks, indented lines and the text, and whether they are run as they stand."""
+    """The commands of a page, from blocks, indented lines and the text.
+
+    Yields:
+        a command, and whether it stands there to be run, without more than is here.
+    """
     for block in blocks(page):
         if block.language in ("bash", "sh"):
             yield from ((line, not block.needs) for line in lines_of(block.text))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -22,24 +21,24 @@ def page(name: str) -> str:
     return (DOCS / f"{name}.md").read_text(encoding="utf-8")
 
 
-def building(name: str) -> ModuleType:
-    """A module of docs/building, which Sphinx imports from there."""
-    spec = importlib.util.spec_from_file_location(f"building_{name}", DOCS / "building" / f"{name}.py")
-    assert spec is not None and spec.loader is not None
+def module_of(path: Path) -> ModuleType:
+    """A file of the site that is no part of a package."""
+    spec = importlib.util.spec_from_file_location(f"docs_{path.stem}", path)
+    assert spec is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
+    assert spec.loader is not None
     spec.loader.exec_module(module)
     return module
 
 
 @pytest.fixture(scope="module")
 def settings() -> ModuleType:
-    return building("settings")
+    return module_of(DOCS / "building" / "settings.py")
 
 
 @pytest.fixture(scope="module")
 def pages() -> ModuleType:
-    return building("pages")
+    return module_of(DOCS / "building" / "pages.py")
 
 
 def test_every_public_name_is_in_the_reference() -> None:
@@ -145,10 +144,7 @@ def test_all_pages_are_in_a_table_of_contents() -> None:
 def test_the_page_becomes_a_notebook() -> None:
     pytest.importorskip("nbformat")
     pytest.importorskip("nbclient")
-    spec = importlib.util.spec_from_file_location("notebook_of_the_page", DOCS / "notebook.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = module_of(DOCS / "notebook.py")
     cells = list(module.cells_of("# T\n\ntext\n\n```python\nx = 1\n```\n\n![p](pictures/p.png)\n\n## U\n"))
     assert [(cell.cell_type, cell.source) for cell in cells] == [
         ("markdown", "# T\n\ntext"), ("code", "x = 1"), ("markdown", "## U")
