@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sphinx.errors import ExtensionError
+
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-from building import docstrings, pages, settings  # noqa: E402
+from building import docstrings, links, pages, settings  # noqa: E402
 
 import vaevar  # noqa: E402
 
@@ -40,6 +42,7 @@ python_use_unqualified_type_names = True
 html_theme = "furo"
 html_title = "vaevar"
 html_theme_options = {"source_edit_link": "", "top_of_page_buttons": []}
+html_static_path, html_css_files = ["building/static"], ["site.css"]
 html_show_sphinx = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
@@ -53,7 +56,13 @@ def setup(app: Any) -> None:
     app.connect("source-read", _read)
     app.connect("autodoc-process-docstring", docstrings.as_restructured_text)
     app.connect("missing-reference", docstrings.public_name)
+    app.connect("build-finished", _check_links)
 
 
 def _read(app: Any, page: str, source: list[str]) -> None:
     source[0] = pages.linked(HERE, page, settings.filled_in(source[0]))
+
+
+def _check_links(app: Any, failure: Exception | None) -> None:
+    if failure is None and app.builder.name == "html" and (lost := links.broken(Path(app.outdir))):
+        raise ExtensionError(f"{len(lost)} links lead nowhere: {'; '.join(lost)}")

@@ -131,6 +131,18 @@ def test_links_between_files_become_links_between_pages(pages: ModuleType) -> No
         pages.linked(DOCS, "index", "[h](gone.md)")
 
 
+def test_links_of_the_built_site_are_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.html").write_text(
+        '<p id="top"><a href="sub/b.html#x y">1</a><a href="#top">2</a><a href="https://x.y/gone">3</a>'
+        '<a href="sub/c.html">4</a><a href="sub/b.html#z">5</a><img src="gone.png"><a href="#gone">6</a>'
+    )
+    (tmp_path / "sub" / "b.html").write_text('<p id="x y"><a href="../a.html#top">1</a>')
+    assert module_of(DOCS / "building" / "links.py").broken(tmp_path) == [
+        "a.html: #gone", "a.html: gone.png", "a.html: sub/b.html#z", "a.html: sub/c.html"
+    ]  # fmt: skip
+
+
 def test_all_pages_are_in_a_table_of_contents() -> None:
     listed = set()
     for text in (page("index"), page("numbers")):
