@@ -53,19 +53,18 @@ def generate(docs: Path) -> None:
     Args:
         docs: the directory of the pages; the repository is the one above.
     """
-    root, wanted = docs.parent, {}
-    for page, path in origins(docs).items():
-        wanted[page] = _titled((root / path).read_text(encoding="utf-8"), Path(path).stem)
-    pages = [file for file in docs.rglob("*.md") if GENERATED not in file.relative_to(docs).parts]
+    root, copies = docs.parent, origins(docs)
+    written = [file for file in docs.rglob("*.md") if GENERATED not in file.relative_to(docs).parts]
     texts = {
         file: file.read_text(encoding="utf-8")
-        for file in (*pages, *(root / path for path in origins(docs).values()))
+        for file in (*written, *(root / path for path in copies.values()))
     }
+    wanted = {page: _titled(texts[root / path], Path(path).stem) for page, path in copies.items()}
     shown = {file for origin, text in texts.items() for file in _files(text, origin, root)}
     shown |= {str(file.relative_to(root)) for file in root.glob("configs/**/*.yaml")}
     for path in sorted(shown):
-        if (page := page_of(path)) is not None and page.startswith(f"{GENERATED}/source/"):
-            wanted[page] = _source(path, docs / page)
+        if (shown_on := page_of(path)) is not None and shown_on.startswith(f"{GENERATED}/source/"):
+            wanted[shown_on] = _source(path, docs / shown_on)
     for page, text in wanted.items():
         _save(docs / f"{page}.md", text)
     for old in (docs / GENERATED).rglob("*.md"):

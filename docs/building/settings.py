@@ -15,6 +15,7 @@ import lightning as L
 import yaml
 from docstring_parser import DocstringStyle, parse
 
+import vaevar
 from vaevar.assim.assimilator import Assimilator
 from vaevar.assim.control.base import ControlTransform
 from vaevar.data.observations.networks import Network
@@ -65,6 +66,8 @@ def documented() -> list[type]:
     named = named_by_configs()
     found = {cls for name in modules_of_classes() for cls in _classes(name) if name in named or _usable(cls)}
     found |= {part for cls in found for part in _parts(cls)} | {StateSpec}
+    bases = {base for cls in found for base in cls.__mro__[1:]}
+    found -= {cls for cls in bases if cls.__name__ not in named | set(vaevar.__all__)}  # what others build on
     return sorted(found, key=lambda cls: cls.__name__)
 
 
