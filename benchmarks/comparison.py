@@ -170,7 +170,7 @@ def command_line() -> None:
     parser.add_argument(
         "--config",
         nargs="+",
-        default=["configs/cycle_sparse.yaml", "configs/cycle_4d.yaml", "configs/comparison.yaml"],
+        default=[f"configs/{name}.yaml" for name in ("cycle_sparse", "published", "cycle_4d", "comparison")],
         help="of the cycle; later files win; of several cycles, all arms are compared",
     )
     parser.add_argument("--table-only", action="store_true", help="run nothing")

@@ -77,6 +77,10 @@ class SpectralVAE(ClippedModule, BasedOnCovariance):
 
     Raises:
         UserError: for statistics that are missing or damaged, or a setting out of range.
+
+    Example:
+        >>> vaevar.SpectralVAE(str(weights / "cycle_covariance.nc"), widths=[8], bands=[]).latent_shape
+        (69, 1024)
     """
 
     weights_format, kind = "vaevar-spectral-vae-1", "spectral VAE"
