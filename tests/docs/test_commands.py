@@ -95,13 +95,18 @@ def recipe(target: str, arguments: str) -> list[list[str]]:
 def check(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> bool:
     """Whether a command is of a program that is known here; it is checked."""
     match words:
-        case ["python", "main.py", *rest] | ["vaevar", *rest]:
+        case ["python", "main.py", *rest] | ["vaevar", *rest] if rest[0] in (
+            "fit",
+            "validate",
+            "test",
+            "predict",
+        ):
             read_configs(rest, capsys)
-        case ["python", "-m", module, *rest]:
+        case ["python", "-m", module, *rest] if module.startswith("vaevar."):
             path = ROOT / (module.replace(".", "/") + ".py")
             assert path.is_file(), f"there is no module {module}"
             take_options(path, rest, monkeypatch)
-        case ["python", program, *rest]:
+        case ["python", program, *rest] if program != "-m":
             assert (ROOT / program).is_file(), f"there is no {program}"
             take_options(ROOT / program, rest, monkeypatch)
         case ["make", target, *rest]:
