@@ -18,6 +18,8 @@ from vaevar.errors import UserError
 from vaevar.files import replacing, require_writable, save_array, save_text
 from vaevar.models.forecaster.fengwu import METADATA_KEY
 from vaevar.models.forecaster.training import ForecasterModule
+from vaevar.models.training.checkpoint import write_weights
+from vaevar.models.training.shared_weights import shared_with
 from vaevar.provenance import fit_record
 from vaevar.runs.aside import keeping
 from vaevar.sphere.grid import Grid
@@ -27,7 +29,7 @@ from vaevar.state import StateSpec
 class ExportForecaster(L.Callback):
     """Writes the forecaster when a fit ends: ``<path>``, ``<stem>_mean.npy``, ``<stem>_std.npy``,
     ``<stem>.json``, and ``<stem>.ckpt``, the network with its gradient
-    (:class:`~vaevar.models.forecaster.learned.LearnedForecaster`).
+    (:class:`~vaevar.models.forecaster.learned.LearnedForecaster`), whose weights are those of the ONNX file.
 
     Args:
         path: the ONNX file, such as ``weights/forecaster.onnx``.
@@ -80,7 +82,8 @@ def export_forecaster(module: ForecasterModule, path: Path, provenance: dict[str
     save_array(path.with_name(f"{path.stem}_std.npy"), module.std.cpu().numpy())
     content = {"parameters": sum(p.numel() for p in network.parameters())} | provenance
     save_text(path.with_suffix(".json"), json.dumps(content, indent=2) + "\n")
-    module.save_weights(path.with_suffix(".ckpt"), provenance)
+    shared = shared_with(path, module.state_dict())
+    write_weights(path.with_suffix(".ckpt"), module, module.weights_format, provenance, shared=shared)
 
 
 TOLERANCE = 1e-4  # of a standard deviation, between torch and ONNX Runtime

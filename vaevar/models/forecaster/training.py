@@ -24,6 +24,7 @@ from vaevar.models.forecaster.resolved_scales import ResolvedScales
 from vaevar.models.forecaster.training_cycle import TrainingCycle
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
+from vaevar.models.training.shared_weights import with_shared
 from vaevar.models.training.states import require_states_of_data
 from vaevar.plausible.statistics import judge_means, judge_stds
 from vaevar.sphere.grid import Grid, GridFamily
@@ -237,8 +238,10 @@ def network_weights(path: str | Path) -> dict[str, Tensor]:
         UserError: when the file is missing or is no such checkpoint.
     """
     try:
-        content = read_tensors(path)
+        content = with_shared(path, read_tensors(path))
         state = content["state_dict"]
+    except UserError:
+        raise
     except Exception as error:  # unpickling raises exceptions of many kinds; each means "not a checkpoint"
         found = f" but {what_is(path)}" if Path(path).is_file() else ""
         reason = first_line(error)[:200]

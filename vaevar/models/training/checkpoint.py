@@ -14,6 +14,7 @@ from vaevar.content.kinds import model_of, what_holds, what_is
 from vaevar.content.tensors import read_tensors
 from vaevar.errors import UserError
 from vaevar.files import save_tensors
+from vaevar.models.training.shared_weights import KEY, with_shared
 from vaevar.runs.expansion import expand_path
 from vaevar.state import StateSpec
 
@@ -139,6 +140,7 @@ def write_weights(
     kind: str,
     provenance: Mapping[str, Any],
     convert: Callable[[str, Tensor], Tensor] = lambda name, values: values,
+    shared: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a module's weights; the file appears whole or not at all.
 
@@ -148,17 +150,21 @@ def write_weights(
         kind: the format that :func:`read_weights` expects in the file.
         provenance: plain values (command, data, scores) to keep with the weights.
         convert: from the name and values of an entry of the state to the values to write, such as float16.
+        shared: what an ONNX file beside it holds, so that it need not
+            (:mod:`vaevar.models.training.shared_weights`).
     """
     path = Path(path)
+    elsewhere = shared["weights"] if shared else {}
     content = {
         "format": kind,
         "hyper_parameters": _plain(dict(module.hparams)),
         "state_dict": {
             name: convert(name, values.detach().cpu()).contiguous()
             for name, values in module.state_dict().items()
+            if name not in elsewhere
         },
         "provenance": _plain(provenance),
-    }
+    } | ({KEY: dict(shared)} if shared else {})
     save_tensors(path, content)
 
 
@@ -194,7 +200,7 @@ def read_weights(path: str | Path, kind: str, hint: str) -> dict[str, Any]:
     if model := model_of(content):
         content["model"] = model
     content["hyper_parameters"] = _plain(content["hyper_parameters"])
-    return content
+    return with_shared(path, content)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
