@@ -20,6 +20,7 @@ from vaevar import scripts
 from vaevar.cli import main
 from vaevar.runs import stopping
 
+SUBCOMMANDS = ("fit", "validate", "test", "predict")
 # What a page may tell a reader to type without more being looked at.
 OTHERS = ("source", "git", "cd", "pip", "tensorboard")
 # With files of the reader's own; a test of its own runs these pages.
@@ -95,13 +96,8 @@ def recipe(target: str, arguments: str) -> list[list[str]]:
 def check(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> bool:
     """Whether a command is of a program that is known here; it is checked."""
     match words:
-        case ["python", "main.py", *rest] | ["vaevar", *rest] if rest[0] in (
-            "fit",
-            "validate",
-            "test",
-            "predict",
-        ):
-            read_configs(rest, capsys)
+        case ["python", "main.py", command, *rest] | ["vaevar", command, *rest] if command in SUBCOMMANDS:
+            read_configs([command, *rest], capsys)
         case ["python", "-m", module, *rest] if module.startswith("vaevar."):
             path = ROOT / (module.replace(".", "/") + ".py")
             assert path.is_file(), f"there is no module {module}"
