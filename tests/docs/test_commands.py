@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import runpy
@@ -66,13 +67,14 @@ def take_options(path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch) 
     if not re.search(r"parse_args|\brun\(\w+\)|command_line\(\)", text):
         assert not words, f"{path} takes no options"
         return
-    parse = ArgumentParser.parse_args
+    for kind in (argparse.ArgumentParser, ArgumentParser):
+        parse = kind.parse_args
 
-    def parsed(self: ArgumentParser, *args: Any, **settings: Any) -> None:
-        parse(self, *args, **settings)
-        raise Parsed
+        def parsed(self: Any, *args: Any, parse: Any = parse, **settings: Any) -> None:
+            parse(self, *args, **settings)
+            raise Parsed
 
-    monkeypatch.setattr(ArgumentParser, "parse_args", parsed)
+        monkeypatch.setattr(kind, "parse_args", parsed)
     monkeypatch.setattr(stopping, "install", lambda importing=False: None)
     for name in ("use_utf8", "tell_faults_of_threads"):
         monkeypatch.setattr(scripts, name, lambda: None)
@@ -99,9 +101,10 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         case ["python", "main.py", command, *rest] | ["vaevar", command, *rest] if command in SUBCOMMANDS:
             read_configs([command, *rest], capsys)
         case ["python", "-m", module, *rest] if module.startswith("vaevar."):
-            path = ROOT / (module.replace(".", "/") + ".py")
-            assert path.is_file(), f"there is no module {module}"
-            take_options(path, rest, monkeypatch)
+            place = ROOT / module.replace(".", "/")
+            paths = [path for path in (place.with_suffix(".py"), place / "__main__.py") if path.is_file()]
+            assert paths, f"there is no program {module}"
+            take_options(paths[0], rest, monkeypatch)
         case ["python", program, *rest] if program != "-m":
             assert (ROOT / program).is_file(), f"there is no {program}"
             take_options(ROOT / program, rest, monkeypatch)
