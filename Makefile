@@ -12,7 +12,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install cycle benchmarks test mutants lint format tensorboard clean
+.PHONY: help install cycle benchmarks test mutants docs notebook lint format tensorboard clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,15 @@ test: lint  ## Check style and types, then run every test
 mutants: $(STAMP)  ## Change the code in 240 places, one at a time, and see whether the tests notice: takes hours
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[world,dev,mutants]'
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/mutants.py $(ARGS)
+
+docs: $(STAMP)  ## Build the documentation site in build/docs; a warning or a broken link is an error
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[world,dev,docs]'
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "open build/docs/index.html"
+
+notebook: $(STAMP)  ## Run docs/library.md as a notebook, build/library.ipynb, and make the pictures of that page
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[world,dev,docs,notebook]'
+	$(BIN)/python docs/notebook.py
 
 lint: $(STAMP)  ## Check style and types
 	$(BIN)/ruff check .

@@ -1,9 +1,8 @@
-"""The examples of CONTRIBUTING.md: files dropped into a copy of the package, and nothing else changed."""
+"""The tutorials of docs/adding: files dropped into a copy of the package, and nothing else changed."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -14,17 +13,18 @@ import pandas as pd
 import pytest
 import yaml
 
+from tests.docs.blocks import ROOT, files_of
 from tests.end_to_end.conftest import SPEC
+from tests.end_to_end.conftest import configs as configs
+from tests.end_to_end.conftest import world as world  # the fixtures
 
-ROOT = Path(__file__).parents[2]
 LONGEST = 30  # lines of an example
 
 
 def examples() -> dict[str, str]:
     """The text of each example by its path, which stands in its first line."""
-    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    blocks = re.findall(r"^```(?:python|yaml)\n# (\S+)\n(.*?)^```", text, re.M | re.S)
-    return dict(blocks)
+    pages = (ROOT / "docs" / "adding" / f"{name}.md" for name in ("method", "forecaster", "operator"))
+    return {path: block.text.partition("\n")[2] for page in pages for path, block in files_of(page).items()}
 
 
 @pytest.fixture

@@ -1,0 +1,65 @@
+"""The Python of README and site runs, and every block is of a kind that is looked at."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.docs.blocks import LANGUAGES, PAGES, ROOT, Block, blocks, files_of, name_of
+from vaevar.data.weather.writer import create_store, write_states
+from vaevar.sphere.grid import Grid
+from vaevar.standins.weather import SyntheticWeather
+from vaevar.state import StateSpec
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+# Run by tests of their own, on the embedded world and in a copy of the package.
+ELSEWHERE = {
+    ROOT / "docs" / "library.md",
+    *(page for page in PAGES if any(p.endswith(".py") for p in files_of(page))),
+}
+RUN = [
+    page
+    for page in PAGES
+    if page not in ELSEWHERE and any(block.language == "python" and not block.needs for block in blocks(page))
+]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: f"{name_of(block.page)}: {block.text[:30]!r}")
+def test_blocks_are_what_they_say(block: Block) -> None:
+    if block.language.startswith("{"):
+        return  # of the site, which is built with warnings as errors
+    assert block.language in LANGUAGES, f"{name_of(block.page)}: give the block one of {LANGUAGES}"
+    if block.language == "python":
+        ast.parse(block.text)
+    if block.language == "yaml":
+        assert isinstance(yaml.safe_load(block.text), dict)
+
+
+@pytest.fixture(scope="module")
+def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made-up weather where the pages have the embedded world's: the code runs, its numbers mean nothing."""
+    place = tmp_path_factory.mktemp("site") / "data" / "speedy_test.zarr"
+    place.parent.mkdir()
+    spec, grid = StateSpec(), Grid.gaussian(48)
+    times = np.datetime64("2022-01-01T00", "h") + np.timedelta64(6, "h") * np.arange(12)
+    weather = SyntheticWeather(spec, grid)
+    create_store(place, times, spec, grid, {"source": "made-up weather"})
+    for number, time in enumerate(times):
+        write_states(place, number, weather.state(time)[None], spec)
+    return place
+
+
+@pytest.mark.parametrize("page", RUN, ids=name_of)
+@pytest.mark.filterwarnings("ignore")
+def test_python_of_pages_runs(page: Path, truth: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From top to bottom of each page, in a directory with the truth."""
+    monkeypatch.chdir(truth.parents[1])
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    names: dict[str, object] = {"__name__": "page"}
+    for block in blocks(page):
+        if block.language == "python" and not block.needs:
+            exec(compile(block.text, name_of(page), "exec"), names)
