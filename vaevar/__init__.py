@@ -37,7 +37,7 @@ _PUBLIC = {
     "OnnxForecaster": "vaevar.models.forecaster.fengwu",
     "OptimalInterpolation": "vaevar.assim.interpolation.optimal",
     "Points": "vaevar.data.observations.points",
-    "RunResults": "vaevar.library.results",
+    "RunResults": "vaevar.verification.results",
     "SpeedyWorld": "vaevar.data.weather.speedy",
     "SpreadInTime": "vaevar.data.observations.spread",
     "State": "vaevar.state",

@@ -20,10 +20,10 @@ from vaevar.commands.silence import silence_warnings
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
-from vaevar.library.results import RunResults
 from vaevar.mistakes.notices import Call
 from vaevar.models.training.trainer import prepare
 from vaevar.runs.expansion import expand_path
+from vaevar.verification.results import RunResults
 from vaevar.verification.scores import Scores
 
 
