@@ -12,12 +12,12 @@ import xarray as xr
 from vaevar.assim.cycle.writer import written
 from vaevar.data.weather.leads import LEAD
 from vaevar.data.weather.opening import open_zarr
-from vaevar.errors import UserError
+from vaevar.errors import UserError, first_line
 from vaevar.mistakes.notices import notice
 from vaevar.runs.expansion import expand_path
 from vaevar.runs.record import read_record
 
-_SCORES, _DIAGNOSTICS = "scores.csv", "diagnostics.csv"
+_SCORES, _DIAGNOSTICS, _FORECASTS = "scores.csv", "diagnostics.csv", "forecasts.csv"
 
 
 class RunResults:
@@ -99,6 +99,11 @@ class ArmResults:
         return _table(self.directory / _DIAGNOSTICS)
 
     @property
+    def forecasts(self) -> pd.DataFrame:
+        """RMSE and bias of the forecasts from the analyses, by time, lead and channel (``Forecasts``)."""
+        return _table(self.directory / _FORECASTS)
+
+    @property
     def analysis(self) -> xr.Dataset:
         """The analyses that are written by now; ``time`` is the time at which they are valid."""
         return self._states("analysis")
@@ -132,10 +137,16 @@ def _table(path: Path) -> pd.DataFrame:
     """A table of a run.
 
     Raises:
-        UserError: when it is not there.
+        UserError: when it is not there, or damaged.
     """
     if not path.is_file():
         raise UserError(f"{path}: is not there: the run has not come so far, or did not write it")
     # A run that is going on may be in the middle of a row.
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-    return pd.read_csv(StringIO(whole), parse_dates=["time"])
+    whole = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]
+    try:
+        return pd.read_csv(StringIO(whole), parse_dates=["time"])
+    except ValueError as error:  # of pandas' parser, for an empty or damaged file
+        raise UserError(
+            f"{path}: cannot be read as a table of a run ({first_line(error)}); going on with the run makes "
+            "lost rows again"
+        ) from None
