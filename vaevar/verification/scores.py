@@ -151,13 +151,7 @@ class Scores(CycleCallback):
         print_summary(table, directory, said)
 
     def note(self, over: int, data: AnalysisTimes, windows: bool = False) -> str:
-        """What the summary is over, and of what.
-
-        Args:
-            over: how many analyses, from the first, all arms have.
-            data: of the run.
-            windows: whether an arm analyses windows of several times.
-        """
+        """What a summary over the first analyses of a run is of; ``windows``: of an arm that has any."""
         done = data.times[:over]
         skipped = self._skipped(done.size)
         note = f"Analyses {done[skipped]} to {done[-1]}, {done.size - skipped} of {data.times.size}"

@@ -25,6 +25,7 @@ from vaevar.verification.report.figures import (
 # Shown first, where a state has it.
 _LEVEL = 500
 _ALL = "all"
+_PLURALS = {"analysis": "analyses", "background": "backgrounds", "both": "both"}
 _TOP, _BOTTOM, _PANEL, _GAP = 120, 130, 270, 60  # pixels
 
 
@@ -75,18 +76,17 @@ def channel_figure(
     level = levels[first] if levels else None
     traces: list[Trace] = []
     for variable in names:
-        for line in lines:
+        for position, line in enumerate(lines):
             values = line.mean if variable == _ALL or spec is None else _values(spec, line, variable, level)
             if values is None:
                 continue
-            number = "" if line.panel == 0 else str(line.panel + 1)
             own = {
                 "y": packed(values),
-                "yaxis": f"y{number}",
+                "yaxis": _name("y", line.panel),
                 "visible": variable == names[0],
                 "showlegend": line.panel == 0 and line.quantity != "background",
                 "hovertemplate": f"%{{y:.4g}}<extra>{line.arm}, {line.quantity}</extra>",
-                "meta": [variable, lines.index(line)],
+                "meta": [variable, position],
             }
             traces.append(arms.line(line.arm, line.quantity, len(values)) | line.x | own)
     top, bottom = (_TOP if len(names) > 1 else _TOP - 42), (_BOTTOM if levels else _BOTTOM - 75)
@@ -98,13 +98,13 @@ def channel_figure(
     axes: dict[str, Any] = {"xaxis": axis(**x_axis, domain=[0, 1], anchor=_name("y", len(panels) - 1))}
     notes = []
     for number, panel in enumerate(panels):
-        upper = 1 - number * (_PANEL + _GAP) / plot
+        highest = 1 - number * (_PANEL + _GAP) / plot
         kind = "log" if logarithmic and number == 0 else "linear"
         key = _name("yaxis", number)
-        axes[key] = axis("", domain=[max(0.0, upper - share), upper], type=kind, anchor="x")
+        axes[key] = axis("", domain=[max(0.0, highest - share), highest], type=kind, anchor="x")
         axes[key]["title"]["text"] = _title(names[0])
         axes[key] |= {"exponentformat": "power", "nticks": 8}
-        notes.append(heading(f"<b>{panel}</b>", 0.0, upper + 4 / plot))
+        notes.append(heading(f"<b>{panel}</b>", 0.0, highest + 4 / plot))
     settings = axes | {
         "updatemenus": menus,
         "annotations": notes,
@@ -154,16 +154,14 @@ def _second_row(
     choices = [*kinds, "both"] if len(kinds) == 2 else []
     rows = []
     if choices:
-        entries = []
+        entries: list[Trace] = []
         for kind in choices:
             shown = [kind in ("both", lines[trace["meta"][1]].quantity) for trace in traces]
             change = {
                 "opacity": [1.0 if one else 0.0 for one in shown],
                 "hoverinfo": ["all" if one else "skip" for one in shown],
             }
-            entries.append({"label": kind if kind == "both" else f"{kind}s", "method": "restyle"})
-            entries[-1]["args"] = [change]
-        entries[1]["label"], entries[0]["label"] = "backgrounds", "analyses"
+            entries.append({"label": _PLURALS[kind], "method": "restyle", "args": [change]})
         rows.append(buttons(entries, 0.0, y, active=2))
     axes = [
         {"label": f"{kind} axis", "method": "relayout", "args": [{"yaxis.type": kind}]}

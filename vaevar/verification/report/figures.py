@@ -1,9 +1,9 @@
 """What the figures of a report share: colours, packed numbers, buttons and sliders.
 
 Plotly draws them: its figures are data, its sliders and buttons need no code of ours, and the library comes
-as one script that a page can hold, so that a report opens without a network. (Bokeh's controls need JavaScript
-of one's own, Vega draws maps point by point, and pictures of matplotlib cannot be chosen from.) Figures are
-plain dictionaries; building thousands of Plotly's objects would take longer than the report.
+as one script that a page can hold, so that a report opens without a network. (Bokeh's controls need
+JavaScript of one's own, Vega draws maps point by point, and pictures of matplotlib cannot be chosen from.)
+Figures are plain dictionaries; building thousands of Plotly's objects would take longer than all else.
 """
 
 from __future__ import annotations
@@ -105,7 +105,6 @@ def axis(title: str = "", **settings: Any) -> dict[str, Any]:
         "showline": True,
         "ticks": "outside",
         "tickcolor": "#b8c2cc",
-        "automargin": True,
     }
     return common | settings
 
@@ -153,7 +152,8 @@ def slider(names: Sequence[str], prefix: str, y: float, active: int = 0, x: floa
 def level_line(value: float, axis: str) -> dict[str, Any]:
     """A line to compare with, across a panel."""
     return {
-        "type": "line", "xref": f"x{axis[1:]} domain", "yref": axis, "x0": 0, "x1": 1, "y0": value, "y1": value,
+        "type": "line", "xref": f"x{axis[1:]} domain", "yref": axis, "x0": 0, "x1": 1, "y0": value,
+        "y1": value,
         "line": {"color": INK, "width": 1, "dash": "dash"},
     }  # fmt: skip
 

@@ -83,7 +83,7 @@ def _of_arm(label: str, found: Departures, observations: Observations, arms: Arm
     traces: list[Trace] = [
         common | {
             "mode": "markers", "marker": marker, "x": list(ratios), "y": values, "showlegend": number == 0,
-            "xaxis": f"x{'' if number == 0 else number + 1}", "yaxis": f"y{'' if number == 0 else number + 1}",
+            "xaxis": f"x{number + 1 if number else ''}", "yaxis": f"y{number + 1 if number else ''}",
             "hovertemplate": f"%{{x}}: %{{y:.3g}}<extra>{label}</extra>",
         }
         for number, values in enumerate(columns)

@@ -14,8 +14,8 @@ from vaevar.verification.report.run import ReportedRun
 
 _NAMES = {
     "j_b": "J_b", "j_o": "J_o", "j_o_initial": "J_o before", "chi2": "2J/p", "iterations": "iterations",
-    "seconds": "seconds", "grad_norm": "|∇J|", "initial_grad_norm": "|∇J| before", "evaluations": "evaluations",
-    "lambda": "λ",
+    "seconds": "seconds", "grad_norm": "|∇J|", "initial_grad_norm": "|∇J| before",
+    "evaluations": "evaluations", "lambda": "λ",
 }  # fmt: skip
 _LOGARITHMIC = ("grad_norm", "initial_grad_norm", "seconds")
 # Counted in the summary.

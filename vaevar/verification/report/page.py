@@ -102,7 +102,7 @@ def write_report(directories: Sequence[Path], data: AnalysisTimes | None = None)
 
 
 def prefixes(directories: Sequence[Path]) -> list[str]:
-    """What tells the arms of several runs apart: the names of the directories, longer where they are equal."""
+    """What tells the arms of several runs apart: names of directories, longer where they are equal."""
     parts = [path.absolute().parts for path in directories]
     for count in range(1, max(map(len, parts)) + 1):
         names = ["/".join(own[-count:]) for own in parts]
@@ -142,8 +142,8 @@ def _of_scores(runs: Sequence[ReportedRun], arms: Arms) -> list[Section]:
             "errors", "Errors in time",
             "RMSE and bias against the truth, area-weighted. Solid lines are analyses, dotted ones the "
             "backgrounds they correct: the gap between them is what the observations gave. Choose a variable "
-            "and a level; click an arm in the legend to hide it, double-click to see it alone. “All channels” "
-            f"is the mean over channels of RMSE / climatological standard deviation.{shown}",
+            "and a level; click an arm in the legend to hide it, double-click to see it alone. “All "
+            f"channels” is the mean over channels of RMSE / climatological standard deviation.{shown}",
             mean_curves(runs, arms), error_curves(runs, arms),
         ),
         _section(
@@ -189,10 +189,10 @@ def _of_states(known: Sequence[tuple[ReportedRun, Sample]], arms: Arms) -> list[
         ),
         _section(
             "spectra", "Spectra",
-            "Power by total wavenumber: large scales on the left, small ones on the right; the sum over "
-            "wavenumbers is the mean square. Analyses should have the truth's power, grey: less is too smooth, "
-            "more is noise. On the right, an error that reaches the truth's power knows nothing of that scale. "
-            f"Means over {count} times.",
+            "Power by total wavenumber: large scales on the left of each panel, small ones on the right; the "
+            "sum over wavenumbers is the mean square. Analyses should have the truth's power, grey: less is "
+            "too smooth, more is noise, and in the middle 1 is right. An error that reaches the truth's "
+            f"power knows nothing of that scale. Means over {count} times.",
             spectra(runs, samples, arms, units) if known else None,
             missing="The grid has no spectral transform." if known else _NO_STATES,
         ),
@@ -233,10 +233,13 @@ def _section(anchor: str, title: str, text: str, *figures: Figure | None, missin
 
 
 def _html(figure: Figure, anchor: str, number: int) -> str:
-    return plotly.io.to_html(
+    text = plotly.io.to_html(
         figure, config=_CONFIG, auto_play=False, include_plotlyjs=False, full_html=False,
         div_id=f"{anchor}-{number}", default_height=f"{figure['layout']['height']}px", validate=False,
     )  # fmt: skip
+    # Plotly escapes slashes, of which packed numbers are full. That it escapes "<" keeps texts from ending
+    # the script.
+    return str(text).replace("\\u002f", "/")
 
 
 def _summary(

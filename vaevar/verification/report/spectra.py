@@ -48,7 +48,7 @@ def spectra(
                 continue
             of_run = (run.prefix.rstrip("/ ") + " truth").strip()
             truth = np.mean(sample.spectra[TRUTH], axis=0)[sample.channels.index(name)]
-            look = {
+            look: Trace = {
                 "type": "scatter", "mode": "lines", "name": of_run, "legendgroup": of_run,
                 "line": {"color": INK, "width": 3}, "opacity": 0.55,
             }  # fmt: skip
