@@ -106,15 +106,24 @@ class ArmResults:
     @property
     def analysis(self) -> xr.Dataset:
         """The analyses that are written by now; ``time`` is the time at which they are valid."""
-        return self._states("analysis")
+        return self.states("analysis")
 
     @property
     def background(self) -> xr.Dataset:
         """The backgrounds that are written by now; ``time`` is the time at which they are valid,
         ``initial_time`` that from which they are forecast."""
-        return self._states("background")
+        return self.states("background")
 
-    def _states(self, kind: str) -> xr.Dataset:
+    def states(self, kind: str, quiet: bool = False) -> xr.Dataset:
+        """The states that are written by now.
+
+        Args:
+            kind: ``background`` or ``analysis``.
+            quiet: do not tell when there are to be more of them.
+
+        Raises:
+            UserError: when the run did not write them.
+        """
         path = self.directory / f"{kind}.zarr"
         if not path.is_dir():
             raise UserError(f"{path}: is not there: the run did not write it (StateWriter's states)")
@@ -122,7 +131,8 @@ class ArmResults:
         names = [str(name) for name in dataset.data_vars]
         if (count := written(path, names)) < dataset.sizes["time"]:
             of = dataset.sizes["time"]
-            notice(f"{path}: {count} of {of} times are written by now; the others are left out")
+            if not quiet:
+                notice(f"{path}: {count} of {of} times are written by now; the others are left out")
             dataset = dataset.isel(time=slice(count))
         initial = dataset["time"].values
         valid = initial + dataset[LEAD].values

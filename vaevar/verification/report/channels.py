@@ -139,9 +139,8 @@ def _frame(spec: StateSpec, lines: Sequence[Line], traces: Sequence[Trace], leve
 
 def _choice(variable: str, traces: Sequence[Trace]) -> Trace:
     shown = [trace["meta"][0] == variable for trace in traces]
-    titles = {f"{key}.title.text": _title(variable) for key in ("yaxis", "yaxis2")}
-    if not any(trace["yaxis"] == "y2" for trace in traces):
-        titles.pop("yaxis2")
+    axes = dict.fromkeys(trace["yaxis"].replace("y", "yaxis") for trace in traces)
+    titles = {f"{name}.title.text": _title(variable) for name in axes}
     label = "all channels" if variable == _ALL else variable
     return {"label": label, "method": "update", "args": [{"visible": shown}, titles]}
 

@@ -86,6 +86,7 @@ def profiles(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
             domain=domain,
             anchor=f"y{suffix}",
             nticks=4,
+            tickangle=0,
             rangemode="tozero",
             exponentformat="power",
         )

@@ -227,8 +227,9 @@ def _of_rest(runs: Sequence[ReportedRun], arms: Arms) -> list[Section]:
 
 
 def _section(anchor: str, title: str, text: str, *figures: Figure | None, missing: str = "") -> Section:
-    there = [figure for figure in figures if figure is not None]
-    pictures = tuple(("", _html(figure, anchor, number)) for number, figure in enumerate(there))
+    pictures = tuple(
+        ("", _html(figure, anchor, number)) for number, figure in enumerate(figures) if figure is not None
+    )
     return Section(anchor, title, text, pictures, "" if pictures else missing)
 
 

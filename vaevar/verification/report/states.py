@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -14,7 +13,6 @@ from torch import Tensor
 from vaevar.data.analysis_times import AnalysisTime
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
-from vaevar.mistakes.notices import Notice
 from vaevar.sphere.coarsening import Coarsening
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics, largest_truncation
@@ -139,9 +137,10 @@ def _stores(run: ReportedRun) -> dict[str, tuple[xr.Dataset, xr.Dataset]]:
     stores = {}
     for arm in run.arms:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", Notice)  # that a run has not come to its end
-                stores[arm] = run.results[arm].background, run.results[arm].analysis
+            stores[arm] = (
+                run.results[arm].states("background", quiet=True),
+                run.results[arm].states("analysis", quiet=True),
+            )
         except UserError as error:
             run.faults.append(f"{arm} has no maps, spectra and innovations ({error})")
     return stores

@@ -16,7 +16,8 @@ def about(run: ReportedRun) -> tuple[str, str]:
     """What was run in a sentence, and the command that makes it again."""
     first = np.datetime_as_string(run.shared[0], "h").replace("T", " ")
     arms = f"{len(run.arms)} methods" if len(run.arms) > 1 else str(run.arms[0])
-    text = f"{run.directory.absolute().name}: {arms} cycled over {len(run.shared)} analyses from {first} UTC"
+    name = f"{run.directory.absolute().name}: " if run.prefix else ""
+    text = f"{name}{arms} cycled over {len(run.shared)} analyses from {first} UTC"
     if run.data is not None:
         text += (
             f", every {run.data.step_hours} h, from simulated observations of {run.data.source.description}; "
