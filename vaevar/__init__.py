@@ -36,7 +36,7 @@ _PUBLIC = {
     "OnnxForecaster": "vaevar.models.forecaster.fengwu",
     "OptimalInterpolation": "vaevar.assim.interpolation.optimal",
     "Points": "vaevar.data.observations.points",
-    "RunResults": "vaevar.library.results",
+    "RunResults": "vaevar.verification.results",
     "SpeedyWorld": "vaevar.data.weather.speedy",
     "SpectralControl": "vaevar.assim.control.spectral",
     "SpectralVAE": "vaevar.models.spectral.vae",

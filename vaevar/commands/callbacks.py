@@ -13,12 +13,14 @@ from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.runs.naming import class_of
 from vaevar.runs.settings import changes_results
+from vaevar.verification.report.callback import RunReport
 
 # What every cycle has, whatever else its callbacks are.
 CALLBACKS_OF_A_CYCLE = (
     "vaevar.assim.cycle.cycle.Cycle",
     "vaevar.assim.cycle.writer.StateWriter",
     "vaevar.verification.scores.Scores",
+    "vaevar.verification.report.callback.RunReport",
 )
 PROGRESS_OF_A_CYCLE = "vaevar.assim.cycle.progress.CycleProgress"
 
@@ -39,8 +41,12 @@ def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[N
         kind = ProgressBar if issubclass(cls, ProgressBar) else cls
         if not any(issubclass(other, kind) for other in listed):
             added.append(_complete(Namespace(class_path=path)))
-    # The others look at the arms that Cycle has prepared.
-    return sorted([*added, *callbacks], key=lambda callback: not issubclass(class_of(callback), Cycle))
+    return sorted([*added, *callbacks], key=lambda callback: _place(class_of(callback)))
+
+
+def _place(cls: type) -> int:
+    """Callbacks look at the arms that Cycle has prepared, and the report at what all of them have written."""
+    return 0 if issubclass(cls, Cycle) else 2 if issubclass(cls, RunReport) else 1
 
 
 def keep_needed(

@@ -20,10 +20,11 @@ from vaevar.commands.silence import silence_warnings
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
-from vaevar.library.results import RunResults
 from vaevar.mistakes.notices import Call
 from vaevar.models.training.trainer import prepare
 from vaevar.runs.expansion import expand_path
+from vaevar.verification.report.callback import RunReport
+from vaevar.verification.results import RunResults
 from vaevar.verification.scores import Scores
 
 
@@ -39,8 +40,8 @@ def run(
     """Run arms side by side over the analysis times of a twin experiment.
 
     What ``python main.py predict`` does with a config: states, scores and diagnostics are written, with a
-    record of what made them. The same call goes on with a run that was interrupted; one with another setting,
-    network or forecaster is refused in the same directory.
+    record of what made them, and at the end a report. The same call goes on with a run that was interrupted;
+    one with another setting, network or forecaster is refused in the same directory.
 
     Args:
         forecaster: makes the backgrounds.
@@ -65,7 +66,7 @@ def run(
         raise UserError("the directory of a run is its own: give one below this one, such as runs/mine")
     if restart and any(isinstance(callback, Cycle) for callback in callbacks):
         raise UserError("restart begins with a Cycle of its own: give Cycle(resume=False) instead of it")
-    own = [Cycle(resume=not restart), StateWriter(), Scores()]
+    own = [Cycle(resume=not restart), StateWriter(), Scores(), RunReport()]
     kept = [callback for callback in own if not any(isinstance(other, type(callback)) for other in callbacks)]
     settings: dict[str, Any] = {
         "logger": False,
@@ -73,8 +74,11 @@ def run(
         "enable_model_summary": False,
         "enable_checkpointing": False,
     }
-    # The others look at the arms that Cycle has prepared.
-    ordered = sorted([*kept, *callbacks], key=lambda callback: not isinstance(callback, Cycle))
+    # The others look at the arms that Cycle has prepared, and the report at what all of them have written.
+    ordered = sorted(
+        [*kept, *callbacks],
+        key=lambda callback: (not isinstance(callback, Cycle), isinstance(callback, RunReport)),
+    )
     # Variational analyses need gradients.
     settings |= {"default_root_dir": path, "inference_mode": False, "callbacks": ordered} | trainer
     module = AssimilationModule(forecaster, dict(arms))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 
 import pandas as pd
 from rich.console import Console
@@ -14,6 +15,8 @@ from vaevar.verification.tables import cell_text
 
 _EVENTS_OF_ARMS = "*/events.out.tfevents.*"
 _MADE_BY = "Made by "
+_WIDEST = 13  # characters of a line in a column of the table, unless a word is longer
+_UNLIMITED = 10_000
 
 
 def how_it_was_made(directory: Path, computed: bool) -> str:
@@ -54,13 +57,51 @@ def print_summary(table: pd.DataFrame, directory: Path, remarks: str) -> None:
         directory: of the run.
         remarks: what a reader must know who compares the arms; may be empty.
     """
-    # Arms as columns: a dozen numbers fit into a narrow terminal as rows, not as columns.
-    shown = Table("", *table["arm"], title=f"{directory.name}: RMSE against the truth")
-    for name in table.columns.drop("arm"):
-        shown.add_row(name, *[cell_text(value) for value in table[name]])
     console = Console()
-    console.print(shown)
+    title = f"{directory.name}: RMSE against the truth"
+    for shown in narrow_tables(table, console, title):
+        console.print(shown)
     console.print("\n".join(text for text in (remarks, where_to_look(directory)) if text))
+
+
+def narrow_tables(table: pd.DataFrame, console: Console, title: str) -> list[Table]:
+    """A summary in as many tables as it takes to show every digit in the width of a terminal.
+
+    Arms are columns: a dozen numbers fit into a narrow terminal as rows, not as columns. Long names are
+    folded, numbers are not.
+
+    Args:
+        table: a row per arm.
+        console: how wide it is.
+        title: of the first table.
+    """
+    unlimited = console.options.update(max_width=_UNLIMITED)
+    tables: list[Table] = []
+    arms: list[int] = []
+    for arm in range(len(table)):
+        wider = _arms_as_columns(table, [*arms, arm])
+        if arms and console.measure(wider, options=unlimited).maximum > console.width:
+            tables.append(_arms_as_columns(table, arms))
+            arms = []
+        arms.append(arm)
+    tables.append(_arms_as_columns(table, arms))
+    tables[0].title = title
+    return tables
+
+
+def _arms_as_columns(table: pd.DataFrame, arms: list[int]) -> Table:
+    chosen = table.iloc[arms]
+    shown = Table()
+    shown.add_column("", no_wrap=True)
+    for name in chosen["arm"]:
+        shown.add_column(_folded(name.replace("_", "_ ")).replace(" ", ""), justify="right", no_wrap=True)
+    for name in chosen.columns.drop("arm"):
+        shown.add_row(name, *[_folded(cell_text(value)) for value in chosen[name]])
+    return shown
+
+
+def _folded(text: str) -> str:
+    return "\n".join(wrap(text, _WIDEST, break_long_words=False))
 
 
 def where_to_look(directory: Path) -> str:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from vaevar.assim.cycle.faults import ArmResult
 from vaevar.data.analysis_times import AnalysisTime
+from vaevar.sphere.coastlines import coastline_gaps
 from vaevar.sphere.grid import Grid
 
 
@@ -50,8 +51,9 @@ def draw_map(axis: Any, values: np.ndarray, grid: Grid, title: str, colours: str
 
 
 def draw_field(axis: Any, values: np.ndarray, grid: Grid, title: str, colours: str, **limits: float) -> Any:
-    """The same without a colour bar; returns the image to make one for."""
+    """The same without a colour bar, with coastlines; returns the image to make a colour bar for."""
     image = axis.pcolormesh(grid.longitude, grid.latitude, values, cmap=colours, shading="nearest", **limits)
+    axis.plot(*coastline_gaps().T, color="0.25", linewidth=0.5)
     axis.set_title(title)
     axis.set_xlim(0, 360)
     axis.set_ylim(-90, 90)

@@ -54,7 +54,7 @@ def normalised_series(
     scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec, std: np.ndarray
 ) -> np.ndarray:
     """Mean over channels of RMSE / climatological std, at each time, [T]; NaN where the truth is missing."""
-    return (_matrix(scores, arm, quantity, spec) / std).mean(1)
+    return (matrix(scores, arm, quantity, spec) / std).mean(1)
 
 
 def time_mean_rmse(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec, skip: int) -> np.ndarray:
@@ -62,7 +62,7 @@ def time_mean_rmse(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpe
 
     Times without truth are left out; an arm of which no time is left has NaN.
     """
-    squares = _matrix(scores, arm, quantity, spec)[skip:] ** 2
+    squares = matrix(scores, arm, quantity, spec)[skip:] ** 2
     known = squares[~np.isnan(squares).any(1)]
     return np.sqrt(known.mean(0)) if len(known) else np.full(len(spec), np.nan)
 
@@ -88,10 +88,12 @@ def ends_of_windows(scores: pd.DataFrame, skip: int) -> dict[str, pd.DataFrame]:
     }
 
 
-def _matrix(scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec) -> np.ndarray:
-    """RMSE by time and channel, [T, C], in the state's channel order."""
+def matrix(
+    scores: pd.DataFrame, arm: str, quantity: str, spec: StateSpec, column: str = "rmse"
+) -> np.ndarray:
+    """RMSE, or another column, by time and channel, [T, C], in the state's channel order."""
     chosen = scores[(scores["arm"] == arm) & (scores["quantity"] == quantity)]
     if chosen.empty:
         return np.empty((0, len(spec)))
-    wide = chosen.pivot(index="time", columns="channel", values="rmse").sort_index()
+    wide = chosen.pivot(index="time", columns="channel", values=column).sort_index()
     return wide[list(spec.names)].to_numpy()

@@ -143,14 +143,15 @@ class Scores(CycleCallback):
             print(nothing_computed(directory, over == data.times.size), flush=True)
         said = remarks(counts, over, earlier, stopped)
         paragraphs = [
-            f"# {directory.name}", self._note(over, data, "last time" in table), said, to_markdown(table),
+            f"# {directory.name}", self.note(over, data, "last time" in table), said, to_markdown(table),
             how_it_was_made(directory, computed),
         ]  # fmt: skip
         text = "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
         (directory / "summary.md").write_text(f"{text}\n", encoding="utf-8")
         print_summary(table, directory, said)
 
-    def _note(self, over: int, data: AnalysisTimes, windows: bool = False) -> str:
+    def note(self, over: int, data: AnalysisTimes, windows: bool = False) -> str:
+        """What a summary over the first analyses of a run is of; ``windows``: of an arm that has any."""
         done = data.times[:over]
         skipped = self._skipped(done.size)
         note = f"Analyses {done[skipped]} to {done[-1]}, {done.size - skipped} of {data.times.size}"
@@ -182,14 +183,14 @@ class Scores(CycleCallback):
 
         Args:
             directory: of the run.
-            arms: names, at least one.
+            arms: names; none, when only ``earlier`` says what there is.
             data: of the run.
             earlier: arms that only earlier commands ran, and the times that they have.
         """
         earlier = earlier or {}
         scores = gather_rows(directory, arms, "scores.csv", earlier)
         counts, stops = lengths(scores), _stops(directory, [*arms, *earlier])
-        over = compared(counts, arms, stops)
+        over = compared(counts, arms or list(earlier), stops)
         diagnostics = {name: pd.read_csv(directory / name / "diagnostics.csv") for name in arms}
         diagnostics |= {
             name: rows_at(directory / name / "diagnostics.csv", times) for name, times in earlier.items()

@@ -12,12 +12,12 @@ import xarray as xr
 from vaevar.assim.cycle.writer import written
 from vaevar.data.weather.leads import LEAD
 from vaevar.data.weather.opening import open_zarr
-from vaevar.errors import UserError
+from vaevar.errors import UserError, first_line
 from vaevar.mistakes.notices import notice
 from vaevar.runs.expansion import expand_path
 from vaevar.runs.record import read_record
 
-_SCORES, _DIAGNOSTICS = "scores.csv", "diagnostics.csv"
+_SCORES, _DIAGNOSTICS, _FORECASTS = "scores.csv", "diagnostics.csv", "forecasts.csv"
 
 
 class RunResults:
@@ -99,17 +99,31 @@ class ArmResults:
         return _table(self.directory / _DIAGNOSTICS)
 
     @property
+    def forecasts(self) -> pd.DataFrame:
+        """RMSE and bias of the forecasts from the analyses, by time, lead and channel (``Forecasts``)."""
+        return _table(self.directory / _FORECASTS)
+
+    @property
     def analysis(self) -> xr.Dataset:
         """The analyses that are written by now; ``time`` is the time at which they are valid."""
-        return self._states("analysis")
+        return self.states("analysis")
 
     @property
     def background(self) -> xr.Dataset:
         """The backgrounds that are written by now; ``time`` is the time at which they are valid,
         ``initial_time`` that from which they are forecast."""
-        return self._states("background")
+        return self.states("background")
 
-    def _states(self, kind: str) -> xr.Dataset:
+    def states(self, kind: str, quiet: bool = False) -> xr.Dataset:
+        """The states that are written by now.
+
+        Args:
+            kind: ``background`` or ``analysis``.
+            quiet: do not tell when there are to be more of them.
+
+        Raises:
+            UserError: when the run did not write them.
+        """
         path = self.directory / f"{kind}.zarr"
         if not path.is_dir():
             raise UserError(f"{path}: is not there: the run did not write it (StateWriter's states)")
@@ -117,7 +131,8 @@ class ArmResults:
         names = [str(name) for name in dataset.data_vars]
         if (count := written(path, names)) < dataset.sizes["time"]:
             of = dataset.sizes["time"]
-            notice(f"{path}: {count} of {of} times are written by now; the others are left out")
+            if not quiet:
+                notice(f"{path}: {count} of {of} times are written by now; the others are left out")
             dataset = dataset.isel(time=slice(count))
         initial = dataset["time"].values
         valid = initial + dataset[LEAD].values
@@ -132,10 +147,16 @@ def _table(path: Path) -> pd.DataFrame:
     """A table of a run.
 
     Raises:
-        UserError: when it is not there.
+        UserError: when it is not there, or damaged.
     """
     if not path.is_file():
         raise UserError(f"{path}: is not there: the run has not come so far, or did not write it")
     # A run that is going on may be in the middle of a row.
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-    return pd.read_csv(StringIO(whole), parse_dates=["time"])
+    whole = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]
+    try:
+        return pd.read_csv(StringIO(whole), parse_dates=["time"])
+    except ValueError as error:  # of pandas' parser, for an empty or damaged file
+        raise UserError(
+            f"{path}: cannot be read as a table of a run ({first_line(error)}); going on with the run makes "
+            "lost rows again"
+        ) from None

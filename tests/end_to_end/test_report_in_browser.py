@@ -1,0 +1,116 @@
+"""The report in a real browser: nothing is complained of, every control works, and it is there soon.
+
+It needs Chromium with its driver, such as Debian's packages chromium and chromium-driver.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import vaevar
+from tests.library.conftest import oi as oi  # the fixtures
+from tests.library.conftest import tiny as tiny
+from tests.library.conftest import world as world
+from vaevar.verification.forecasts import Forecasts
+
+webdriver = pytest.importorskip("selenium.webdriver")
+_CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+_DRIVER = shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.skipif(not (_CHROMIUM and _DRIVER), reason="Chromium or its driver is not installed"),
+    pytest.mark.slow,
+]
+# What is shown of a figure: what a control may change.
+_SHOWN = """
+const figure = document.getElementById(arguments[0]);
+return JSON.stringify([
+  figure._fullData.map(t => [t.visible, t.opacity, t.meta, t.visible === true && t.text,
+                             t.visible === true && Array.from(t.y || []).flat(),
+                             t.type === 'heatmap' && Array.from(t.z, row => Array.from(row))]),
+  ['yaxis', 'yaxis2'].map(name => (figure._fullLayout[name] || {}).type)]);
+"""
+_CHOSEN = """
+const layout = document.getElementById(arguments[0])._fullLayout;
+return layout.updatemenus.map(menu => menu.buttons[menu.active].label);
+"""
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Any]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = _CHROMIUM
+    for word in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+        "--window-size=1300,1000", f"--user-data-dir={tmp_path / 'profile'}",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+    ):  # fmt: skip
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(_DRIVER))
+    yield driver
+    driver.quit()
+
+
+def until_changed(browser: Any, figure: str, before: str) -> str:
+    """What a figure shows once that is something else; as before after two seconds."""
+    for _ in range(20):
+        now: str = browser.execute_script(_SHOWN, figure)
+        if now != before:
+            return now
+        time.sleep(0.1)
+    return before
+
+
+def test_a_report_in_a_browser(tiny: Any, oi: Any, browser: Any) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.by import By
+
+    forecasts = Forecasts(every=2, lead_hours=[6, 12])
+    arms = {"free": vaevar.FreeRun(), "oi": oi}
+    vaevar.run(tiny.forecaster, arms, tiny.data(), "runs/mine", callbacks=[forecasts], accelerator="cpu")
+    loads = []
+    for _ in range(3):  # the fastest: a busy machine is no fault of the page
+        browser.get(Path("runs/mine/report.html").absolute().as_uri())
+        loads.append(
+            browser.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd")
+        )
+    assert min(loads) <= 3000
+    figures = [one.get_attribute("id") for one in browser.find_elements(By.CLASS_NAME, "js-plotly-plot")]
+    names = ("errors-0", "errors-1", "profiles-0", "maps-0", "spectra-0", "innovations-0")
+    assert figures == [*names, "minimisation-0", "forecasts-0"]
+    for name in figures:
+        figure = browser.find_element(By.ID, name)
+        browser.execute_script("arguments[0].scrollIntoView()", figure)
+        for number in range(len(figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button"))):
+            button = figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button")[number]
+            label, chosen = button.text, browser.execute_script(_CHOSEN, name)
+            before = browser.execute_script(_SHOWN, name)
+            button.click()
+            after = until_changed(browser, name, before)
+            # Only a button that is chosen already changes nothing.
+            assert (after != before) == (label not in chosen), (name, label)
+            assert label in browser.execute_script(_CHOSEN, name)
+        sliders = figure.find_elements(By.CSS_SELECTOR, ".slider-rail-touch-rect")
+        assert len(sliders) == (name in ("errors-1", "maps-0", "forecasts-0"))
+        for slider in sliders:
+            # A variable that has levels.
+            (z,) = [
+                button
+                for button in figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button")
+                if button.text in ("z", "z500")
+            ]
+            z.click()
+            seen = set()
+            for place in (-0.45, 0.45):
+                where = int(place * slider.size["width"])
+                ActionChains(browser).move_to_element_with_offset(slider, where, 0).click().perform()
+                time.sleep(0.5)
+                seen.add(browser.execute_script(_SHOWN, name))
+            assert len(seen) == 2, name
+    assert not browser.get_log("browser")

@@ -1,0 +1,195 @@
+"""Figures from the tables of scores: errors in time, by level, in windows and by lead time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vaevar.errors import UserError
+from vaevar.state import VARIABLES, StateSpec
+from vaevar.verification.metrics import matrix, normalised_series, time_mean_rmse
+from vaevar.verification.report.channels import Line, channel_figure
+from vaevar.verification.report.figures import Arms, Figure, axis, heading, layout, packed, unit_text
+from vaevar.verification.report.run import ReportedRun
+
+QUANTITIES = ("analysis", "background")
+# A longer cycle is thinned: more points than pixels show nothing.
+POINTS, ALL_POINTS = 240, 4000
+_DATES = {"type": "date"}
+
+
+def mean_curves(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
+    """The mean over channels of RMSE / climatological std in time; None where the latter is not known."""
+    lines = []
+    for run in runs:
+        for arm in run.arms:
+            times, label = run.times(arm), run.label(arm)
+            kept = slice(None, None, thinning(len(times), runs))
+            for quantity in QUANTITIES:
+                mean = _mean_series(run, label, quantity)
+                if mean is not None:
+                    lines.append(Line(label, quantity, 0, along(times[kept]), None, mean[kept]))
+    if not lines:
+        return None
+    return channel_figure(None, lines, arms, ["All channels: mean of RMSE / climatological std"], _DATES)
+
+
+def error_curves(runs: Sequence[ReportedRun], arms: Arms) -> Figure:
+    """RMSE and bias of analyses and backgrounds in time, by arm."""
+    lines = []
+    for run in runs:
+        for arm in run.arms:
+            times, label = run.times(arm), run.label(arm)
+            kept = slice(None, None, thinning(len(times), runs))
+            for quantity in QUANTITIES:
+                for panel, column in enumerate(("rmse", "bias")):
+                    values = matrix(run.scores, label, quantity, run.spec, column)[kept]
+                    lines.append(Line(label, quantity, panel, along(times[kept]), values))
+    return channel_figure(runs[0].spec, lines, arms, ["RMSE", "Bias"], _DATES)
+
+
+def thinning(count: int, runs: Sequence[ReportedRun]) -> int:
+    """Of how many analyses of an arm one is shown."""
+    arms = sum(len(run.arms) for run in runs)
+    return max(1, math.ceil(count / max(30, min(POINTS, ALL_POINTS // arms))))
+
+
+def along(times: np.ndarray) -> dict[str, Any]:
+    """Times for Plotly: first and step where they are evenly spaced."""
+    steps = np.unique(np.diff(times))
+    first = np.datetime_as_string(times[0], "m")
+    if len(steps) == 1:
+        return {"x0": first, "dx": float(steps[0] / np.timedelta64(1, "ms"))}
+    return {"x": np.datetime_as_string(times, "m").tolist()}
+
+
+def profiles(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
+    """RMSE over the time that is compared, by level; None of a state without an upper air."""
+    spec = runs[0].spec
+    if not spec.upper:
+        return None
+    axes: dict[str, Any] = {}
+    traces, notes = [], []
+    width = 1 / len(spec.upper)
+    for number, variable in enumerate(spec.upper):
+        suffix = "" if number == 0 else str(number + 1)
+        channels = [channel for channel in spec.channels if channel.variable == variable]
+        chosen = [spec.index(channel.name) for channel in channels]
+        domain = [number * width, (number + 1) * width - 0.025]
+        title = f"{variable}, {unit_text(VARIABLES[variable].units)}"
+        axes[f"xaxis{suffix}"] = axis(
+            title,
+            domain=domain,
+            anchor=f"y{suffix}",
+            nticks=4,
+            tickangle=0,
+            rangemode="tozero",
+            exponentformat="power",
+        )
+        axes[f"yaxis{suffix}"] = axis(
+            "hPa" if number == 0 else "", anchor=f"x{suffix}", type="log", autorange="reversed",
+            tickvals=_ticks(spec.levels), showticklabels=number == 0, matches=None if number == 0 else "y",
+        )  # fmt: skip
+        notes.append(heading(f"<b>{variable}</b>", domain[0], 1.02))
+        for run in runs:
+            for arm in run.arms:
+                for quantity in QUANTITIES:
+                    label = run.label(arm)
+                    values = time_mean_rmse(run.settled, label, quantity, spec, 0)[chosen]
+                    own = {
+                        "x": packed(values), "y": list(spec.levels), "xaxis": f"x{suffix}",
+                        "yaxis": f"y{suffix}", "showlegend": number == 0 and quantity == "analysis",
+                        "hovertemplate": f"%{{x:.4g}} at %{{y}} hPa<extra>{label}, {quantity}</extra>",
+                    }  # fmt: skip
+                    traces.append(arms.line(label, quantity, 0) | own)
+    return {"data": traces, "layout": layout(520, **axes, annotations=notes), "frames": []}
+
+
+def _ticks(levels: Sequence[int]) -> list[int]:
+    """Levels far enough apart for their labels, from the ground up."""
+    ticks: list[int] = []
+    for level in reversed(levels):
+        if not ticks or ticks[-1] / level > 1.12:
+            ticks.append(level)
+    return ticks
+
+
+def windows(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
+    """RMSE of analyses by their place in the window; None where no arm has windows of several times."""
+    lines = []
+    for run in runs:
+        scores = run.settled
+        longest = int(scores["window"].max()) if "window" in scores else 1
+        if longest < 2:
+            continue
+        hours = 0.0
+        if len(run.compared) > 1:
+            hours = float((run.compared[1] - run.compared[0]) / np.timedelta64(1, "h"))
+        for arm in run.arms:
+            label = run.label(arm)
+            of_arm = scores[scores["arm"] == label]
+            length = int(of_arm["window"].max())
+            # An arm without windows is the same everywhere: a level line to compare with.
+            places = [
+                of_arm[of_arm["position"] == place] if length > 1 else of_arm for place in range(longest)
+            ]
+            places = places[: length if length > 1 else longest]
+            lines += [
+                _line(run, label, quantity, places, {"x": [hours * place for place in range(len(places))]})
+                for quantity in QUANTITIES
+            ]
+    if not lines:
+        return None
+    title = axis("hours after the first time of the window")["title"]
+    return channel_figure(runs[0].spec, lines, arms, ["RMSE by place in the window"], {"title": title})
+
+
+def forecasts(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
+    """RMSE of forecasts from the analyses, by lead time; None where no run has any."""
+    lines = []
+    for run in runs:
+        for arm in run.arms:
+            try:
+                rows = run.results[arm].forecasts
+            except UserError as error:
+                if (run.directory / arm / "forecasts.csv").is_file():
+                    run.faults.append(str(error))
+                continue
+            leads = sorted(rows["lead_hours"].unique())
+            count = rows.groupby("time")["channel"].transform("size")
+            rows = rows[count == len(leads) * len(run.spec)]
+            if rows.empty:
+                continue
+            label = run.label(arm)
+            rows = rows.assign(arm=label, quantity="forecast")
+            at_leads = [rows[rows["lead_hours"] == lead] for lead in leads]
+            lines.append(_line(run, label, "forecast", at_leads, {"x": [float(lead) for lead in leads]}))
+    if not lines:
+        return None
+    title = axis("lead time, hours")["title"]
+    return channel_figure(runs[0].spec, lines, arms, ["RMSE of forecasts"], {"title": title}, False)
+
+
+def _line(
+    run: ReportedRun, label: str, quantity: str, rows: Sequence[pd.DataFrame], x: dict[str, Any]
+) -> Line:
+    """RMSE over time of several sets of rows, one for each place along a line."""
+    values = np.stack([time_mean_rmse(one, label, quantity, run.spec, 0) for one in rows])
+    std = climatological_std(run, run.spec)
+    return Line(label, quantity, 0, x, values, None if std is None else (values / std).mean(1))
+
+
+def _mean_series(run: ReportedRun, label: str, quantity: str) -> np.ndarray | None:
+    std = climatological_std(run, run.spec)
+    return None if std is None else normalised_series(run.scores, label, quantity, run.spec, std)
+
+
+def climatological_std(run: ReportedRun, spec: StateSpec) -> np.ndarray | None:
+    """[C], if the run's data are known."""
+    if run.data is None:
+        return None
+    return np.asarray(run.data.climatological_std)[[run.data.spec.index(name) for name in spec.names]]
