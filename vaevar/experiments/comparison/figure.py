@@ -1,4 +1,4 @@
-"""The figure of a comparison: error against the size of the network, and against the lead of forecasts."""
+"""The figure of a comparison: errors against those of one arm, by size of the network and by lead."""
 
 from __future__ import annotations
 
@@ -8,45 +8,64 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter, ScalarFormatter
 
 from vaevar.experiments.comparison.record import MEAN
+from vaevar.experiments.comparison.table import REFERENCE_OF_WINDOWS
+
+# Okabe and Ito's colours, which colour-blind people can tell apart.
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
+_LARGEST, _MARGIN = 35.0, 3.0  # per cent: a free run is off the scale
 
 
 def comparison_figure(table: pd.DataFrame, arms: Sequence[str]) -> Figure:
-    """A panel for each kind of network, one line per arm, and a panel of forecast error by lead.
+    """A panel for each kind of network, one line per arm, and a panel of forecasts by lead.
 
-    Error bars are the spread (std) over seeds. The last panel shows the network closest to 250 columns, the
-    fixed one if there are two.
+    Differences to 3DVar with a cycle's B, or to the first arm where that is none of them, in per cent, seed
+    by seed; error bars are their spread (std) over seeds. The last panel shows the network closest to 250
+    columns, the fixed one if there are two.
 
     Args:
         table: of :func:`vaevar.experiments.comparison.table.wide`.
         arms: in the order of the legend.
     """
+    reference = REFERENCE_OF_WINDOWS if REFERENCE_OF_WINDOWS in arms else arms[0]
     networks = sorted(set(table.index.get_level_values("network")))
     sizes = sorted(set(table.index.get_level_values("columns")))
-    figure = Figure(figsize=(4.6 * (len(networks) + 1), 4.6), layout="constrained")
-    axes = figure.subplots(1, len(networks) + 1)
-    for axis in axes[1:-1]:
-        axis.sharey(axes[0])
+    figure = Figure(figsize=(4.6 * (len(networks) + 1), 5.2), layout="constrained")
+    axes = figure.subplots(1, len(networks) + 1, sharey=True)
+    differences = _differences(table["analysis", MEAN], reference)
     for axis, network in zip(axes[:-1], networks, strict=True):
         axis.set_xlim(min(sizes) / 1.15, max(sizes) * 1.15)
-        by_size = table.xs(network, level="network")["analysis", MEAN].dropna()
-        for number, arm in enumerate(arms):
-            _line(axis, by_size.groupby(["arm", "columns"]), number, arm)
-        axis.set(xscale="log", yscale="log", xlabel="observed columns", title=f"{network} networks")
+        _lines(axis, differences.xs(network, level="network"), "columns", arms)
+        axis.set(xscale="log", xlabel="observed columns", title=f"analyses, {network} networks")
         axis.xaxis.set_major_locator(FixedLocator([float(size) for size in sizes]))
         axis.xaxis.set_minor_formatter(NullFormatter())
-        for ruler in (axis.xaxis, axis.yaxis):
-            ruler.set_major_formatter(ScalarFormatter())
-        axis.yaxis.set_minor_formatter(ScalarFormatter())
-    axes[0].set_ylabel("analysis rmse / std, mean over channels")
-    axes[0].legend()
-    _forecasts(axes[-1], table, arms)
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+    axes[0].yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    axes[0].set_ylabel(f"rmse / std, mean over channels, against {reference}")
+    _forecasts(axes[-1], table, reference, arms)
+    values = differences.to_numpy()
+    shown = values[np.isfinite(values) & (values <= _LARGEST)]
+    if shown.size:
+        axes[0].set_ylim(shown.min() - _MARGIN, shown.max() + _MARGIN)
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    named = (zip(*axis.get_legend_handles_labels(), strict=True) for axis in axes)
+    handles = {label: line for pairs in named for line, label in pairs}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6)
     return figure
 
 
-def _forecasts(axis: Axes, table: pd.DataFrame, arms: Sequence[str]) -> None:
+def _differences(errors: pd.Series, reference: str) -> pd.DataFrame:
+    """In per cent to one arm, a column per arm."""
+    by_arm = errors.unstack("arm")
+    if reference not in by_arm:
+        return by_arm.iloc[:, :0]
+    return 100 * (by_arm.div(by_arm[reference], axis=0) - 1)
+
+
+def _forecasts(axis: Axes, table: pd.DataFrame, reference: str, arms: Sequence[str]) -> None:
     places = {(network, columns) for network, columns, *_ in table.index}
     network, columns = min(places, key=lambda place: (abs(np.log(place[1] / 250)), place[0]))
     errors = table.xs((network, columns), level=("network", "columns"))
@@ -54,23 +73,21 @@ def _forecasts(axis: Axes, table: pd.DataFrame, arms: Sequence[str]) -> None:
     for quantity, channel in table:
         if quantity.startswith("forecast_") and channel == MEAN:
             leads[int(quantity.removeprefix("forecast_").removesuffix("h"))] = quantity
-    series = pd.concat({lead: errors[name, MEAN] for lead, name in sorted(leads.items())}, names=["lead"])
-    for number, arm in enumerate(arms):
-        _line(axis, series.dropna().groupby(["arm", "lead"]), number, arm)
-    axis.set(
-        xlabel="hours from the analysis", ylabel="rmse / std", title=f"forecasts, {columns} {network} columns"
-    )
+    parts = {lead: _differences(errors[name, MEAN], reference) for lead, name in sorted(leads.items())}
+    _lines(axis, pd.concat(parts, names=["lead"]), "lead", arms)
+    axis.set(xlabel="hours from the analysis", title=f"forecasts, {columns} {network} columns")
     axis.set_xticks(sorted(leads))
-    axis.set_ylim(bottom=0)
 
 
-def _line(axis: Axes, groups: pd.api.typing.SeriesGroupBy, number: int, arm: str) -> None:
-    """The mean over seeds of one arm, with error bars where there are several seeds."""
-    mean, std = groups.mean(), groups.std(ddof=1)
-    if arm not in mean.index.get_level_values("arm"):
-        return
-    values, bars = mean.xs(arm, level="arm"), std.xs(arm, level="arm").fillna(0.0)
-    axis.errorbar(
-        values.index.to_numpy(float), values.to_numpy(), bars.to_numpy(), label=arm, marker="o", markersize=4,
-        capsize=3, color=f"C{number}",
-    )  # fmt: skip
+def _lines(axis: Axes, differences: pd.DataFrame, level: str, arms: Sequence[str]) -> None:
+    """The mean over seeds of each arm, with error bars where there are several seeds."""
+    for number, arm in enumerate(arms):
+        if arm not in differences or differences[arm].dropna().empty:
+            continue
+        groups = differences[arm].dropna().groupby(level)
+        mean, std = groups.mean(), groups.std(ddof=1).fillna(0.0)
+        axis.errorbar(
+            mean.index.to_numpy(float), mean.to_numpy(), std.to_numpy(), label=arm,
+            marker="osD^v"[number % 5], markersize=4, capsize=3, color=_COLOURS[number % len(_COLOURS)],
+            linestyle="-" if number < len(_COLOURS) else "--",
+        )  # fmt: skip
