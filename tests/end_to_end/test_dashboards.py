@@ -69,14 +69,17 @@ def test_charts_maps_and_hyperparameters(configs: dict[str, Path], world: Path) 
     configs["predict"].write_text(yaml.safe_dump(content))
     main(["predict", "--config", str(configs["predict"])])
     run = Path("runs/cycle")
-    assert events(run).Tags()["images"] == ["errors/z500"]
+    found = EventMultiplexer().AddRunsFromDirectory(str(run)).Runs()
+    assert set(found) == set(arms)
+    images = {arm: events(run / arm).Tags()["images"] for arm in arms}
+    assert images["free"] == ["maps/z500", "errors_of_all_arms/z500"]
+    assert images["vaevar"] == ["maps/z500"]
     for arm in arms:
         found = events(run / arm)
         for name in ("t2m", "msl", "z", "u"):
             for chart in ("consistency", "consistency_background"):
                 assert [event.step for event in found.Scalars(f"{chart}/{name}")] == [0, 1]
-        final = events(run / arm / "final")
-        settings = hparams(final)
+        settings = hparams(found)
         assert settings["arm"] == arm
         assert settings["data.network.count"] == 20
         assert settings["data.analyses"] == 2
@@ -84,7 +87,7 @@ def test_charts_maps_and_hyperparameters(configs: dict[str, Path], world: Path) 
         assert settings.get("range_km") == (None if arm == "free" else 2500.0)
         summary = (run / "summary.md").read_text()
         line = next(line for line in summary.splitlines() if line.startswith(f"| {arm} |"))
-        score = final.Scalars("final/analysis_rmse_over_std")[-1].value
+        score = found.Scalars("final/analysis_rmse_over_std")[-1].value
         assert f"{score:.4g}" == line.split(" | ")[1]
     # A free run's analysis is its background, so that its ratio is that of the innovations.
     free = events(run / "free")
@@ -108,20 +111,19 @@ def test_a_finished_run_looked_at_again_keeps_its_scores(configs: dict[str, Path
         main(["predict", "--config", str(configs["predict"])])
     found = events(Path("runs/cycle/free"))
     assert [event.step for event in found.Scalars("rmse_over_std/analysis")] == [0, 1]
-    found = events(Path("runs/cycle/free/final"))
     assert [event.step for event in found.Scalars("final/analysis_rmse_over_std")] == [2]
 
 
 def test_the_hparams_tab_has_the_columns_of_all_arms_and_runs(tmp_path: Path) -> None:
     arms: dict[str, dict] = {"one/free": {"arm": "free"}, "one/near": {"reach": 2.0}, "two/far": {"count": 9}}
     for name, settings in arms.items():
+        scores = {"final/rmse": 1.0} | ({"final/seconds": 2.0} if "count" in settings else {})
         with SummaryWriter(str(tmp_path / name)) as writer:
             writer.add_scalar("rmse/z500", 1.0, 0)
-        scores = {"final/rmse": 1.0} | ({"final/seconds": 2.0} if "count" in settings else {})
-        write_hyperparameters(tmp_path / name / "final", settings, scores, 3)
+            write_hyperparameters(writer, settings, scores, 3)
     settings, scores = columns_of_the_hparams_tab(tmp_path)
     assert settings == {"arm", "reach", "count"}
-    assert scores == {"final/rmse", "final/seconds"}
+    assert scores == {"final/rmse", "final/seconds", "rmse/z500"}
 
 
 def test_settings_of_a_nested_config(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def compare(name: str, other: str) -> None:
     assert charts[name] == charts[other]
     final: list[Any] = []
     for run in (name, other):
-        events = EventAccumulator(str(Path("runs", run, "oi", "final")))
+        events = EventAccumulator(str(Path("runs", run, "oi")))
         events.Reload()
         final.append([(event.step, event.value) for event in events.Scalars("final/improved")])
     assert final[0] == final[1]

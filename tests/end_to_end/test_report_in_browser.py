@@ -32,7 +32,8 @@ const figure = document.getElementById(arguments[0]);
 return JSON.stringify([
   figure._fullData.map(t => [t.visible, t.opacity, t.meta, t.visible === true && t.text,
                              t.visible === true && Array.from(t.y || []).flat(),
-                             t.type === 'heatmap' && Array.from(t.z, row => Array.from(row))]),
+                             t.visible === true && t.type === 'heatmap' &&
+                              Array.from(t.z, row => Array.from(row))]),
   ['yaxis', 'yaxis2'].map(name => (figure._fullLayout[name] || {}).type)]);
 """
 _CHOSEN = """
@@ -67,6 +68,11 @@ def until_changed(browser: Any, figure: str, before: str) -> str:
     return before
 
 
+def show(browser: Any, element: Any) -> None:
+    """Bring a control into sight, at once: a click would come before the end of a smooth way there."""
+    browser.execute_script("arguments[0].scrollIntoView({behavior: 'instant', block: 'center'})", element)
+
+
 def test_a_report_in_a_browser(tiny: Any, oi: Any, browser: Any) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
@@ -74,23 +80,22 @@ def test_a_report_in_a_browser(tiny: Any, oi: Any, browser: Any) -> None:
     forecasts = Forecasts(every=2, lead_hours=[6, 12])
     arms = {"free": vaevar.FreeRun(), "oi": oi}
     vaevar.run(tiny.forecaster, arms, tiny.data(), "runs/mine", callbacks=[forecasts], accelerator="cpu")
-    loads = []
-    for _ in range(3):  # the fastest: a busy machine is no fault of the page
-        browser.get(Path("runs/mine/report.html").absolute().as_uri())
-        loads.append(
-            browser.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd")
-        )
-    assert min(loads) <= 3000
+    # The time that the page itself takes, on a busy machine too.
+    browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
+    browser.get(Path("runs/mine/report.html").absolute().as_uri())
+    metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
+    (seconds,) = [one["value"] for one in metrics if one["name"] == "TaskDuration"]
+    assert 0 < seconds <= 3
     figures = [one.get_attribute("id") for one in browser.find_elements(By.CLASS_NAME, "js-plotly-plot")]
     names = ("errors-0", "errors-1", "profiles-0", "maps-0", "spectra-0", "innovations-0")
     assert figures == [*names, "minimisation-0", "forecasts-0"]
     for name in figures:
         figure = browser.find_element(By.ID, name)
-        browser.execute_script("arguments[0].scrollIntoView()", figure)
         for number in range(len(figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button"))):
             button = figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button")[number]
             label, chosen = button.text, browser.execute_script(_CHOSEN, name)
             before = browser.execute_script(_SHOWN, name)
+            show(browser, button)
             button.click()
             after = until_changed(browser, name, before)
             # Only a button that is chosen already changes nothing.
@@ -105,9 +110,11 @@ def test_a_report_in_a_browser(tiny: Any, oi: Any, browser: Any) -> None:
                 for button in figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button")
                 if button.text in ("z", "z500")
             ]
+            show(browser, z)
             z.click()
             seen = set()
             for place in (-0.45, 0.45):
+                show(browser, slider)
                 where = int(place * slider.size["width"])
                 ActionChains(browser).move_to_element_with_offset(slider, where, 0).click().perform()
                 time.sleep(0.5)

@@ -11,7 +11,12 @@ from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.verification.consistency import departures, desroziers
-from vaevar.verification.hparams import final_scores, hyperparameters, write_hyperparameters
+from vaevar.verification.hparams import (
+    final_scores,
+    hyperparameters,
+    remove_empty_events,
+    write_hyperparameters,
+)
 from vaevar.verification.maps import analysis_maps, error_maps, gather_fields, rendered
 from vaevar.verification.metrics import rmse
 from vaevar.verification.scores import HEADLINE_CHANNELS, Scores
@@ -25,9 +30,10 @@ class Dashboards(CycleCallback):
     By channel: ``rmse_over_std/``, ``analysis_rmse/`` and ``background_rmse/``. By variable:
     ``consistency/``, the Desroziers ratio of R (1 when B and R are consistent), and
     ``consistency_background/``, the background error variance over R that the departures imply. By analysis:
-    ``minimisation/`` (J_b, J_o, 2J/p, ...). The error maps of all arms side by side are under ``<run>``. The
-    HParams tab has the settings of the arms and, when :class:`vaevar.verification.scores.Scores` runs too,
-    their summary, both under ``<run>/<arm>/final``.
+    ``minimisation/`` (J_b, J_o, 2J/p, ...). The error maps of all arms side by side are among the images of
+    the first arm, ``errors_of_all_arms/``. The HParams tab has a row for each arm: its settings and, when
+    :class:`vaevar.verification.scores.Scores` runs too, its summary (``final/``). So TensorBoard has one run
+    for each arm.
 
     Args:
         channels: have an RMSE chart, beside the mean over channels of RMSE / climatological std. None: the
@@ -52,7 +58,6 @@ class Dashboards(CycleCallback):
         self.channels, self.maps = channels or [], maps or []
         self.maps_every = maps_every
         self._writers: dict[str, SummaryWriter] = {}
-        self._shared: SummaryWriter | None = None
 
     def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         channels, maps = self._asked
@@ -69,8 +74,6 @@ class Dashboards(CycleCallback):
         begins = {name: standing.next_index for name, standing in module.standing.items()}
         for name in module.local_arms():
             self._writers[name] = SummaryWriter(str(module.directory / name), purge_step=begins.get(name))
-        if self.maps_every and module.trainer.is_global_zero:
-            self._shared = SummaryWriter(str(module.directory), purge_step=min(begins.values(), default=0))
 
     def after_analysis(
         self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
@@ -94,7 +97,7 @@ class Dashboards(CycleCallback):
         if results and len(time.observations):
             self._write_consistency(time, results)
         if mapped:
-            self._write_error_maps(list(module.arms), time, results)
+            self._write_error_maps(module, time, results)
 
     def _write_consistency(self, time: AnalysisTime, results: Results) -> None:
         operator = time.observations.operator(time.truth.spec, time.truth.grid)
@@ -106,7 +109,7 @@ class Dashboards(CycleCallback):
                 writer.add_scalar(f"consistency/{variable}", ratio.observation, time.index)
                 writer.add_scalar(f"consistency_background/{variable}", ratio.background, time.index)
 
-    def _write_error_maps(self, arms: list[str], time: AnalysisTime, results: Results) -> None:
+    def _write_error_maps(self, module: AssimilationModule, time: AnalysisTime, results: Results) -> None:
         # A collective operation: every rank calls it at the same analyses, with or without results.
         for channel in self.maps:
             truth = time.truth.channel(channel)
@@ -116,10 +119,11 @@ class Dashboards(CycleCallback):
                     for name, result in results.items()
                 }
             )
-            errors = {name: fields[name] for name in arms if name in fields}
-            if self._shared is not None and errors:
+            errors = {name: fields[name] for name in module.arms if name in fields}
+            if module.trainer.is_global_zero and self._writers and errors:
                 figure = error_maps(channel, time, errors)
-                _add_figure(self._shared, f"errors/{channel}", figure, time.index)
+                first = next(iter(self._writers.values()))
+                _add_figure(first, f"errors_of_all_arms/{channel}", figure, time.index)
 
     def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         settings = hyperparameters(module.directory / "config.yaml", list(module.arms))
@@ -131,14 +135,12 @@ class Dashboards(CycleCallback):
             else {}
         )
         for name, writer in self._writers.items():
-            writer.close()
             if name in settings:
-                row = module.directory / name / "final"
-                write_hyperparameters(row, settings[name], scores.get(name, {}), data.times.size)
+                write_hyperparameters(writer, settings[name], scores.get(name, {}), data.times.size)
+            writer.close()
         self._writers.clear()
-        if self._shared is not None:
-            self._shared.close()
-            self._shared = None
+        if module.trainer.is_global_zero:
+            remove_empty_events(module.directory)
 
 
 def _add_figure(writer: SummaryWriter, name: str, figure: Figure, step: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import yaml
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -51,27 +52,37 @@ def final_scores(table: pd.DataFrame) -> dict[str, dict[str, float]]:
 
 
 def write_hyperparameters(
-    directory: Path, settings: dict[str, Setting], scores: dict[str, float], step: int
+    writer: SummaryWriter, settings: dict[str, Setting], scores: dict[str, float], step: int
 ) -> None:
-    """Write a row of TensorBoard's HParams tab, as a run of its own below the arm's.
+    """Write a row of TensorBoard's HParams tab.
 
-    The tab has a column for every setting of every row (unless a row declares columns itself) and for every
-    chart in the run of a row. So these runs hold nothing but the final scores.
+    No row declares columns, since TensorBoard takes those of a single one. So the tab has a column for every
+    setting of every arm, and for every chart.
 
     Args:
-        directory: of the row.
+        writer: of the arm.
         settings: of the arm, from :func:`hyperparameters`.
         scores: of the arm, from :func:`final_scores`.
-        step: of the charts.
+        step: of the scores.
     """
     _, start, end = hparams(settings, scores)
-    with SummaryWriter(str(directory), purge_step=0) as writer:
-        events: Any = writer.file_writer
-        for summary in (start, end):
-            events.add_summary(summary)
-        for name, value in scores.items():
-            if not math.isnan(value):
-                writer.add_scalar(name, value, step)
+    events: Any = writer.file_writer
+    for summary in (start, end):
+        events.add_summary(summary)
+    for name, value in scores.items():
+        if not math.isnan(value):
+            writer.add_scalar(name, value, step)
+
+
+def remove_empty_events(directory: Path) -> None:
+    """Remove the files in which a run's own logger logged nothing: TensorBoard shows a run for each.
+
+    Args:
+        directory: of the run; not below it.
+    """
+    for path in directory.glob("events.out.tfevents.*"):
+        if all(event.HasField("file_version") for event in EventFileLoader(str(path)).Load()):
+            path.unlink()
 
 
 def _chart(name: str) -> str:
