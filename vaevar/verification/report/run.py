@@ -154,6 +154,7 @@ class ReportedRun:
         if not whole:
             raise UserError("no arm has a whole analysis yet")
         table = scorer.table(self.directory, [], self.data, whole)
+        table = table.set_index("arm").loc[[arm for arm in self.arms if arm in whole]].reset_index()
         going = [arm for arm in whole if arm not in self.stops] or list(whole)
         over = min(len(whole[arm]) for arm in going)
         return table, [scorer.note(over, self.data, "last time" in table)]
