@@ -248,11 +248,11 @@ def test_the_table_of_a_run_is_over_what_all_arms_have(tmp_path: Path, skip: int
     assert table.loc["a", "2J/p"] == table.loc["b", "2J/p"] == np.mean(used)
     assert table.loc["b", "analysis rmse / std"] == pytest.approx(3 * (1 / 2 + 1 / 4) / 2, rel=1e-3)
     assert "stopped at" not in table
-    note = scores._note(4, cycle_of(6))
+    note = scores.note(4, cycle_of(6))
     assert note.startswith(
         f"Analyses {times(6)[4 - len(used)]} to {times(6)[3]}, {len(used)} of 6 (the cycle has"
     )
-    assert "goes on from there" not in scores._note(6, cycle_of(6))
+    assert "goes on from there" not in scores.note(6, cycle_of(6))
 
 
 def test_an_arm_that_stopped_or_is_too_short_has_no_averages(tmp_path: Path) -> None:

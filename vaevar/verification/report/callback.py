@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import lightning as L
+
 from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
 from vaevar.errors import first_line
 from vaevar.mistakes.notices import notice
 from vaevar.verification.report.page import NAME, write_report
+from vaevar.verification.scores import Scores
 
 
 class RunReport(CycleCallback):
@@ -38,7 +41,9 @@ class RunReport(CycleCallback):
         if not module.trainer.is_global_zero or not (computed or not (directory / NAME).is_file()):
             return
         try:
-            write_report([directory], data)
+            callbacks: list[L.Callback] = module.trainer.callbacks  # type: ignore[attr-defined]
+            skips = [callback.skip for callback in callbacks if isinstance(callback, Scores)]
+            write_report([directory], data, skips[0] if skips else None)
         except Exception as error:  # hours of a cycle must not end in an error of a picture
             notice(
                 f"{directory / NAME}: not written ({type(error).__name__}: {first_line(error)}); "

@@ -72,12 +72,15 @@ class Section:
     missing: str = ""
 
 
-def write_report(directories: Sequence[Path], data: AnalysisTimes | None = None) -> Path:
+def write_report(
+    directories: Sequence[Path], data: AnalysisTimes | None = None, skip: int | None = None
+) -> Path:
     """Write ``report.html`` into the first of the directories.
 
     Args:
         directories: of runs; those of several are compared.
         data: truth and observations of a single run; None: as its config says.
+        skip: analyses that its summary leaves out at the beginning; None: likewise.
 
     Returns:
         Where it is.
@@ -87,7 +90,7 @@ def write_report(directories: Sequence[Path], data: AnalysisTimes | None = None)
     """
     several = len(directories) > 1
     names = prefixes(directories) if several else [""]
-    runs = [open_run(path, prefix, data) for path, prefix in zip(directories, names, strict=True)]
+    runs = [open_run(path, prefix, data, skip) for path, prefix in zip(directories, names, strict=True)]
     for run in runs[1:]:
         if run.spec != runs[0].spec:
             raise UserError(

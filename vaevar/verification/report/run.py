@@ -154,18 +154,22 @@ class ReportedRun:
         if not whole:
             raise UserError("no arm has a whole analysis yet")
         table = scorer.table(self.directory, [], self.data, whole)
+        table = table.set_index("arm").loc[[arm for arm in self.arms if arm in whole]].reset_index()
         going = [arm for arm in whole if arm not in self.stops] or list(whole)
         over = min(len(whole[arm]) for arm in going)
         return table, [scorer.note(over, self.data, "last time" in table)]
 
 
-def open_run(directory: Path, prefix: str = "", data: AnalysisTimes | None = None) -> ReportedRun:
+def open_run(
+    directory: Path, prefix: str = "", data: AnalysisTimes | None = None, skip: int | None = None
+) -> ReportedRun:
     """A run from its directory.
 
     Args:
         directory: of the run.
         prefix: of the names of its arms.
         data: truth and observations; None: those of its config, as far as they can be had.
+        skip: analyses that its summary leaves out at the beginning; None: as its config says.
 
     Raises:
         UserError: when there is no run.
@@ -176,7 +180,7 @@ def open_run(directory: Path, prefix: str = "", data: AnalysisTimes | None = Non
         data = _data_of(config, run.faults)
     elif data is None:
         run.faults.append(f"{config}: is not there, so truth and observations are not known")
-    run.data, run.skip = data, _skip_of(config)
+    run.data, run.skip = data, _skip_of(config) if skip is None else skip
     return run
 
 
