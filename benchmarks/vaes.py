@@ -201,9 +201,10 @@ def page(found: dict[str, Findings]) -> str:
             ["VAE", "held-out samples", "latent numbers", "active", "bound", "KL", "F", "day"], sizes
         ),
         "## Departures from a Gaussian",
-        "Of errors in units of their std by channel and latitude: |skewness| and excess kurtosis, means over "
+        "Of errors in units of their std by channel and latitude: the size of the skewness, and excess "
+        "kurtosis, means over "
         "the channels. Differences in size from place to place and from day to day count as kurtosis too.",
-        markdown_table(["", "\\|skewness\\|", "excess kurtosis"], shapes),
+        markdown_table(["", "size of the skewness", "excess kurtosis"], shapes),
         "## Samples over held-out errors",
         "Variance, and power in bands of total wavenumbers: geometric means over the channels of the ratio, "
         "1 at best. Geostrophy: the correlation of u500 with −(1/f) ∂z500/∂y at 30 to 60°, north and south.",

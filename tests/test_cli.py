@@ -223,19 +223,9 @@ def test_a_cycle_has_what_it_needs_whatever_is_listed() -> None:
         return [spec.class_path.rpartition(".")[2] for spec in complete_cycle(specs, progress_bar=bar)]
 
     needed = ["Cycle", "StateWriter", "Scores"]
-    assert names(bar=False) == needed
-    assert names() == [*needed, "CycleProgress"]
+    assert names(bar=False) == [*needed, "RunReport"]
+    assert names() == [*needed, "CycleProgress", "RunReport"]
     own = "lightning.pytorch.callbacks.DeviceStatsMonitor"
-    assert names(own, "vaevar.assim.cycle.cycle.Cycle", bar=False) == [
-        "Cycle",
-        "StateWriter",
-        "Scores",
-        own[28:],
-    ]
+    assert names(own, "vaevar.assim.cycle.cycle.Cycle", bar=False) == [*needed, own[28:], "RunReport"]
     bar = "lightning.pytorch.callbacks.RichProgressBar"
-    assert names("vaevar.verification.scores.Scores", bar) == [
-        "Cycle",
-        "StateWriter",
-        "Scores",
-        "RichProgressBar",
-    ]
+    assert names("vaevar.verification.scores.Scores", bar) == [*needed, "RichProgressBar", "RunReport"]

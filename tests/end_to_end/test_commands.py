@@ -236,7 +236,8 @@ def test_a_config_in_short_names_with_an_overlay_of_callbacks(
     assert arm["init_args"]["control"]["class_path"] == "vaevar.assim.control.decoder.DecoderControl"
     assert arm["init_args"]["iterations"] == 4
     callbacks = {entry["class_path"].rpartition(".")[2]: entry for entry in written["trainer"]["callbacks"]}
-    assert list(callbacks) == ["Cycle", "StateWriter", "CycleProgress", "Scores", "DeviceStatsMonitor"]
+    expected = ["Cycle", "StateWriter", "CycleProgress", "Scores", "DeviceStatsMonitor", "RunReport"]
+    assert list(callbacks) == expected
     assert callbacks["Cycle"]["init_args"]["new_cycle_every"] is None
     assert callbacks["StateWriter"]["init_args"] == {"states": ["background", "analysis"]}
 

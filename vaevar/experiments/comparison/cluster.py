@@ -29,6 +29,8 @@ _SETTINGS: dict[str, Any] = {
     "distributed.worker.http.routes": [],
 }
 _CONNECT_SECONDS = 10
+# That a connection is closed, which is what a stop does.
+logging.getLogger("distributed.batched").setLevel(logging.WARNING)
 # For a process that Python starts beside the workers: it removes what a stop leaves, and warns of it.
 _OF_STOPS = "ignore::UserWarning:multiprocessing.resource_tracker"
 
