@@ -142,7 +142,9 @@ def test_the_report_of_a_killed_run(
     check_curves(REPORT, pd.read_csv(RUN / "scores.csv"))
 
 
-def test_one_arm_without_tensorboard_and_without_states(cycle: Path) -> None:
+def test_one_arm_without_tensorboard_and_without_states(
+    cycle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     content = yaml.safe_load(cycle.read_text(encoding="utf-8"))
     del content["model"]["init_args"]["arms"]["free"]
     content["trainer"]["logger"] = False
@@ -153,6 +155,7 @@ def test_one_arm_without_tensorboard_and_without_states(cycle: Path) -> None:
     content["trainer"]["callbacks"] = kept
     cycle.write_text(yaml.safe_dump(content), encoding="utf-8")
     predict(cycle)
+    assert capsys.readouterr().out.splitlines()[-1] == f"Look at all of it in a browser: {REPORT}"
     check_curves(REPORT, pd.read_csv(RUN / "scores.csv"))
     for name in ("maps", "spectra", "innovations"):
         assert "No states were kept" in section(REPORT, name)

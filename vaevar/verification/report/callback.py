@@ -44,6 +44,7 @@ class RunReport(CycleCallback):
             callbacks: list[L.Callback] = module.trainer.callbacks  # type: ignore[attr-defined]
             skips = [callback.skip for callback in callbacks if isinstance(callback, Scores)]
             write_report([directory], data, skips[0] if skips else None)
+            print(f"Look at all of it in a browser: {directory / NAME}", flush=True)
         except Exception as error:  # hours of a cycle must not end in an error of a picture
             notice(
                 f"{directory / NAME}: not written ({type(error).__name__}: {first_line(error)}); "
