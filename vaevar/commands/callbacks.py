@@ -41,11 +41,14 @@ def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[N
         kind = ProgressBar if issubclass(cls, ProgressBar) else cls
         if not any(issubclass(other, kind) for other in listed):
             added.append(_complete(Namespace(class_path=path)))
-    return sorted([*added, *callbacks], key=lambda callback: _place(class_of(callback)))
+    return sorted([*added, *callbacks], key=lambda callback: place_of(class_of(callback)))
 
 
-def _place(cls: type) -> int:
-    """Callbacks look at the arms that Cycle has prepared, and the report at what all of them have written."""
+def place_of(cls: type) -> int:
+    """Where a callback of a class stands among those of a cycle.
+
+    The others look at the arms that Cycle has prepared, and the report at what all of them have written.
+    """
     return 0 if issubclass(cls, Cycle) else 2 if issubclass(cls, RunReport) else 1
 
 

@@ -16,6 +16,7 @@ from vaevar.assim.assimilator import Assimilator
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.writer import StateWriter
+from vaevar.commands.callbacks import place_of
 from vaevar.commands.silence import silence_warnings
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
@@ -74,11 +75,7 @@ def run(
         "enable_model_summary": False,
         "enable_checkpointing": False,
     }
-    # The others look at the arms that Cycle has prepared, and the report at what all of them have written.
-    ordered = sorted(
-        [*kept, *callbacks],
-        key=lambda callback: (not isinstance(callback, Cycle), isinstance(callback, RunReport)),
-    )
+    ordered = sorted([*kept, *callbacks], key=lambda callback: place_of(type(callback)))
     # Variational analyses need gradients.
     settings |= {"default_root_dir": path, "inference_mode": False, "callbacks": ordered} | trainer
     module = AssimilationModule(forecaster, dict(arms))

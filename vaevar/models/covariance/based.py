@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaevar.content.digest import sha256
 from vaevar.errors import UserError
 from vaevar.models.training.checkpoint import SavedModule
 
@@ -52,4 +52,4 @@ class BasedOnCovariance(SavedModule):
 
 def _digest(path: str | Path) -> Tensor:
     """SHA-256 of a file, [32] uint8."""
-    return torch.tensor(list(hashlib.sha256(Path(path).read_bytes()).digest()), dtype=torch.uint8)
+    return torch.tensor(list(bytes.fromhex(sha256(Path(path)))), dtype=torch.uint8)
