@@ -12,9 +12,8 @@ from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter, Sca
 
 from vaevar.experiments.comparison.record import MEAN
 from vaevar.experiments.comparison.table import REFERENCE_OF_WINDOWS
+from vaevar.verification.report.figures import COLOURS
 
-# Okabe and Ito's colours, which colour-blind people can tell apart.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#000000", "#999999")
 _LARGEST, _MARGIN = 35.0, 3.0  # per cent: a free run is off the scale
 
 
@@ -88,6 +87,6 @@ def _lines(axis: Axes, differences: pd.DataFrame, level: str, arms: Sequence[str
         mean, std = groups.mean(), groups.std(ddof=1).fillna(0.0)
         axis.errorbar(
             mean.index.to_numpy(float), mean.to_numpy(), std.to_numpy(), label=arm,
-            marker="osD^v"[number % 5], markersize=4, capsize=3, color=_COLOURS[number % len(_COLOURS)],
-            linestyle="-" if number < len(_COLOURS) else "--",
+            marker="osD^v"[number % 5], markersize=4, capsize=3, color=COLOURS[number % len(COLOURS)],
+            linestyle="-" if number < len(COLOURS) else "--",
         )  # fmt: skip

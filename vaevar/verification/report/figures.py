@@ -18,7 +18,7 @@ Figure = dict[str, Any]
 Trace = dict[str, Any]
 
 # Okabe and Ito's colours but for yellow, which is faint on white: told apart by colour-blind people too.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#767676")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#767676")
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star")
 INK, FAINT = "#1b2733", "#e4e8ec"
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -37,11 +37,11 @@ class Arms:
         self._numbers = {label: number for number, label in enumerate(labels)}
 
     def colour(self, label: str) -> str:
-        return _COLOURS[self._numbers[label] % len(_COLOURS)]
+        return COLOURS[self._numbers[label] % len(COLOURS)]
 
     def symbol(self, label: str) -> str:
         """Beyond seven arms colours repeat, with other symbols."""
-        return _SYMBOLS[self._numbers[label] // len(_COLOURS) % len(_SYMBOLS)]
+        return _SYMBOLS[self._numbers[label] // len(COLOURS) % len(_SYMBOLS)]
 
     def line(self, label: str, quantity: str = "analysis", points: int = 1000) -> Trace:
         """The look of a line.
