@@ -25,7 +25,7 @@ class SpectralControl(ControlTransform):
         checkpoint: path of a checkpoint, or a model already in memory.
         strength: multiplies s: 1 trusts all that the VAE says of the day, 0 is a VAE of no particular day.
             What is learned from few samples needs shrinking; like λ it is tuned on the validation period
-            (docs/vaevar.md).
+            (benchmarks/results/tune_lambda.md).
 
     Raises:
         UserError: for a checkpoint that is missing or of another model, or a negative strength.
