@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from vaevar.experiments.comparison.figure import comparison_figure
 from vaevar.experiments.comparison.record import MEAN, Case, measure, read, record
 from vaevar.experiments.comparison.table import report, summary, wide
 from vaevar.state import StateSpec
@@ -120,3 +121,11 @@ def test_without_windows_there_is_no_section(table: pd.DataFrame) -> None:
     text = report(plain, ARMS, "A note.")
     assert "Windows" not in text
     assert len(summary(plain, ARMS)) == 6
+
+
+def test_the_figure_tells_last_times_from_means(table: pd.DataFrame) -> None:
+    fixed = comparison_figure(table, ARMS).axes[0]
+    lines = {container.get_label(): container.lines[0] for container in fixed.containers}
+    assert set(lines) == {"threedvar_cycle", "fourdvar", "fourdvar, mean of the window"}
+    np.testing.assert_allclose(lines["fourdvar"].get_ydata(), [-10])
+    np.testing.assert_allclose(lines["fourdvar, mean of the window"].get_ydata(), [-20])

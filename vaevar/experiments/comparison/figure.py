@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter, ScalarFormatter
 
 from vaevar.experiments.comparison.record import MEAN
-from vaevar.experiments.comparison.table import REFERENCE_OF_WINDOWS
+from vaevar.experiments.comparison.table import REFERENCE_OF_WINDOWS, with_one_time
 from vaevar.verification.report.figures import COLOURS
 
 _LARGEST, _MARGIN = 35.0, 3.0  # per cent: a free run is off the scale
@@ -21,8 +22,9 @@ def comparison_figure(table: pd.DataFrame, arms: Sequence[str]) -> Figure:
     """A panel for each kind of network, one line per arm, and a panel of forecasts by lead.
 
     Differences to 3DVar with a cycle's B, or to the first arm where that is none of them, in per cent, seed
-    by seed; error bars are their spread (std) over seeds. The last panel shows the network closest to 250
-    columns, the fixed one if there are two.
+    by seed; error bars are their spread (std) over seeds. Of a method of several times the last time of each
+    window counts, which has seen no later observation; the mean over its windows, which has, is dotted. The
+    last panel shows the network closest to 250 columns, the fixed one if there are two.
 
     Args:
         table: of :func:`vaevar.experiments.comparison.table.wide`.
@@ -33,10 +35,14 @@ def comparison_figure(table: pd.DataFrame, arms: Sequence[str]) -> Figure:
     sizes = sorted(set(table.index.get_level_values("columns")))
     figure = Figure(figsize=(4.6 * (len(networks) + 1), 5.2), layout="constrained")
     axes = figure.subplots(1, len(networks) + 1, sharey=True)
-    differences = _differences(table["analysis", MEAN], reference)
+    table = with_one_time(table)
+    differences = _differences(table["analysis_last", MEAN], reference)
+    of_windows = _differences(table["analysis_window", MEAN], reference)
+    with_windows = [arm for arm in of_windows if not of_windows[arm].equals(differences[arm])]
     for axis, network in zip(axes[:-1], networks, strict=True):
         axis.set_xlim(min(sizes) / 1.15, max(sizes) * 1.15)
         _lines(axis, differences.xs(network, level="network"), "columns", arms)
+        _lines(axis, of_windows[with_windows].xs(network, level="network"), "columns", arms, of_windows=True)
         axis.set(xscale="log", xlabel="observed columns", title=f"analyses, {network} networks")
         axis.xaxis.set_major_locator(FixedLocator([float(size) for size in sizes]))
         axis.xaxis.set_minor_formatter(NullFormatter())
@@ -44,7 +50,7 @@ def comparison_figure(table: pd.DataFrame, arms: Sequence[str]) -> Figure:
     axes[0].yaxis.set_major_formatter(PercentFormatter(decimals=0))
     axes[0].set_ylabel(f"rmse / std, mean over channels, against {reference}")
     _forecasts(axes[-1], table, reference, arms)
-    values = differences.to_numpy()
+    values = pd.concat([differences, of_windows]).to_numpy()
     shown = values[np.isfinite(values) & (values <= _LARGEST)]
     if shown.size:
         axes[0].set_ylim(shown.min() - _MARGIN, shown.max() + _MARGIN)
@@ -68,7 +74,7 @@ def _forecasts(axis: Axes, table: pd.DataFrame, reference: str, arms: Sequence[s
     places = {(network, columns) for network, columns, *_ in table.index}
     network, columns = min(places, key=lambda place: (abs(np.log(place[1] / 250)), place[0]))
     errors = table.xs((network, columns), level=("network", "columns"))
-    leads = {0: "analysis"}
+    leads = {0: "analysis_last"}
     for quantity, channel in table:
         if quantity.startswith("forecast_") and channel == MEAN:
             leads[int(quantity.removeprefix("forecast_").removesuffix("h"))] = quantity
@@ -78,15 +84,19 @@ def _forecasts(axis: Axes, table: pd.DataFrame, reference: str, arms: Sequence[s
     axis.set_xticks(sorted(leads))
 
 
-def _lines(axis: Axes, differences: pd.DataFrame, level: str, arms: Sequence[str]) -> None:
+def _lines(
+    axis: Axes, differences: pd.DataFrame, level: str, arms: Sequence[str], of_windows: bool = False
+) -> None:
     """The mean over seeds of each arm, with error bars where there are several seeds."""
     for number, arm in enumerate(arms):
         if arm not in differences or differences[arm].dropna().empty:
             continue
         groups = differences[arm].dropna().groupby(level)
         mean, std = groups.mean(), groups.std(ddof=1).fillna(0.0)
+        look: dict[str, Any] = {"linestyle": "-" if number < len(COLOURS) else "--", "label": arm}
+        if of_windows:
+            look: dict[str, Any] = {"linestyle": ":", "markerfacecolor": "white", "label": f"{arm}, mean of the window"}
         axis.errorbar(
-            mean.index.to_numpy(float), mean.to_numpy(), std.to_numpy(), label=arm,
-            marker="osD^v"[number % 5], markersize=4, capsize=3, color=COLOURS[number % len(COLOURS)],
-            linestyle="-" if number < len(COLOURS) else "--",
+            mean.index.to_numpy(float), mean.to_numpy(), std.to_numpy(), marker="osD^v"[number % 5],
+            markersize=4, capsize=3, color=COLOURS[number % len(COLOURS)], **look,
         )  # fmt: skip
