@@ -95,7 +95,7 @@ def _lines(
         mean, std = groups.mean(), groups.std(ddof=1).fillna(0.0)
         look: dict[str, Any] = {"linestyle": "-" if number < len(COLOURS) else "--", "label": arm}
         if of_windows:
-            look: dict[str, Any] = {"linestyle": ":", "markerfacecolor": "white", "label": f"{arm}, mean of the window"}
+            look = {"linestyle": ":", "markerfacecolor": "white", "label": f"{arm}, mean of the window"}
         axis.errorbar(
             mean.index.to_numpy(float), mean.to_numpy(), std.to_numpy(), marker="osD^v"[number % 5],
             markersize=4, capsize=3, color=COLOURS[number % len(COLOURS)], **look,
