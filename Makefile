@@ -12,7 +12,7 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install cycle benchmarks test mutants docs notebook lint format tensorboard clean
+.PHONY: help install cycle benchmarks test test-slow mutants docs notebook lint format tensorboard clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +32,13 @@ cycle: $(STAMP)  ## Run the 15-day assimilation cycle on the embedded world: VAE
 benchmarks: $(STAMP)  ## Run every benchmark and write one table: ARGS="--device cuda" on a GPU, ARGS="--quick true" to try
 	$(BIN)/python benchmarks/all.py $(ARGS)
 
-test: lint  ## Check style and types, then run every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4
+
+test: lint  ## Check style and types, then run every test but the slowest
+	$(PYTEST) --dist loadfile -m 'not slow' $(PYTEST_ARGS)
+
+test-slow: $(STAMP)  ## Run the slowest tests
+	$(PYTEST) --dist load -m slow $(PYTEST_ARGS)
 
 mutants: $(STAMP)  ## Change the code in 240 places, one at a time, and see whether the tests notice: takes hours
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[world,dev,mutants]'
