@@ -1,0 +1,94 @@
+"""``vaevar init DIR``: the configs of an installed vaevar, copied to where its user works with them."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from pathlib import Path
+
+from vaevar.errors import UserError
+from vaevar.files import size_text
+from vaevar.runs.expansion import expand_path
+from vaevar.runs.stopping import install
+from vaevar.scripts import one_line_errors
+from vaevar.shipped import CONFIGS, REPOSITORY
+
+
+def main(words: list[str]) -> None:
+    """Copy what the command line asks for; a user's mistake is one line and exit code 2.
+
+    Args:
+        words: of the command line, after ``init``.
+    """
+    parser = argparse.ArgumentParser(
+        prog="vaevar init", description="Copy vaevar's configs, and weights, to where you work with them."
+    )
+    parser.add_argument("directory", metavar="DIR", help="made if it is missing; nothing there is replaced")
+    parser.add_argument(
+        "--weights",
+        metavar="PATH",
+        help="the directory weights/ of a clone of the repository; of the clone itself if vaevar runs from one",
+    )
+    given = parser.parse_args(words)
+    install()
+    with one_line_errors():
+        for line in init(given.directory, given.weights):
+            print(line)
+
+
+def init(directory: str, weights: str | None = None) -> list[str]:
+    """Copy the configs, and the weights if it is known where they are; what is there already stays.
+
+    Args:
+        directory: gets ``configs/`` and ``weights/``.
+        weights: of a clone. None: those of the clone that the package is used from, if it is.
+
+    Returns:
+        lines that say what was done, and what to do next.
+
+    Raises:
+        UserError: when the weights are not in the place that was given, or nothing can be written.
+    """
+    target = Path(expand_path(directory))
+    source = _weights(weights)
+    lines = [_copied(CONFIGS, target / "configs")]
+    if source is not None:
+        lines.append(_copied(source, target / "weights"))
+    elif not (target / "weights").exists():
+        lines.append(
+            f"{target / 'weights'}: not there: the weights that configs name are in vaevar's repository, "
+            f"beside configs/; copy them with `vaevar init {directory} --weights CLONE/weights`"
+        )
+    return [
+        *lines,
+        f"next: cd {directory} && vaevar predict --config configs/quick.yaml",
+        "where the head of a config says `python main.py`, type `vaevar`",
+    ]
+
+
+def _weights(given: str | None) -> Path | None:
+    if given is None:
+        found = None if REPOSITORY is None else REPOSITORY / "weights"
+        return found if found is not None and found.is_dir() else None
+    path = Path(expand_path(given))
+    if not (path / "forecaster.onnx").is_file():
+        raise UserError(
+            f"{path}: has no forecaster.onnx, expected the directory weights/ of a clone of vaevar's repository"
+        )
+    return path
+
+
+def _copied(source: Path, target: Path) -> str:
+    """Copy a directory whole or not at all, and say so."""
+    if target.exists() or target.is_symlink():
+        return f"{target}: is there already, and stays as it is"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as made:
+        partial = shutil.copytree(
+            source, Path(made) / target.name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+        partial.rename(target)
+    files = [path for path in target.rglob("*") if path.is_file()]
+    size = sum(path.stat().st_size for path in files)
+    return f"{target}: {len(files)} files, {size_text(size)}"
