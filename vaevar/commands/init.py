@@ -28,7 +28,7 @@ def main(words: list[str]) -> None:
     parser.add_argument(
         "--weights",
         metavar="PATH",
-        help="the directory weights/ of a clone of the repository; of the clone itself if vaevar runs from one",
+        help="the directory weights/ of a clone of the repository; not needed if vaevar runs from one",
     )
     given = parser.parse_args(words)
     install()
@@ -74,7 +74,7 @@ def _weights(given: str | None) -> Path | None:
     path = Path(expand_path(given))
     if not (path / "forecaster.onnx").is_file():
         raise UserError(
-            f"{path}: has no forecaster.onnx, expected the directory weights/ of a clone of vaevar's repository"
+            f"{path}: has no forecaster.onnx; give the directory weights/ of a clone of vaevar's repository"
         )
     return path
 
@@ -85,10 +85,7 @@ def _copied(source: Path, target: Path) -> str:
         return f"{target}: is there already, and stays as it is"
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as made:
-        partial = shutil.copytree(
-            source, Path(made) / target.name, ignore=shutil.ignore_patterns("__pycache__")
-        )
-        partial.rename(target)
+        shutil.copytree(source, Path(made) / target.name).rename(target)
     files = [path for path in target.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     return f"{target}: {len(files)} files, {size_text(size)}"

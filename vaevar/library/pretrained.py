@@ -55,8 +55,8 @@ def pretrained(name: str) -> Any:
             ``diffda_48h``, ``climatological_std``.
 
     Raises:
-        UserError: for another name, or when the weights are neither in ``weights/`` here nor in a clone that the
-            package is used from.
+        UserError: for another name, or when the weights are not there: those of the clone that the package is
+            used from or, when it is installed from a wheel, ``weights/`` here.
 
     Example:
         >>> vaevar.pretrained("threedvar").lambda_

@@ -54,9 +54,7 @@ def load_climatological_std(path: str | Path | np.ndarray, spec: StateSpec) -> n
     try:
         std = path if isinstance(path, np.ndarray) else read_array(path)
     except FileNotFoundError:
-        raise UserError(
-            f"{path}: no such file; give the path of a .npy file{missing_weights(path)}"
-        ) from None
+        raise UserError(f"{path}: no such .npy file{missing_weights(str(path))}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
     path = "climatology" if isinstance(path, np.ndarray) else path
