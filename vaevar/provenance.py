@@ -24,6 +24,7 @@ PACKAGES = (
     "torch",
     "lightning",
     "torchmetrics",
+    "onnxruntime",
     "onnxruntime-gpu",
     "xarray",
     "zarr",

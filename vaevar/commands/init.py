@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
-from vaevar.errors import UserError
-from vaevar.files import size_text
+from vaevar.errors import UserError, fault_of
 from vaevar.runs.expansion import expand_path
 from vaevar.runs.stopping import install
-from vaevar.scripts import one_line_errors
 from vaevar.shipped import CONFIGS, REPOSITORY
 
 
@@ -32,9 +31,15 @@ def main(words: list[str]) -> None:
     )
     given = parser.parse_args(words)
     install()
-    with one_line_errors():
+    try:
         for line in init(given.directory, given.weights):
             print(line)
+    except (UserError, OSError) as error:  # without vaevar.scripts, which takes seconds to import
+        mistake = fault_of(error) if isinstance(error, OSError) else error
+        if mistake is None:
+            raise
+        print(f"error: {mistake}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def init(directory: str, weights: str | None = None) -> list[str]:
@@ -87,5 +92,4 @@ def _copied(source: Path, target: Path) -> str:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as made:
         shutil.copytree(source, Path(made) / target.name).rename(target)
     files = [path for path in target.rglob("*") if path.is_file()]
-    size = sum(path.stat().st_size for path in files)
-    return f"{target}: {len(files)} files, {size_text(size)}"
+    return f"{target}: {len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB"
