@@ -43,7 +43,7 @@ $(QUICK_STAMP): requirements-quick.txt constraints.txt
 	@mkdir -p $(QUICK) && date +%s > $(CLOCK)
 	test -x $(QUICK)/bin/python || $(PYTHON) -m venv $(QUICK)
 	$(call took,an empty environment)
-	$(QUICK)/bin/python -m pip install --quiet --no-compile --timeout 30 --retries 2 --constraint constraints.txt $(TORCH_INDEX) torch
+	$(QUICK)/bin/python -m pip install --quiet --no-compile --no-deps --timeout 30 --retries 2 --constraint constraints.txt $(TORCH_INDEX) torch
 	$(call took,torch)
 	$(QUICK)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --requirement requirements-quick.txt
 	$(call took,the other packages)

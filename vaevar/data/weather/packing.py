@@ -70,6 +70,7 @@ def write(
     climatology: str = "weights/climatological_std.npy",
     fraction: float = 0.005,
     path: str = "weights/speedy/quick.zarr.zip",
+    spec: StateSpec | None = None,
 ) -> None:
     """Pack the 6-hourly states of a period.
 
@@ -80,13 +81,14 @@ def write(
         climatology: ``.npy`` file of the climatological std by channel.
         fraction: of that std which the rounding's step may be, at most.
         path: the file to write.
+        spec: channels. None: FengWu's 69.
 
     Raises:
         UserError: when the source lacks a time, or the fraction is not positive.
     """
     if not 0 < fraction < 1:
         raise UserError(f"fraction is {fraction}, must be between 0 and 1")
-    spec, source = StateSpec(), source or SpeedyWorld("test")
+    spec, source = spec or StateSpec(), source or SpeedyWorld("test")
     times = six_hourly(start, end)
     source.prepare(times[0], times[-1])
     store = source.open(spec)

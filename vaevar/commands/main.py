@@ -1,4 +1,4 @@
-"""The command ``vaevar``, which is also ``python main.py`` and ``python -m vaevar``."""
+"""The command ``vaevar``, which is also ``python main.py``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,3 @@ def main() -> None:
             from vaevar.cli import main as run
 
             run()
-
-
-if __name__ == "__main__":
-    main()
