@@ -19,6 +19,7 @@ from tests.docs.blocks import PAGES, ROOT, commands, files_of, name_of, words_of
 from tests.end_to_end.test_configs import commands as commands_of_configs
 from vaevar import scripts
 from vaevar.cli import main
+from vaevar.commands.init import parser
 from vaevar.runs import stopping
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -89,7 +90,7 @@ def recipe(target: str, arguments: str) -> list[list[str]]:
     rule = re.search(rf"^{target}:.*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text(), re.M)
     assert rule, f"the Makefile has no target {target}"
     lines = (
-        line.strip("\t@").replace("$(BIN)/", "").replace("$(ARGS)", arguments)
+        re.sub(r"\$\(BIN\)/|\$\(QUICK\)/bin/", "", line.strip("\t@")).replace("$(ARGS)", arguments)
         for line in rule[1].splitlines()
     )
     return [words_of(line) for line in lines if re.match(r"python (main\.py|benchmarks/|docs/)", line)]
@@ -100,6 +101,8 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     match words:
         case ["python", "main.py", command, *rest] | ["vaevar", command, *rest] if command in SUBCOMMANDS:
             read_configs([command, *rest], capsys)
+        case ["vaevar", "init", *rest]:
+            assert parser().parse_args(rest).directory
         case ["python", "-m", module, *rest] if module.startswith("vaevar."):
             place = ROOT / module.replace(".", "/")
             paths = [path for path in (place.with_suffix(".py"), place / "__main__.py") if path.is_file()]

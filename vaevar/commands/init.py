@@ -20,16 +20,7 @@ def main(words: list[str]) -> None:
     Args:
         words: of the command line, after ``init``.
     """
-    parser = argparse.ArgumentParser(
-        prog="vaevar init", description="Copy vaevar's configs, and weights, to where you work with them."
-    )
-    parser.add_argument("directory", metavar="DIR", help="made if it is missing; nothing there is replaced")
-    parser.add_argument(
-        "--weights",
-        metavar="PATH",
-        help="the directory weights/ of a clone of the repository; not needed if vaevar runs from one",
-    )
-    given = parser.parse_args(words)
+    given = parser().parse_args(words)
     install()
     try:
         for line in init(given.directory, given.weights):
@@ -40,6 +31,20 @@ def main(words: list[str]) -> None:
             raise
         print(f"error: {mistake}", file=sys.stderr)
         raise SystemExit(2) from None
+
+
+def parser() -> argparse.ArgumentParser:
+    """What ``vaevar init`` takes."""
+    made = argparse.ArgumentParser(
+        prog="vaevar init", description="Copy vaevar's configs, and weights, to where you work with them."
+    )
+    made.add_argument("directory", metavar="DIR", help="made if it is missing; nothing there is replaced")
+    made.add_argument(
+        "--weights",
+        metavar="PATH",
+        help="the directory weights/ of a clone of the repository; not needed if vaevar runs from one",
+    )
+    return made
 
 
 def init(directory: str, weights: str | None = None) -> list[str]:
