@@ -38,7 +38,7 @@ def test_configs_and_weights_are_copied(weights: Path, tmp_path: Path) -> None:
     assert contents(tmp_path / "mine" / "configs") == contents(ROOT / "configs")
     assert contents(tmp_path / "mine" / "weights") == contents(weights)
     assert sorted(path.name for path in (tmp_path / "mine").iterdir()) == ["configs", "weights"]
-    assert any("vaevar predict --config configs/quick.yaml" in line for line in lines)
+    assert lines[-1] == f"next: cd {tmp_path / 'mine'} && vaevar predict --config configs/quick.yaml"
 
 
 def test_what_is_there_stays(weights: Path, tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_without_a_clone_a_line_says_where_the_weights_are(
 ) -> None:
     monkeypatch.setattr(module, "REPOSITORY", None)
     lines = init(str(tmp_path))
-    assert any("`vaevar init" in line and "--weights CLONE/weights`" in line for line in lines)
+    assert f"`vaevar init {tmp_path} --weights CLONE/weights`" in lines[-1]
     assert not (tmp_path / "weights").exists()
 
 

@@ -19,6 +19,7 @@ from tests.docs.blocks import PAGES, ROOT, commands, files_of, name_of, words_of
 from tests.end_to_end.test_configs import commands as commands_of_configs
 from vaevar import scripts
 from vaevar.cli import main
+from vaevar.commands import main as vaevar
 from vaevar.commands.init import parser
 from vaevar.runs import stopping
 
@@ -101,6 +102,11 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     match words:
         case ["python", "main.py", command, *rest] | ["vaevar", command, *rest] if command in SUBCOMMANDS:
             read_configs([command, *rest], capsys)
+        case ["vaevar", "--help"]:
+            monkeypatch.setattr(vaevar, "install", lambda importing: None)
+            monkeypatch.setattr(sys, "argv", words)
+            vaevar.main()
+            assert "vaevar init DIR" in capsys.readouterr().out
         case ["vaevar", "init", *rest]:
             assert parser().parse_args(rest).directory
         case ["python", "-m", module, *rest] if module.startswith("vaevar."):

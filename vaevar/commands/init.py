@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import sys
 import tempfile
@@ -65,16 +66,16 @@ def init(directory: str, weights: str | None = None) -> list[str]:
     lines = [_copied(CONFIGS, target / "configs")]
     if source is not None:
         lines.append(_copied(source, target / "weights"))
-    elif not (target / "weights").exists():
+    lines.append("where the head of a config says `python main.py`, type `vaevar`")
+    if (target / "weights").exists():
+        there = "" if target.resolve() == Path.cwd() else f"cd {shlex.quote(str(target))} && "
+        lines.append(f"next: {there}vaevar predict --config configs/quick.yaml")
+    else:
         lines.append(
-            f"{target / 'weights'}: not there: the weights that configs name are in vaevar's repository, "
-            f"beside configs/; copy them with `vaevar init {directory} --weights CLONE/weights`"
+            f"next: the weights that configs name are in vaevar's repository, not in the package: "
+            f"`vaevar init {shlex.quote(directory)} --weights CLONE/weights` copies them"
         )
-    return [
-        *lines,
-        f"next: cd {directory} && vaevar predict --config configs/quick.yaml",
-        "where the head of a config says `python main.py`, type `vaevar`",
-    ]
+    return lines
 
 
 def _weights(given: str | None) -> Path | None:

@@ -117,7 +117,7 @@ def _packed(
     for name in (*spec.surface, *spec.upper):
         variable, part = VARIABLES[name], spec.variable_slice(name)
         fields = np.ascontiguousarray(np.moveaxis(values[:, part], 0, -1))
-        dims = ("level", "latitude", "longitude", "time")
+        dims: tuple[str, ...] = ("level", "latitude", "longitude", "time")
         if name not in spec.upper:
             fields, dims = fields[0], dims[1:]
         data[variable.long_name] = xr.DataArray(
