@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
+
+from vaevar import __version__
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,6 +74,13 @@ def test_it_begins_and_says_where_weights_come_from(user: Path) -> None:
     assert "weights/" in line
     assert "`vaevar init . --weights CLONE/weights`" in line
     assert sorted(path.name for path in user.iterdir()) == ["configs"]
+
+
+def test_what_is_cited_is_this_version() -> None:
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == __version__
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert cited["license"] == project["license"]
 
 
 def test_help_names_every_command(user: Path) -> None:
