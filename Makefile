@@ -5,6 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# `make quick` has a small one of its own.
+QUICK := .venv-quick
+QUICK_STAMP := $(QUICK)/.installed
+CLOCK := $(QUICK)/.clock
+# Without a GPU, torch without CUDA, which PyPI has not for Linux.
+TORCH_INDEX ?= $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu)
+took = @now=$$(date +%s); echo "$(1): $$((now - $$(cat $(CLOCK)))) s"; echo $$now > $(CLOCK)
+check_python = @$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("vaevar needs Python 3.11 or later, and $(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v[:2])'
 
 # More arguments for the program or the tests:
 #   make cycle ARGS="--trainer.accelerator gpu"      make test PYTEST_ARGS="-k onnx"
@@ -12,13 +20,13 @@ ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install cycle benchmarks test test-slow mutants docs notebook lint format tensorboard clean
+.PHONY: help install cycle quick benchmarks test test-slow mutants docs notebook lint format tensorboard clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) or sys.exit("vaevar needs Python 3.11 or later, and $(PYTHON) is %d.%d: make PYTHON=python3.11 ..." % v[:2])'
+	$(check_python)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[world,dev]'
 	$(BIN)/python -m pip install --constraint constraints.txt --no-deps onnx2torch
@@ -28,6 +36,24 @@ install: $(STAMP)  ## Create .venv and install vaevar with the embedded world an
 
 cycle: $(STAMP)  ## Run the 15-day assimilation cycle on the embedded world: VAE-Var beside its rivals
 	$(BIN)/python main.py predict --config configs/cycle_sparse.yaml $(ARGS)
+
+# Modules are compiled as they are imported: most never are.
+$(QUICK_STAMP): requirements-quick.txt constraints.txt
+	$(check_python)
+	@mkdir -p $(QUICK) && date +%s > $(CLOCK)
+	test -x $(QUICK)/bin/python || $(PYTHON) -m venv $(QUICK)
+	$(call took,an empty environment)
+	$(QUICK)/bin/python -m pip install --quiet --no-compile --no-deps --timeout 30 --retries 2 --constraint constraints.txt $(TORCH_INDEX) torch
+	$(call took,torch)
+	$(QUICK)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --requirement requirements-quick.txt
+	$(call took,the other packages)
+	@touch $@
+
+quick: $(QUICK_STAMP)  ## A first look: 5 days of the cycle and its report, in a small environment of its own
+	@date +%s > $(CLOCK)
+	$(QUICK)/bin/python main.py predict --config configs/quick.yaml $(ARGS)
+	$(call took,the cycle and its report)
+	@echo "open runs/quick/report.html"
 
 benchmarks: $(STAMP)  ## Run every benchmark and write one table: ARGS="--device cuda" on a GPU, ARGS="--quick true" to try
 	$(BIN)/python benchmarks/all.py $(ARGS)
@@ -65,6 +91,6 @@ format: $(STAMP)  ## Put the code in form
 tensorboard: $(STAMP)  ## Look at the runs
 	$(BIN)/tensorboard --logdir runs
 
-clean:  ## Remove .venv and the tools' caches (data/ and runs/ stay)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+clean:  ## Remove .venv, .venv-quick and the tools' caches (data/ and runs/ stay)
+	rm -rf $(VENV) $(QUICK) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,6 @@
-"""vaevar's command line: ``python main.py fit --config configs/vae.yaml``."""
+"""The command ``vaevar``, in a clone: ``python main.py fit --config configs/vae.yaml``."""
 
-from vaevar.runs.stopping import install
+from vaevar.commands.main import main
 
 if __name__ == "__main__":
-    install(importing=True)  # which takes seconds
-    from vaevar.cli import main
-
     main()

@@ -24,6 +24,7 @@ FLOORS: list[list[set[str]]] = [
             "progress",
             "runs",
             "scripts",
+            "shipped",
             "short_names",
             "batch_random",
         }

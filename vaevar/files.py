@@ -170,9 +170,3 @@ def size_text(size: int) -> str:
         if size >= factor:
             return f"{size / factor:.{max(0, 3 - len(str(size // factor)))}f} {unit}"
     return f"{size} B"
-
-
-def shipped(path: Path) -> Path:
-    """A path such as ``weights/speedy``: as it is if it is there, else that of the repository."""
-    beside = Path(__file__).parents[1] / path
-    return beside if not path.exists() and beside.exists() else path

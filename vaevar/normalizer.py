@@ -12,6 +12,7 @@ from vaevar.content.arrays import read_array
 from vaevar.errors import UserError
 from vaevar.plausible.statistics import judge_means, judge_stds
 from vaevar.runs.expansion import expand_path
+from vaevar.shipped import missing_weights
 from vaevar.state import StateSpec
 
 
@@ -56,6 +57,8 @@ class Normalizer(nn.Module):
         for path in (Path(expand_path(str(path))) for path in (mean_path, std_path)):
             try:
                 array = read_array(path)
+            except FileNotFoundError:
+                raise UserError(f"{path}: no such .npy file{missing_weights(path)}") from None
             except (OSError, EOFError, ValueError) as error:
                 raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
             if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":

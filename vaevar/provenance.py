@@ -17,13 +17,14 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import Timer
 
+from vaevar import __version__
 from vaevar.content.digest import content_digest, is_store
 
 PACKAGES = (
-    "vaevar",
     "torch",
     "lightning",
     "torchmetrics",
+    "onnxruntime",
     "onnxruntime-gpu",
     "xarray",
     "zarr",
@@ -39,7 +40,8 @@ def provenance() -> dict[str, Any]:
         "command": sys.argv,
         "commit": commit,
         "dirty": commit.endswith("-dirty") if commit else None,
-        "packages": {name: _version(name) for name in PACKAGES},
+        # vaevar itself may run from a clone, without being installed.
+        "packages": {"vaevar": __version__} | {name: _version(name) for name in PACKAGES},
         "python": platform.python_version(),
         "host": platform.node(),
         "processor": platform.processor() or platform.machine(),

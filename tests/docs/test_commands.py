@@ -19,6 +19,8 @@ from tests.docs.blocks import PAGES, ROOT, commands, files_of, name_of, words_of
 from tests.end_to_end.test_configs import commands as commands_of_configs
 from vaevar import scripts
 from vaevar.cli import main
+from vaevar.commands import main as vaevar
+from vaevar.commands.init import parser
 from vaevar.runs import stopping
 
 SUBCOMMANDS = ("fit", "validate", "test", "predict")
@@ -89,7 +91,7 @@ def recipe(target: str, arguments: str) -> list[list[str]]:
     rule = re.search(rf"^{target}:.*\n((?:\t.*\n)*)", (ROOT / "Makefile").read_text(), re.M)
     assert rule, f"the Makefile has no target {target}"
     lines = (
-        line.strip("\t@").replace("$(BIN)/", "").replace("$(ARGS)", arguments)
+        re.sub(r"\$\(BIN\)/|\$\(QUICK\)/bin/", "", line.strip("\t@")).replace("$(ARGS)", arguments)
         for line in rule[1].splitlines()
     )
     return [words_of(line) for line in lines if re.match(r"python (main\.py|benchmarks/|docs/)", line)]
@@ -100,6 +102,13 @@ def check(words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     match words:
         case ["python", "main.py", command, *rest] | ["vaevar", command, *rest] if command in SUBCOMMANDS:
             read_configs([command, *rest], capsys)
+        case ["vaevar", "--help"]:
+            monkeypatch.setattr(vaevar, "install", lambda importing: None)
+            monkeypatch.setattr(sys, "argv", words)
+            vaevar.main()
+            assert "vaevar init DIR" in capsys.readouterr().out
+        case ["vaevar", "init", *rest]:
+            assert parser().parse_args(rest).directory
         case ["python", "-m", module, *rest] if module.startswith("vaevar."):
             place = ROOT / module.replace(".", "/")
             paths = [path for path in (place.with_suffix(".py"), place / "__main__.py") if path.is_file()]

@@ -1,1 +1,1 @@
-"""What a command adds to, and keeps of, what its configs say."""
+"""The command ``vaevar``; what a command adds to, and keeps of, what its configs say."""

@@ -16,9 +16,9 @@ from vaevar.models.diffusion.denoiser import Denoiser
 from vaevar.models.spectral.vae import SpectralVAE
 from vaevar.models.vae.vae import VAE
 from vaevar.scripts import instantiate, read_contents
+from vaevar.shipped import CONFIGS, REPOSITORY, missing_weights
 from vaevar.state import StateSpec
 
-_ROOT = Path(__file__).parents[2]
 # Parts of configs, whose settings were tuned on the validation period.
 _PARTS: dict[str, type] = {
     "forecaster": Forecaster,
@@ -55,7 +55,8 @@ def pretrained(name: str) -> Any:
             ``diffda_48h``, ``climatological_std``.
 
     Raises:
-        UserError: for another name, or when the repository's weights are not beside the package.
+        UserError: for another name, or when the weights are not there: those of the clone that the package is
+            used from or, when it is installed from a wheel, ``weights/`` here.
 
     Example:
         >>> vaevar.pretrained("threedvar").lambda_
@@ -63,19 +64,17 @@ def pretrained(name: str) -> Any:
     """
     if name in _WEIGHTS:
         file, load = _WEIGHTS[name]
-        return load(_there(_ROOT / "weights" / file))
+        return load(_there(f"weights/{file}"))
     if name not in _PARTS:
         raise UserError(f"nothing is called {name!r}; choose from {', '.join((*_PARTS, *_WEIGHTS))}")
-    (content,) = read_contents([_there(_ROOT / "configs" / "parts" / f"{name}.yaml")])
+    (content,) = read_contents([CONFIGS / "parts" / f"{name}.yaml"])
     return instantiate([{"part": _anchored(content)}], part=_PARTS[name]).part
 
 
-def _there(path: Path) -> Path:
+def _there(name: str) -> Path:
+    path = Path(name) if REPOSITORY is None else REPOSITORY / name
     if not path.is_file():
-        raise UserError(
-            f"{path}: is not there: weights and configs come with the repository, not with the package "
-            "alone; clone it, and install from there"
-        )
+        raise UserError(f"{path}: no such file{missing_weights(name)}")
     return path
 
 
@@ -84,5 +83,5 @@ def _anchored(content: Any) -> Any:
     if isinstance(content, dict):
         return {key: _anchored(value) for key, value in content.items()}
     if isinstance(content, str) and content.startswith("weights/"):
-        return str(_there(_ROOT / content))
+        return str(_there(content))
     return content

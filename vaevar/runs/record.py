@@ -17,6 +17,7 @@ from vaevar.mistakes.notices import told
 from vaevar.mistakes.words import words
 from vaevar.provenance import provenance
 from vaevar.runs.settings import FROM_PYTHON, Settings, files_of
+from vaevar.shipped import typed
 
 NAME = "provenance.json"
 BEGUN, ENDED, MOVING = "begun", "ended", "moved aside"
@@ -122,9 +123,9 @@ def how_to_repeat(directory: Path) -> str:
     made_by = shlex.join(record.get("command", []))
     if record["settings"]["command"] == FROM_PYTHON:  # from Python, which has no config
         return f"Made from Python by `{made_by}` ({code}); `{NAME}` has what its objects were made of."
-    again = ["python", "main.py", record["settings"]["command"], "--config", str(directory / "config.yaml")]
+    again = shlex.join([record["settings"]["command"], "--config", str(directory / "config.yaml")])
     return (
-        f"Made by `{made_by}` ({code}). To make it again: `{shlex.join(again)} --name NAME`; `{NAME}` has "
+        f"Made by `{made_by}` ({code}). To make it again: `{typed(again)} --name NAME`; `{NAME}` has "
         "the checksums of the files that it needs, and the versions of the packages."
     )
 

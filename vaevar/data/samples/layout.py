@@ -51,6 +51,7 @@ from vaevar.data.observations.coverage import MAPS
 from vaevar.data.samples.reader import ItemReader
 from vaevar.data.weather.leads import TIME_UNITS
 from vaevar.errors import UserError
+from vaevar.shipped import typed
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -74,14 +75,12 @@ STATISTICS: dict[str, tuple[str, ...]] = {
 }
 SUMS = tuple(f"{name}_checksum" for name in _FIELDS)
 SEALED = ("time", "lead", "channel", "units", "latitude", "longitude", *STATISTICS, *SUMS)
-RECORD_A_CYCLE = (
-    "python main.py predict --config configs/cycle_sparse.yaml --config configs/cycle_errors.yaml"
-)
+RECORD_A_CYCLE = typed("predict --config configs/cycle_sparse.yaml --config configs/cycle_errors.yaml")
 # Arrays by which earlier formats are recognised, and the command that makes such samples now.
 _EARLIER = {
-    "background_error": "python main.py predict --config configs/background_errors.yaml",
+    "background_error": typed("predict --config configs/background_errors.yaml"),
     "coverage": RECORD_A_CYCLE,
-    "residual": "python main.py fit --config configs/diffda.yaml",
+    "residual": typed("fit --config configs/diffda.yaml"),
 }
 
 

@@ -17,6 +17,7 @@ from vaevar.plausible.statistics import judge_stds
 from vaevar.runs.aside import keeping
 from vaevar.runs.expansion import expand_path
 from vaevar.scripts import run
+from vaevar.shipped import missing_weights
 from vaevar.state import StateSpec
 
 _USUAL_PERIOD = np.timedelta64(330, "D")
@@ -52,6 +53,8 @@ def load_climatological_std(path: str | Path | np.ndarray, spec: StateSpec) -> n
     path = path if isinstance(path, np.ndarray) else expand_path(str(path))
     try:
         std = path if isinstance(path, np.ndarray) else read_array(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such .npy file{missing_weights(str(path))}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a .npy file ({error})") from None
     path = "climatology" if isinstance(path, np.ndarray) else path

@@ -18,6 +18,7 @@ import zarr
 from vaevar.content.kinds import of_beginning
 from vaevar.data.weather.bounds import require_bounded_netcdf, require_bounded_zarr
 from vaevar.errors import UserError, first_line
+from vaevar.shipped import missing_weights
 
 _GROUP_FILES = (".zgroup", "zarr.json")
 _CONVERT = "convert it with xarray, xr.open_dataset(...).to_zarr(...)"
@@ -40,7 +41,9 @@ def open_weather(path: str | Path) -> xr.Dataset:
         return _open_file(Path(text))
     if glob.has_magic(text):
         return _open_several(text)
-    raise UserError(f"{path}: no such zarr store or netCDF file; check the path in your config")
+    raise UserError(
+        f"{path}: no such zarr store or netCDF file; check the path in your config{missing_weights(path)}"
+    )
 
 
 def open_zarr(path: str | Path) -> xr.Dataset:

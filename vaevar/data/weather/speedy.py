@@ -32,11 +32,12 @@ from vaevar.data.weather.sigma_levels import (
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.data.weather.writer import create_store, extend_store, write_states
 from vaevar.errors import UserError, first_line
-from vaevar.files import file_lock, replacing, save_text, shipped, size_text
+from vaevar.files import file_lock, replacing, save_text, size_text
 from vaevar.progress import progress
 from vaevar.runs.aside import keeping
 from vaevar.runs.expansion import expand_path
 from vaevar.runs.stopping import install
+from vaevar.shipped import missing_weights, shipped
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -201,7 +202,7 @@ class NatureRun:
         if restart is not None and not restart.is_file():
             raise UserError(
                 f"{restart}: no such restart file; run from the repository's root, or set `restarts`; "
-                f"if it is beside a store of the embedded world, {_REMAKE}"
+                f"if it is beside a store of the embedded world, {_REMAKE}{missing_weights(restart)}"
             )
         warnings.filterwarnings("ignore", module="jcm")
         logging.getLogger("jcm").setLevel(logging.ERROR)

@@ -15,6 +15,7 @@ from vaevar.content.kinds import what_is
 from vaevar.errors import UserError, first_line
 from vaevar.files import replacing
 from vaevar.runs.expansion import expand_path
+from vaevar.shipped import missing_weights
 from vaevar.state import StateSpec
 
 Statistics = TypeVar("Statistics")
@@ -53,7 +54,9 @@ class FileKind:
         """
         path = expand_path(str(path))
         if not Path(path).is_file():
-            raise UserError(f"{path}: no such {self.what}; calibrate them with {self.command}")
+            raise UserError(
+                f"{path}: no such {self.what}; calibrate them with {self.command}{missing_weights(path)}"
+            )
         try:
             with xr.open_dataset(path, engine="scipy") as opened:
                 dataset = opened.load()

@@ -37,6 +37,7 @@ from vaevar.models.covariance.file import (
     spec_of,
 )
 from vaevar.plausible.statistics import judge_error_stds
+from vaevar.shipped import typed
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.wind import VectorHarmonics
 from vaevar.state import StateSpec
@@ -44,7 +45,7 @@ from vaevar.state import StateSpec
 KIND = FileKind(
     format="vaevar-published-covariance-1",
     what="statistics of the published B",
-    command="`python main.py fit --config configs/published_covariance.yaml`",
+    command=f"`{typed('fit --config configs/published_covariance.yaml')}`",
 )
 # Variables that ψ explains a part of, at their own level (surface variables: ψ of the 10 m wind).
 BALANCED = ("z", "t", "msl", "t2m")

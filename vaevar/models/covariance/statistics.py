@@ -20,13 +20,14 @@ from vaevar.models.covariance.file import (
     spec_of,
 )
 from vaevar.plausible.statistics import judge_error_stds
+from vaevar.shipped import typed
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
 KIND = FileKind(
     format="vaevar-covariance-2",
     what="statistics of B",
-    command="`python main.py fit --config configs/covariance.yaml`",
+    command=f"`{typed('fit --config configs/covariance.yaml')}`",
 )
 # An eigenvalue more negative than this fraction of the largest is no rounding error.
 ROUND_OFF = 1e-8

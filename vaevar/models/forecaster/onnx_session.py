@@ -20,6 +20,7 @@ from torch import Tensor
 from vaevar.content.onnx_file import weights_beside
 from vaevar.errors import UserError, first_line
 from vaevar.mistakes.notices import notice
+from vaevar.shipped import missing_weights
 
 _CUDA = "CUDAExecutionProvider"
 _WITHOUT_CUDA = (
@@ -65,7 +66,9 @@ class OnnxSession:
 
     def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
         if not path.is_file():
-            raise UserError(f"{path}: no such file; give the path of the forecaster's .onnx file")
+            raise UserError(
+                f"{path}: no such file; give the path of the forecaster's .onnx file{missing_weights(path)}"
+            )
         weights_beside(path)
         self.path = path
         self._threads = threads

@@ -16,6 +16,7 @@ from vaevar.errors import UserError
 from vaevar.files import save_tensors
 from vaevar.models.training.shared_weights import KEY, with_shared
 from vaevar.runs.expansion import expand_path
+from vaevar.shipped import missing_weights, typed
 from vaevar.state import StateSpec
 
 
@@ -90,7 +91,7 @@ class SavedModule(L.LightningModule):
     @classmethod
     def hint(cls) -> str:
         """How to get such a file."""
-        return f"train one with `python main.py fit --config {cls.training_config}`"
+        return f"train one with `{typed(f'fit --config {cls.training_config}')}`"
 
     def take_weights(self, path: str | Path, content: Mapping[str, Any]) -> None:
         """Load the weights of a file into this module.
@@ -185,7 +186,7 @@ def read_weights(path: str | Path, kind: str, hint: str) -> dict[str, Any]:
     """
     path = expand_path(str(path))
     if not Path(path).is_file():
-        raise UserError(f"{path}: no such checkpoint; {hint}")
+        raise UserError(f"{path}: no such checkpoint; {hint}{missing_weights(path)}")
     try:
         content = read_tensors(path)
     except Exception as error:  # unpickling raises exceptions of many kinds; each means "not a checkpoint"

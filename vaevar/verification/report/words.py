@@ -104,7 +104,8 @@ def _program(record: dict[str, Any]) -> str:
         if record.get("commit")
         else []
     )
-    parts += [f"{name} {version}" for name, version in record.get("packages", {}).items()]
+    packages = record.get("packages", {})
+    parts += [f"{name} {version}" for name, version in packages.items() if version is not None]
     if record.get("python"):
         parts.append(f"Python {record['python']}")
     return ", ".join(parts)
