@@ -1,7 +1,7 @@
 """Pictures for whatever loggers a trainer has: several at once, one, or none.
 
 Scalars and hyperparameters have methods that all of Lightning's loggers share. Pictures have none: how a
-logger takes one is registered here by its class. A logger of another class gets no pictures, until
+logger takes one is registered here by its class. A logger of another class gets no pictures, until its
 own way is added::
 
     @take_picture.register
