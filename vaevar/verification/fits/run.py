@@ -1,4 +1,4 @@
-"""A fit as its report sees it: its losses, what it was made of, and its model with the data it learnt from."""
+"""A fit as its report sees it: its losses, what it was made of, and what its model shows of itself."""
 
 from __future__ import annotations
 
@@ -83,9 +83,7 @@ def is_fit(directory: Path) -> bool:
     return bool((read_record(directory) or {}).get("settings", {}).get("command") == "fit")
 
 
-def open_fit(
-    directory: Path, module: L.LightningModule | None = None, data: Any = None, ended: bool | None = None
-) -> FittedRun:
+def open_fit(directory: Path, module: Any = None, data: Any = None, ended: bool | None = None) -> FittedRun:
     """A fit from its directory.
 
     Args:
@@ -188,8 +186,8 @@ def _data_of(run: FittedRun) -> Any:
     except (UserError, ArgumentError, OSError, ValueError, TypeError) as error:
         run.faults.append(
             f"the data cannot be read, so there are no pictures of held-out samples "
-            f"({first_line(mistake_of(error) or error)}); run the command in the directory in which the fit was "
-            "made, with its VAEVAR_DATA"
+            f"({first_line(mistake_of(error) or error)}); run the command in the directory in which the fit "
+            "was made, with its VAEVAR_DATA"
         )
         return None
     return data

@@ -1,5 +1,6 @@
-"""Write the report of a cycle or a fit, or of several cycles side by side, also of one that is going on or was
-killed.
+"""Write the report of a cycle or a fit, or of several cycles side by side.
+
+The run may be going on, or have been killed.
 
 python -m vaevar.verification.report runs/cycle_sparse
 python -m vaevar.verification.report runs/cycle_sparse runs/published
