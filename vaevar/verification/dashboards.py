@@ -9,9 +9,9 @@ from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.loggers import rendered
-from vaevar.verification.charts import ArmCharts, Chart
+from vaevar.verification.charts.arms import ArmCharts, Chart
+from vaevar.verification.charts.hparams import final_scores, hyperparameters
 from vaevar.verification.consistency import departures, desroziers
-from vaevar.verification.hparams import final_scores, hyperparameters
 from vaevar.verification.maps import analysis_maps, error_maps, gather
 from vaevar.verification.metrics import rmse
 from vaevar.verification.scores import HEADLINE_CHANNELS, Scores
@@ -23,7 +23,7 @@ class Dashboards(CycleCallback):
     """Shows the arms of a cycle in the loggers of its trainer; without one, nothing.
 
     In TensorBoard each arm is a run of its own, below ``<run>/<arm>``, so that arms share charts. In other
-    loggers the arm comes first in each name (:mod:`vaevar.verification.charts`).
+    loggers the arm comes first in each name (:mod:`vaevar.verification.charts.arms`).
 
     By channel: ``rmse_over_std/``, ``analysis_rmse/`` and ``background_rmse/``. By variable:
     ``consistency/``, the Desroziers ratio of R (1 when B and R are consistent), and

@@ -45,7 +45,7 @@ def loss_table(history: pd.DataFrame) -> tuple[list[str], list[list[tuple[str, b
             best = (cell_text(float(least["value"])), f"{least['epoch']:.4g}")
         last = cell_text(float(values["value"].iloc[-1]))
         rows.append([(name, False), (best[0], bool(best[0])), (best[1], False), (last, False)])
-    return ["number", "best", "in epoch", "last"], rows
+    return ["quantity", "best", "in epoch", "last"], rows
 
 
 def loss_figure(history: pd.DataFrame) -> Figure | None:

@@ -21,7 +21,7 @@ from vaevar.verification.report.figures import (
     unit_text,
 )
 
-_TOP, _ROW, _GAP, _BOTTOM = 84, 190, 30, 64  # pixels
+_TOP, _ROW, _GAP, _BOTTOM = 84, 190, 30, 84  # pixels
 _PER_ROW = 3
 
 
@@ -46,7 +46,7 @@ def map_figure(spec: StateSpec, maps: Maps) -> Figure:
             trace, values = heatmap(list(maps.panels[name][:, position]), scales[kind], units)
             first = kinds.index(kind) == number
             trace["colorbar"] |= _bar(sorted(set(kinds)).index(kind), len(set(kinds)), plot) | {
-                "title": {"text": f"{units}, {_of(kind, kinds)}", "side": "top"}
+                "title": {"text": f"{units}, {_of(kind, kinds)}", "side": "bottom"}
             }
             places = {"x": packed(maps.grid.longitude), "y": packed(maps.grid.latitude), "zsmooth": False}
             axes = {"xaxis": axis_name("x", number), "yaxis": axis_name("y", number)}
@@ -74,7 +74,7 @@ def map_figure(spec: StateSpec, maps: Maps) -> Figure:
         "sliders": [slider(list(maps.frames), "", 1 + 84 / plot, x=0.6)] if len(maps.frames) > 1 else [],
         "images": [coast(number) for number in range(len(names))],
         "showlegend": False,
-        "margin": {"l": 30, "r": 12, "t": _TOP, "b": _BOTTOM},
+        "margin": {"l": 30, "r": 40, "t": _TOP, "b": _BOTTOM},
     }
     return {"data": traces, "layout": layout(plot + _TOP + _BOTTOM, **settings), "frames": frames}
 
@@ -99,7 +99,7 @@ def _bar(number: int, count: int, plot: int) -> dict[str, object]:
     """A bar below the maps; two of them side by side."""
     return {
         "orientation": "h", "x": number * 0.5, "xanchor": "left", "len": 0.9 if count == 1 else 0.45,
-        "y": -2 / plot, "yanchor": "top",
+        "y": -8 / plot, "yanchor": "top",
     }  # fmt: skip
 
 

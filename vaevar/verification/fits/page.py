@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def _weights(run: FittedRun) -> Iterator[str]:
 
 def _configs(command: list[str]) -> Iterator[str]:
     """Paths that a command gives as configs."""
-    for word, following in zip(command, [*command[1:], ""], strict=True):
+    for word, following in itertools.pairwise([*command, ""]):
         if word in ("-c", "--config"):
             yield following
         elif word.startswith("--config="):

@@ -141,7 +141,7 @@ def _module_of(run: FittedRun) -> L.LightningModule | None:
     cls = pydoc.locate(str(spec.get("class_path"))) if "class_path" in spec else None
     found = [path for place in run.checkpoints if (path := latest(place))]
     if cls is None or not found:
-        missing = "no config.yaml that names its model" if cls is None else "no checkpoint yet"
+        missing = "no config.yaml that names its model" if cls is None else "no checkpoint that can be read"
         run.faults.append(f"{run.directory}: has {missing}, so there are no pictures of what it makes")
         return None
     path = max(found, key=lambda one: one.stat().st_mtime)

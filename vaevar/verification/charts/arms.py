@@ -15,7 +15,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.loggers import log_picture
-from vaevar.verification.hparams import Setting, known_scores, remove_empty_events, write_hyperparameters
+from vaevar.verification.charts.hparams import (
+    Setting,
+    known_scores,
+    remove_empty_events,
+    write_hyperparameters,
+)
 from vaevar.verification.maps import gather
 
 
