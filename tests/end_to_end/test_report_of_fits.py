@@ -184,3 +184,28 @@ def test_a_report_that_cannot_be_written_ends_no_fit(
     fit(configs["fit"], "--trainer.max_epochs", "1")
     assert (RUN / "checkpoints" / "best.ckpt").is_file()
     assert "python -m vaevar.verification.report runs/vae" in capsys.readouterr().err
+
+
+def test_a_fit_in_mlflow_and_in_tables(configs: dict[str, Path]) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    pytest.importorskip("alembic")
+    store = "sqlite:///mine.db"
+    loggers = [
+        {
+            "class_path": "MLFlowLogger",
+            "init_args": {"tracking_uri": store, "artifact_location": "artifacts"},
+        },
+        {"class_path": "CSVLogger", "init_args": {"save_dir": "tables"}},
+    ]
+    fit(edited(configs["fit"], "mlflow.yaml", logger=loggers), "--name", "vae")
+    client = mlflow.MlflowClient(tracking_uri=store)
+    (experiment,) = [one for one in client.search_experiments() if one.name != "Default"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.data.params["latent_channels"] == "4"
+    assert run.data.metrics["val/loss"] == pytest.approx(
+        pd.read_csv(HISTORY).query("name == 'val/loss'")["value"].iloc[-1], rel=1e-5
+    )
+    (picture,) = client.list_artifacts(run.info.run_id, "samples")[:1]
+    assert picture.path.startswith("samples/maps_")
+    assert list(Path("tables/vae/figures/samples").glob("maps_*.png"))
+    assert REPORT.is_file()

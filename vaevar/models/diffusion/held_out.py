@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vaevar.models.held_out.errors import views_of_errors
-from vaevar.models.held_out.samples import Reduced, held_out_batch
+from vaevar.models.held_out.samples import Reduced, held_out_batch, spread
 from vaevar.models.held_out.views import Curves, HeldOut, View
 
 _STEPS = 25  # of the drawing, as DiffDA has
@@ -30,7 +30,7 @@ def held_out(denoiser: Any, data: Any) -> HeldOut:
     condition, residual = held_out_batch(data, denoiser.spec, denoiser.grid, std.device, 2)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(residual.shape, generator=generator).to(residual)
-    few = slice(0, None, max(1, len(residual) // _DRAWN))
+    few = spread(len(residual), _DRAWN)
     drawn = reduced(drawn_from(denoiser, condition[few], noise[few]) * std)
     errors = reduced(residual * std)
     signal = denoiser.schedule.signal
