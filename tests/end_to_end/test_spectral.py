@@ -107,6 +107,7 @@ def test_from_a_recorded_cycle_to_an_arm(
         "init_args": {"path": "weights/cycle.nc", "lmax": 6},
     }
     main(["fit", "--config", fit_config(configs, calibration, "BackgroundErrors", 2, "calibration")])
+    assert not Path("runs/calibration/report.html").exists()  # it has no losses
     model = {
         "class_path": "vaevar.models.spectral.vae.SpectralVAE",
         "init_args": {

@@ -63,7 +63,11 @@ class FitHistory(L.Callback):
             return
         if trainer.global_step == 0:
             self._sums, self._batches, self._before = {}, 0, 0.0
-        save_text(self._path, _rows_until(self._path, trainer.global_step).to_csv(index=False))
+        kept = _rows_until(self._path, trainer.global_step)
+        if kept.empty:
+            self._path.unlink(missing_ok=True)
+        else:
+            save_text(self._path, kept.to_csv(index=False))
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -72,8 +76,10 @@ class FitHistory(L.Callback):
         if self._path is None:
             return
         logged = trainer.fit_loop.epoch_loop._results.metrics(on_step=True)["callback"]
-        if not logged and isinstance(outputs, Mapping):
+        if not logged and isinstance(outputs, Mapping) and "loss" in outputs:
             logged = {"train/loss": outputs["loss"]}
+        if not logged:  # a calibration has no losses, and gets no file
+            return
         for name, value in logged.items():
             # On the device: to ask for the number would wait for it after every step.
             self._sums[name] = self._sums.get(name, 0.0) + torch.as_tensor(value).detach().float()
@@ -89,7 +95,9 @@ class FitHistory(L.Callback):
         results = trainer.fit_loop.epoch_loop.val_loop._results.values()
         names = [item.meta.name for item in results if not item.has_reset]
         metrics = trainer.callback_metrics
-        self._write(trainer, {name: float(metrics[name]) for name in names if name in metrics})
+        numbers = {name: float(metrics[name]) for name in names if name in metrics}
+        if numbers:
+            self._write(trainer, numbers)
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         if self._path is not None:
@@ -116,8 +124,9 @@ class FitHistory(L.Callback):
         text = io.StringIO()
         rows = csv.writer(text, lineterminator="\n")
         rows.writerows([*place, name, f"{value:.7g}"] for name, value in numbers.items())
+        head = "" if self._path.exists() else f"{','.join(COLUMNS)}\n"
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(text.getvalue())
+            file.write(head + text.getvalue())
 
 
 def _rows_until(path: Path, step: int) -> pd.DataFrame:
