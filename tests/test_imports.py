@@ -19,6 +19,7 @@ FLOORS: list[list[set[str]]] = [
             "content",
             "errors",
             "files",
+            "loggers",
             "mistakes",
             "provenance",
             "progress",

@@ -19,7 +19,14 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.restart import analyses_made
-from vaevar.commands.callbacks import complete_cycle, keep_needed, look_shortly, without_bars
+from vaevar.commands.callbacks import (
+    complete_cycle,
+    complete_fit,
+    keep_needed,
+    look_shortly,
+    without_a_logger,
+    without_bars,
+)
 from vaevar.commands.processes import require_nodes, share_among
 from vaevar.commands.silence import silence_warnings
 from vaevar.content.setting import UNLIMITED
@@ -112,6 +119,10 @@ class VaevarCLI(LightningCLI):
             settings.trainer.callbacks = complete_cycle(as_list(settings.trainer.callbacks), bar)
             look_shortly(settings.trainer)
             share_among(len(settings.model.init_args.get("arms") or ()), settings.trainer)
+        if self.config.subcommand == "fit":
+            settings.trainer.callbacks = complete_fit(as_list(settings.trainer.callbacks))
+        if settings.trainer.logger is False:
+            settings.trainer.callbacks = without_a_logger(as_list(settings.trainer.callbacks))
         if settings.trainer.enable_progress_bar is False:
             settings.trainer.callbacks = without_bars(as_list(settings.trainer.callbacks))
         silence_warnings()

@@ -24,7 +24,7 @@ from vaevar.data.analysis_times import AnalysisTime
 from vaevar.data.observations.points import Observations
 from vaevar.sphere.grid import Grid
 from vaevar.state import State, StateSpec
-from vaevar.verification.hparams import final_scores, hyperparameters, write_hyperparameters
+from vaevar.verification.charts.hparams import final_scores, hyperparameters, write_hyperparameters
 from vaevar.verification.maps import error_maps
 
 

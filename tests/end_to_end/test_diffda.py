@@ -7,11 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 
+from tests.end_to_end.reading import numbers, picture, section
 from vaevar.cli import main
 
 OBSERVED = {"steps": 4, "jump_length": 2, "members": 2, "first_analyses": 2}
@@ -93,6 +95,12 @@ def test_fit_both_leads_then_cycle(
         assert int(content["state_dict"]["lead_hours"]) == lead
         assert content["provenance"]["data"]["lead_hours"] == lead
         assert "truth.zarr" in content["provenance"]["data"]["source"]
+    report = Path("runs/6h/report.html")
+    assert not section(report, "missing")
+    lines = {trace["name"]: numbers(trace["y"]) for trace in picture(report, "noise-0").data[:2]}
+    assert (np.diff(lines["denoised"]) > 0).mean() > 0.5  # the more noise, the larger the error
+    assert np.ptp(lines["the error itself"]) == 0
+    assert picture(report, "samples-0").frames
 
     cycle = ["predict", "--config", str(diffda["cycle"])]
     main(cycle)

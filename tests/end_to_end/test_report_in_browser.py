@@ -11,12 +11,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
+import torch
 
 import vaevar
 from tests.library.conftest import oi as oi  # the fixtures
 from tests.library.conftest import tiny as tiny
 from tests.library.conftest import world as world
+from vaevar.models.training.history import FitHistory
+from vaevar.verification.fits.callback import FitReport
 from vaevar.verification.forecasts import Forecasts
 
 webdriver = pytest.importorskip("selenium.webdriver")
@@ -120,4 +124,33 @@ def test_a_report_in_a_browser(tiny: Any, oi: Any, browser: Any) -> None:
                 time.sleep(0.5)
                 seen.add(browser.execute_script(_SHOWN, name))
             assert len(seen) == 2, name
+    assert not browser.get_log("browser")
+
+
+def test_the_report_of_a_fit_in_a_browser(tmp_path: Path, browser: Any) -> None:
+    from selenium.webdriver.common.by import By
+
+    spec, grid = vaevar.StateSpec(["t2m"], ["z", "u"], [500, 850]), vaevar.Grid.gaussian(16)
+    errors = torch.randn(24, len(spec), 16, 32, generator=torch.Generator().manual_seed(0))
+    data = vaevar.ErrorSamples(errors, spec, grid, validation_fraction=0.25, batch_size=4)
+    sizes: dict[str, Any] = {"widths": [8], "depths": [1], "heads": [0], "latent_scale": 0}
+    vae = vaevar.VAE.for_data(data, **sizes, warmup_steps=1)
+    trainer = L.Trainer(
+        max_epochs=3, accelerator="cpu", logger=False, default_root_dir=tmp_path / "fit",
+        callbacks=[FitHistory(), FitReport()], enable_checkpointing=False, enable_progress_bar=False,
+    )  # fmt: skip
+    trainer.fit(vae, data)
+    browser.get((tmp_path / "fit" / "report.html").as_uri())
+    figures = [one.get_attribute("id") for one in browser.find_elements(By.CLASS_NAME, "js-plotly-plot")]
+    assert figures == ["losses-0", "samples-0", "deviations-0", "spectra-0", "latent-0"]
+    for name in figures:
+        figure = browser.find_element(By.ID, name)
+        for number in range(len(figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button"))):
+            button = figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button")[number]
+            label, chosen = button.text, browser.execute_script(_CHOSEN, name)
+            before = browser.execute_script(_SHOWN, name)
+            show(browser, button)
+            button.click()
+            if label not in chosen:
+                assert until_changed(browser, name, before) != before, (name, label)
     assert not browser.get_log("browser")

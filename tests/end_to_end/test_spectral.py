@@ -15,6 +15,8 @@ import yaml
 import zarr
 
 from tests.end_to_end.conftest import SPEC
+from tests.end_to_end.reading import numbers as unpacked
+from tests.end_to_end.reading import picture, section
 from vaevar.cli import main
 from vaevar.data.observations.coverage import no_coverage, update_coverage
 from vaevar.data.observations.networks import ColumnNetwork
@@ -105,6 +107,7 @@ def test_from_a_recorded_cycle_to_an_arm(
         "init_args": {"path": "weights/cycle.nc", "lmax": 6},
     }
     main(["fit", "--config", fit_config(configs, calibration, "BackgroundErrors", 2, "calibration")])
+    assert not Path("runs/calibration/report.html").exists()  # it has no losses
     model = {
         "class_path": "vaevar.models.spectral.vae.SpectralVAE",
         "init_args": {
@@ -114,6 +117,11 @@ def test_from_a_recorded_cycle_to_an_arm(
     }  # fmt: skip
     main(["fit", "--config", fit_config(configs, model, "BackgroundErrorsWithCoverage", 2, "vae")])
     assert Path("weights/vae.ckpt").is_file()
+    report = Path("runs/vae/report.html")
+    assert not section(report, "missing")
+    use = unpacked(picture(report, "latent-0").data[0]["y"])
+    assert (use > 0).all()
+    assert picture(report, "samples-0").frames
 
     def arms(content: dict[str, Any]) -> None:
         content["model"]["init_args"]["arms"]["vaevar"] = {

@@ -13,8 +13,8 @@ from vaevar.verification.dashboards import Dashboards
 
 
 def begin(dashboards: Dashboards, spec: StateSpec) -> Dashboards:
-    trainer = SimpleNamespace(is_global_zero=False)
-    module: Any = SimpleNamespace(local_arms=list, trainer=trainer, standing={})
+    trainer = SimpleNamespace(is_global_zero=False, loggers=[])
+    module: Any = SimpleNamespace(local_arms=list, trainer=trainer, standing={}, directory="runs/some")
     data: Any = SimpleNamespace(spec=spec)
     dashboards.before_cycle(module, data)
     return dashboards

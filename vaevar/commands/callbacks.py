@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import cast
 
 from jsonargparse import Namespace
-from lightning.pytorch.callbacks import Checkpoint, ProgressBar
+from lightning.pytorch.callbacks import Checkpoint, DeviceStatsMonitor, LearningRateMonitor, ProgressBar
 
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.runs.naming import class_of
@@ -22,7 +22,14 @@ CALLBACKS_OF_A_CYCLE = (
     "vaevar.verification.scores.Scores",
     "vaevar.verification.report.callback.RunReport",
 )
+# Likewise of a fit. They stand behind the others: the report tells of the weights that those have written.
+CALLBACKS_OF_A_FIT = (
+    "vaevar.models.training.history.FitHistory",
+    "vaevar.verification.fits.callback.FitReport",
+)
 PROGRESS_OF_A_CYCLE = "vaevar.assim.cycle.progress.CycleProgress"
+
+_NEED_A_LOGGER = (LearningRateMonitor, DeviceStatsMonitor)
 
 
 def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[Namespace]:
@@ -42,6 +49,28 @@ def complete_cycle(callbacks: Sequence[Namespace], progress_bar: bool) -> list[N
         if not any(issubclass(other, kind) for other in listed):
             added.append(_complete(Namespace(class_path=path)))
     return sorted([*added, *callbacks], key=lambda callback: place_of(class_of(callback)))
+
+
+def complete_fit(callbacks: Sequence[Namespace]) -> list[Namespace]:
+    """The callbacks of a fit: those that a config lists, then what every fit has.
+
+    Args:
+        callbacks: ``class_path`` and ``init_args`` of each.
+    """
+    needed = [cast(type, pydoc.locate(path)) for path in CALLBACKS_OF_A_FIT]
+    listed = [class_of(callback) for callback in callbacks]
+    added = [
+        _complete(Namespace(class_path=path))
+        for path, cls in zip(CALLBACKS_OF_A_FIT, needed, strict=True)
+        if not any(issubclass(other, cls) for other in listed)
+    ]
+    complete = [*callbacks, *added]
+    return sorted(complete, key=lambda callback: issubclass(class_of(callback), tuple(needed)))
+
+
+def without_a_logger(callbacks: Sequence[Namespace]) -> list[Namespace]:
+    """Callbacks but for those that Lightning refuses where there is no logger, which they log to alone."""
+    return [callback for callback in callbacks if not issubclass(class_of(callback), _NEED_A_LOGGER)]
 
 
 def place_of(cls: type) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import lightning as L
@@ -101,9 +101,13 @@ class ErrorSamples(L.LightningDataModule):
         """The training samples once, normalised and not augmented, [B, C, H, W]."""
         return (batch / self.error_std for (batch,) in DataLoader(self.training, self.batch_size))
 
+    def normalise(self, batch: Sequence[Tensor]) -> Tensor:
+        """Errors in units of ``error_std``."""
+        return batch[0] / self.error_std.to(batch[0].device)
+
     def on_after_batch_transfer(self, batch: list[Tensor], dataloader_idx: int) -> Tensor:
         """Normalise on the device; flip signs while training."""
-        errors = batch[0] / self.error_std.to(batch[0].device)
+        errors = self.normalise(batch)
         if not (self.flip_sign and self.trainer is not None and self.trainer.training):
             return errors
         return errors * shared_signs(errors, step_generator(self.trainer.global_step, 1, errors.device))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -204,8 +204,12 @@ class StateSequences(ResumableData):
         every = range(0, len(self.validation_set), self.validation_every)
         return SampleLoader(Subset(self.validation_set, every), self.batch_size, threads=self.workers)
 
-    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+    def normalise(self, batch: Tensor) -> Tensor:
+        """States of the data, on the device of the batch, in the units of the network."""
         return self.normalizer.to(batch.device).normalize(batch)
+
+    def on_after_batch_transfer(self, batch: Tensor, dataloader_idx: int) -> Tensor:
+        return self.normalise(batch)
 
 
 def mean_state(store: WeatherStore, times: np.ndarray) -> Tensor:

@@ -1,4 +1,4 @@
-"""What the reports of experiments share: their data, printed tables, figures in files and TensorBoard."""
+"""What the reports of experiments share: their data, printed tables, figures in files and loggers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import TypeVar
 
 import lightning as L
+import numpy as np
 import pandas as pd
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from rich.console import Console
 from rich.table import Table
 
 from vaevar.errors import UserError
+from vaevar.loggers import log_picture
 from vaevar.verification.tables import cell_text
 
 Data = TypeVar("Data", bound=L.LightningDataModule)
@@ -64,7 +65,7 @@ def print_table(console: Console, title: str, table: pd.DataFrame, left: Collect
 
 
 def save_figures(trainer: L.Trainer, directory: Path, label: str, figures: Mapping[str, Figure]) -> None:
-    """Write ``<name>_<label>.png`` into the run directory, and show them in TensorBoard.
+    """Write ``<name>_<label>.png`` into the run directory, and give them to the loggers.
 
     Args:
         trainer: whose loggers they are.
@@ -72,10 +73,10 @@ def save_figures(trainer: L.Trainer, directory: Path, label: str, figures: Mappi
         label: of what they show.
         figures: by name.
     """
-    loggers = [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
     for name, figure in figures.items():
         path = directory / f"{name}_{label}.png"
         figure.savefig(path, dpi=100)
-        for logger in loggers:
+        if trainer.loggers:
             # Reading the file is faster than drawing the figure again.
-            logger.experiment.add_image(f"{name}/{label}", imread(path), 0, dataformats="HWC")
+            picture = (imread(path)[..., :3] * 255).round().astype(np.uint8)
+            log_picture(trainer.loggers, f"{name}/{label}", picture, 0)

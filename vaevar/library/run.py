@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from vaevar.assim.assimilator import Assimilator
 from vaevar.assim.cycle.cycle import Cycle
@@ -23,7 +24,9 @@ from vaevar.errors import UserError
 from vaevar.forecast import Forecaster
 from vaevar.mistakes.notices import Call
 from vaevar.models.training.trainer import prepare
+from vaevar.runs.directory import RunDirectory
 from vaevar.runs.expansion import expand_path
+from vaevar.verification.dashboards import Dashboards
 from vaevar.verification.report.callback import RunReport
 from vaevar.verification.results import RunResults
 from vaevar.verification.scores import Scores
@@ -51,7 +54,8 @@ def run(
         directory: of the run.
         restart: begin again; what is there is moved aside, into ``.old``.
         callbacks: besides those that write states and scores; one of a class that is there takes its place.
-        trainer: arguments of Lightning's ``Trainer``, such as ``accelerator="cpu"``.
+        trainer: arguments of Lightning's ``Trainer``, such as ``accelerator="cpu"`` or ``logger``. With the
+            callback ``Dashboards`` and no ``logger``, there is one for TensorBoard.
 
     Raises:
         UserError: when the directory holds another run, or something does not fit together.
@@ -70,12 +74,13 @@ def run(
     own = [Cycle(resume=not restart), StateWriter(), Scores(), RunReport()]
     kept = [callback for callback in own if not any(isinstance(other, type(callback)) for other in callbacks)]
     settings: dict[str, Any] = {
-        "logger": False,
+        "logger": _loggers(path, callbacks),
         "devices": 1,
         "enable_model_summary": False,
         "enable_checkpointing": False,
     }
     ordered = sorted([*kept, *callbacks], key=lambda callback: place_of(type(callback)))
+    ordered.append(RunDirectory(path))  # whatever directory a logger has
     # Variational analyses need gradients.
     settings |= {"default_root_dir": path, "inference_mode": False, "callbacks": ordered} | trainer
     module = AssimilationModule(forecaster, dict(arms))
@@ -83,6 +88,13 @@ def run(
         silence_warnings()
         prepare(L.Trainer(**settings)).predict(module, datamodule=data, return_predictions=False)
     return RunResults(path)
+
+
+def _loggers(path: Path, callbacks: Sequence[L.Callback]) -> TensorBoardLogger | bool:
+    """What a run shows its charts in that says nothing of loggers: TensorBoard, if it has charts."""
+    if not any(isinstance(callback, Dashboards) for callback in callbacks):
+        return False
+    return TensorBoardLogger(path.parent, path.name, version="")
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from vaevar.runs.record import NAME, write_record
 CONFIG = "config.yaml"
 OF_AN_ARM = ("restart*.pt", "diagnostics.csv", "scores.csv")
 # Written before the first result, and worthless without one.
-PREPARATIONS = (CONFIG, NAME, "hparams.yaml", "events.out.tfevents.*")
+PREPARATIONS = (CONFIG, NAME, "hparams.yaml", "events.out.tfevents.*", "history.csv", "report.html")
 
 
 def is_arm(path: Path) -> bool:

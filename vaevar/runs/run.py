@@ -36,7 +36,7 @@ from vaevar.runs.settings import ORIGIN, Settings, files_of
 # What runs write beside the directories of arms, also when a kill kept them from listing it.
 WRITTEN = (
     *PREPARATIONS, "checkpoints", "hpc_ckpt_*.ckpt", "metrics*.csv", "scores.csv", "forecasts.csv",
-    "summary.md", "report.html", "profile.json", "cases.csv", "*.partial",
+    "summary.md", "figures", "profile.json", "cases.csv", "*.partial",
 )  # fmt: skip
 
 

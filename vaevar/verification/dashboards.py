@@ -1,23 +1,18 @@
-"""TensorBoard: charts that overlay the arms of a cycle, maps, and the HParams tab."""
+"""Charts of a cycle's arms, maps, settings and final scores, in the loggers of the run."""
 
 from __future__ import annotations
 
 import lightning as L
-from matplotlib.figure import Figure
-from torch.utils.tensorboard import SummaryWriter
 
 from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes
 from vaevar.errors import UserError
+from vaevar.loggers import rendered
+from vaevar.verification.charts.arms import ArmCharts, Chart
+from vaevar.verification.charts.hparams import final_scores, hyperparameters
 from vaevar.verification.consistency import departures, desroziers
-from vaevar.verification.hparams import (
-    final_scores,
-    hyperparameters,
-    remove_empty_events,
-    write_hyperparameters,
-)
-from vaevar.verification.maps import analysis_maps, error_maps, gather_fields, rendered
+from vaevar.verification.maps import analysis_maps, error_maps, gather
 from vaevar.verification.metrics import rmse
 from vaevar.verification.scores import HEADLINE_CHANNELS, Scores
 
@@ -25,15 +20,18 @@ MAPPED_CHANNELS = ("z500", "u500", "t850")
 
 
 class Dashboards(CycleCallback):
-    """Writes TensorBoard events under ``<run>/<arm>``, so that arms share charts.
+    """Shows the arms of a cycle in the loggers of its trainer; without one, nothing.
+
+    In TensorBoard each arm is a run of its own, below ``<run>/<arm>``, so that arms share charts. In other
+    loggers the arm comes first in each name (:mod:`vaevar.verification.charts.arms`).
 
     By channel: ``rmse_over_std/``, ``analysis_rmse/`` and ``background_rmse/``. By variable:
     ``consistency/``, the Desroziers ratio of R (1 when B and R are consistent), and
     ``consistency_background/``, the background error variance over R that the departures imply. By analysis:
-    ``minimisation/`` (J_b, J_o, 2J/p, ...). The error maps of all arms side by side are among the images of
-    the first arm, ``errors_of_all_arms/``. The HParams tab has a row for each arm: its settings and, when
-    :class:`vaevar.verification.scores.Scores` runs too, its summary (``final/``). So TensorBoard has one run
-    for each arm.
+    ``minimisation/`` (J_b, J_o, 2J/p, ...). The error maps of all arms side by side are
+    ``errors_of_all_arms/``, in TensorBoard among the images of the first arm. Hyperparameters are the
+    settings of each arm and, when :class:`vaevar.verification.scores.Scores` runs too, its summary
+    (``final/``).
 
     Args:
         channels: have an RMSE chart, beside the mean over channels of RMSE / climatological std. None: the
@@ -57,7 +55,7 @@ class Dashboards(CycleCallback):
         self._asked = (channels, maps)
         self.channels, self.maps = channels or [], maps or []
         self.maps_every = maps_every
-        self._writers: dict[str, SummaryWriter] = {}
+        self._charts: ArmCharts
 
     def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         channels, maps = self._asked
@@ -70,78 +68,69 @@ class Dashboards(CycleCallback):
                 f"Dashboards: the state has no channels {', '.join(unknown)}; choose channels and maps from "
                 f"its {len(data.spec)}, such as {', '.join(data.spec.names[:3])}"
             )
-        # A resumed run replaces the later events of the killed one.
-        begins = {name: standing.next_index for name, standing in module.standing.items()}
-        for name in module.local_arms():
-            self._writers[name] = SummaryWriter(str(module.directory / name), purge_step=begins.get(name))
+        self._charts = ArmCharts(module)
 
     def after_analysis(
         self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
+        if not self._charts.wanted:
+            return
         mapped = bool(self.maps_every) and time.index % self.maps_every == 0
+        charts = {name: Chart() for name in results}
         for name, result in results.items():
-            writer = self._writers[name]
+            shown = charts[name].scalars
             states = {"analysis": result.analysis.state, "background": result.background}
             for quantity, state in states.items():
                 scores = rmse(state.values - time.truth.values, state.grid).cpu().numpy()
-                mean = float((scores / data.climatological_std).mean())
-                writer.add_scalar(f"rmse_over_std/{quantity}", mean, time.index)
+                shown[f"rmse_over_std/{quantity}"] = float((scores / data.climatological_std).mean())
                 for channel in self.channels:
-                    value = scores[data.spec.index(channel)]
-                    writer.add_scalar(f"{quantity}_rmse/{channel}", value, time.index)
-            for key, number in result.analysis.diagnostics.items():
-                writer.add_scalar(f"minimisation/{key}", number, time.index)
+                    shown[f"{quantity}_rmse/{channel}"] = float(scores[data.spec.index(channel)])
+            shown |= {f"minimisation/{key}": value for key, value in result.analysis.diagnostics.items()}
             if mapped:
-                for channel in self.maps:
-                    _add_figure(writer, f"maps/{channel}", analysis_maps(channel, time, result), time.index)
-        if results and len(time.observations):
-            self._write_consistency(time, results)
+                charts[name].pictures |= {
+                    f"maps/{channel}": rendered(analysis_maps(channel, time, result)) for channel in self.maps
+                }
+        if len(time.observations):
+            _add_consistency(charts, time, results)
+        self._charts.show(charts, time.index)
         if mapped:
-            self._write_error_maps(module, time, results)
+            self._show_error_maps(module, time, results)
 
-    def _write_consistency(self, time: AnalysisTime, results: Results) -> None:
-        operator = time.observations.operator(time.truth.spec, time.truth.grid)
-        for name, result in results.items():
-            before = departures(operator, result.background, time.observations)
-            after = departures(operator, result.analysis.state, time.observations)
-            for variable, ratio in desroziers(before, after, time.observations).items():
-                writer = self._writers[name]
-                writer.add_scalar(f"consistency/{variable}", ratio.observation, time.index)
-                writer.add_scalar(f"consistency_background/{variable}", ratio.background, time.index)
-
-    def _write_error_maps(self, module: AssimilationModule, time: AnalysisTime, results: Results) -> None:
+    def _show_error_maps(self, module: AssimilationModule, time: AnalysisTime, results: Results) -> None:
         # A collective operation: every rank calls it at the same analyses, with or without results.
         for channel in self.maps:
             truth = time.truth.channel(channel)
-            fields = gather_fields(
+            fields = gather(
                 {
                     name: (result.analysis.state.channel(channel) - truth).cpu().numpy()
                     for name, result in results.items()
                 }
             )
             errors = {name: fields[name] for name in module.arms if name in fields}
-            if module.trainer.is_global_zero and self._writers and errors:
-                figure = error_maps(channel, time, errors)
-                first = next(iter(self._writers.values()))
-                _add_figure(first, f"errors_of_all_arms/{channel}", figure, time.index)
+            if module.trainer.is_global_zero and errors:
+                picture = rendered(error_maps(channel, time, errors))
+                self._charts.show_together(f"errors_of_all_arms/{channel}", picture, time.index)
 
     def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
+        if not self._charts.wanted:
+            return
         settings = hyperparameters(module.directory / "config.yaml", list(module.arms))
         callbacks: list[L.Callback] = module.trainer.callbacks  # type: ignore[attr-defined]
         scorers = [callback for callback in callbacks if isinstance(callback, Scores)]
+        arms = list(module.local_arms())
         scores = (
-            final_scores(scorers[0].table(module.directory, list(self._writers), data))
-            if scorers and self._writers  # a process may have no arm
+            final_scores(scorers[0].table(module.directory, arms, data))
+            if scorers and arms  # a process may have no arm
             else {}
         )
-        for name, writer in self._writers.items():
-            if name in settings:
-                write_hyperparameters(writer, settings[name], scores.get(name, {}), data.times.size)
-            writer.close()
-        self._writers.clear()
-        if module.trainer.is_global_zero:
-            remove_empty_events(module.directory)
+        self._charts.close(settings, scores, int(data.times.size))
 
 
-def _add_figure(writer: SummaryWriter, name: str, figure: Figure, step: int) -> None:
-    writer.add_image(name, rendered(figure), step, dataformats="HWC")
+def _add_consistency(charts: dict[str, Chart], time: AnalysisTime, results: Results) -> None:
+    operator = time.observations.operator(time.truth.spec, time.truth.grid)
+    for name, result in results.items():
+        before = departures(operator, result.background, time.observations)
+        after = departures(operator, result.analysis.state, time.observations)
+        for variable, ratio in desroziers(before, after, time.observations).items():
+            charts[name].scalars[f"consistency/{variable}"] = ratio.observation
+            charts[name].scalars[f"consistency_background/{variable}"] = ratio.background

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch.distributed
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from vaevar.assim.cycle.faults import ArmResult
 from vaevar.data.analysis_times import AnalysisTime
 from vaevar.sphere.coastlines import coastline_gaps
 from vaevar.sphere.grid import Grid
+
+T = TypeVar("T")
 
 
 def error_maps(channel: str, time: AnalysisTime, errors: dict[str, np.ndarray]) -> Figure:
@@ -60,23 +61,13 @@ def draw_field(axis: Any, values: np.ndarray, grid: Grid, title: str, colours: s
     return image
 
 
-def rendered(figure: Figure) -> np.ndarray:
-    """A figure as an image, [H, W, 3] uint8.
-
-    TensorBoard's own ``add_figure`` imports pyplot, which would choose a backend for the whole process.
-    """
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3]
-
-
-def gather_fields(fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The fields of the arms of all ranks: a collective operation, which every rank must call."""
+def gather(values: dict[str, T]) -> dict[str, T]:
+    """What is known of the arms of all ranks, by arm: a collective operation, which every rank must call."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-        return fields
+        return values
     parts: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(parts, fields)
-    return {name: field for part in parts for name, field in part.items()}
+    torch.distributed.all_gather_object(parts, values)
+    return {name: value for part in parts for name, value in part.items()}
 
 
 def analysis_maps(channel: str, time: AnalysisTime, result: ArmResult) -> Figure:

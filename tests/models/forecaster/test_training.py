@@ -19,6 +19,7 @@ from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.training import ForecasterModule
 from vaevar.models.forecaster.training_cycle import TrainingCycle
+from vaevar.models.held_out.samples import spread
 from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
@@ -277,6 +278,25 @@ def test_logged_rmse_is_the_root_of_the_mean_over_all_windows_in_physical_units(
         rmse = data.grid.area_mean(error.double().square()).mean(0).sqrt()
         assert metrics[f"val/rmse_t2m_{hours}h"] == pytest.approx(rmse[0].item(), rel=1e-3)
         assert metrics[f"val/rmse_z500_{hours}h"] == pytest.approx(rmse[1].item(), rel=1e-3)
+
+
+def test_what_it_shows_of_itself_by_hand(fitted):
+    """The RMSE by lead time is that of the roll-outs, and persistence that of the initial states."""
+    module, trainer, *_ = fitted
+    data = trainer.datamodule
+    shown = module.held_out(data)
+    leads = next(view.content for view in shown.views if view.anchor == "leads")
+    chosen = data.val_dataloader().dataset
+    states = data.normalise(torch.stack([chosen[index] for index in spread(len(chosen), 16)]))
+    with torch.no_grad():
+        square = module.mean_square(module.errors(states, states.shape[1] - 2))  # [T, C]
+    scale = module.network.change_std.flatten() * module.std
+    expected = square.double().sqrt() * scale
+    np.testing.assert_allclose(leads.lines["forecast"], expected, rtol=1e-3)
+    still = (states[:, 1:2] - states[:, 2:]).double().square().mean((0, 4))
+    expected = (still * module.row_weights[:, 0].double()).mean(-1).sqrt() * module.std
+    np.testing.assert_allclose(leads.lines["persistence"], expected, rtol=1e-3)
+    assert (leads.lines["forecast"] < leads.lines["persistence"]).all()
 
 
 def test_the_log_variance_is_that_of_the_training_errors(fitted):

@@ -22,8 +22,10 @@ from torch import Tensor
 from vaevar.batch_random import shared_randn, shared_spread, step_generator
 from vaevar.errors import UserError
 from vaevar.mistakes.bounds import require_at_least, require_positive
+from vaevar.models.diffusion.held_out import held_out
 from vaevar.models.diffusion.network import DenoiserNetwork
 from vaevar.models.diffusion.schedule import NoiseSchedule
+from vaevar.models.held_out.views import HeldOut
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
 from vaevar.models.training.states import require_states_of_data
@@ -156,6 +158,10 @@ class Denoiser(ClippedModule, SavedModule):
         error = (self.network(noised, condition, signal).float() - residual).square() * self.row_weights
         square = error.mean((1, 2, 3))
         return (1 + signal / (1 - signal)).clamp_max(self.max_weight) * square, square
+
+    def held_out(self, data: Any) -> HeldOut:
+        """What the report of its fit shows; ``data`` are those of the fit."""
+        return held_out(self, data)
 
     # ---- Lightning ----------------------------------------------------------------------------
 

@@ -19,9 +19,11 @@ from vaevar.content.kinds import model_of, what_holds, what_is
 from vaevar.content.tensors import read_tensors
 from vaevar.errors import UserError, first_line
 from vaevar.mistakes.bounds import require_at_least, require_positive
+from vaevar.models.forecaster.held_out import held_out
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.resolved_scales import ResolvedScales
 from vaevar.models.forecaster.training_cycle import TrainingCycle
+from vaevar.models.held_out.views import HeldOut
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
 from vaevar.models.training.shared_weights import with_shared
@@ -163,6 +165,10 @@ class ForecasterModule(ClippedModule, SavedModule):
     def mean_square_of_each(self, errors: Tensor) -> Tensor:
         """Area-weighted mean square of each sample over all channels: [B, C, H, W] -> [B]."""
         return (errors.square() * self.row_weights).mean((1, 2, 3))
+
+    def held_out(self, data: Any) -> HeldOut:
+        """What the report of its fit shows; ``data`` are those of the fit."""
+        return held_out(self, data)
 
     def training_step(self, batch: Tensor, _: int) -> Tensor:
         errors = self._cycled_errors(batch) if self.cycled else self.errors(batch, self.rollout_steps)

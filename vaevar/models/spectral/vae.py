@@ -44,8 +44,10 @@ from vaevar.mistakes.bounds import require_at_least, require_positive
 from vaevar.models.covariance.based import BasedOnCovariance
 from vaevar.models.covariance.statistics import CovarianceStatistics
 from vaevar.models.covariance.transform import CovarianceTransform
+from vaevar.models.held_out.views import HeldOut
 from vaevar.models.spectral.day import DayScales
 from vaevar.models.spectral.gaussian import LinearGaussian
+from vaevar.models.spectral.held_out import held_out
 from vaevar.models.spectral.network import LogVariance, OddNetwork
 from vaevar.models.training.optimisation import ClippedModule, adamw, total_steps, warmup_cosine
 from vaevar.plausible.statistics import judge_means, judge_stds
@@ -230,6 +232,10 @@ class SpectralVAE(ClippedModule, BasedOnCovariance):
         """Networks in half precision."""
         network = name.split(".")[0] in ("nonlinear", "encoder_mean", "encoder_variance", "day")
         return values.half() if network and "background" not in name else values
+
+    def held_out(self, data: Any) -> HeldOut:
+        """What the report of its fit shows; ``data`` are those of the fit."""
+        return held_out(self, data)
 
     # ---- Lightning ------------------------------------------------------------------------------
 

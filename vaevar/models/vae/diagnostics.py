@@ -13,11 +13,11 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from vaevar.errors import UserError
+from vaevar.loggers import log_figure
 from vaevar.models.vae.vae import VAE
 from vaevar.moments import FieldMoments
 from vaevar.sphere.grid import Grid
@@ -116,7 +116,7 @@ class SampleDiagnostics(L.Callback):
             self._example = batch[0].detach().float().cpu()
 
     def on_validation_epoch_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        """Draw samples, log the scalars and add the figures to TensorBoard."""
+        """Draw samples, log the scalars and the figures."""
         errors, self._errors = self._errors, None
         if errors is None or errors.count < 2:
             return
@@ -134,10 +134,8 @@ class SampleDiagnostics(L.Callback):
             "samples/zonal_variance": _zonal_figure(pl_module, samples, errors),
             "samples/spectra": self._spectra(pl_module, samples, errors),
         }
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                for name, figure in figures.items():
-                    logger.experiment.add_figure(name, figure, trainer.global_step, close=False)
+        for name, figure in figures.items():
+            log_figure(trainer.loggers, name, figure, trainer.global_step)
 
     def _shown(self, vae: VAE) -> list[str]:
         return [name for name in self.channels if vae.spec.has(name)] or [vae.spec.names[0]]

@@ -24,10 +24,12 @@ from torch import Tensor
 from vaevar.batch_random import shared_randn, step_generator
 from vaevar.errors import UserError
 from vaevar.mistakes.bounds import require_at_least, require_positive
+from vaevar.models.held_out.views import HeldOut
 from vaevar.models.training.checkpoint import SavedModule
 from vaevar.models.training.optimisation import adamw, total_steps, warmup_cosine
 from vaevar.models.training.states import require_states_of_data, settings_for
 from vaevar.models.vae.divergence import kl_divergence
+from vaevar.models.vae.held_out import held_out
 from vaevar.models.vae.network import Decoder, Encoder, VAEShape
 from vaevar.plausible.statistics import judge_error_stds
 from vaevar.sphere.grid import Grid, GridFamily
@@ -192,6 +194,10 @@ class VAE(SavedModule):
         kl = kl_divergence(mean, log_variance).mean()
         loss = reconstruction + self.kl_weight * kl
         return {"loss": loss, "reconstruction": reconstruction, "kl": kl}
+
+    def held_out(self, data: Any) -> HeldOut:
+        """What the report of its fit shows; ``data`` are those of the fit."""
+        return held_out(self, data)
 
     # ---- Lightning ----------------------------------------------------------------------------
 

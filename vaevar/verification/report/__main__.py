@@ -1,7 +1,10 @@
-"""Write the report of a run, or of several side by side, also of one that is going on or was killed.
+"""Write the report of a cycle or a fit, or of several cycles side by side.
+
+The run may be going on, or have been killed.
 
 python -m vaevar.verification.report runs/cycle_sparse
 python -m vaevar.verification.report runs/cycle_sparse runs/published
+python -m vaevar.verification.report runs/vae
 """
 
 from __future__ import annotations
@@ -9,8 +12,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vaevar.errors import UserError
 from vaevar.runs.expansion import expand_path
 from vaevar.scripts import one_line_errors, use_utf8
+from vaevar.verification.fits.page import write_fit_report
+from vaevar.verification.fits.run import is_fit
 from vaevar.verification.report.page import write_report
 
 
@@ -21,7 +27,11 @@ def main() -> None:
     parser.add_argument("directories", nargs="+", metavar="runs/NAME", help="directories of runs")
     asked = parser.parse_args()
     with one_line_errors():
-        path = write_report([Path(expand_path(name)) for name in asked.directories])
+        directories = [Path(expand_path(name)) for name in asked.directories]
+        fits = [path for path in directories if is_fit(path)]
+        if fits and len(directories) > 1:
+            raise UserError(f"{fits[0]}: is a fit, and fits are not compared; report on each by itself")
+        path = write_fit_report(fits[0]) if fits else write_report(directories)
         print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; open it in a browser")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ class Line:
 
     Attributes:
         arm: its label.
-        quantity: ``analysis``, ``background`` or ``forecast``.
+        quantity: ``analysis``, ``background`` or ``forecast``; empty where there is one alone.
         panel: number of the panel, from the top.
         x: ``x``, or ``x0`` and ``dx``, of Plotly's traces.
         values: [X, C]; None where only means are shown.
@@ -57,6 +57,7 @@ def channel_figure(
     panels: Sequence[str],
     x_axis: dict[str, Any],
     logarithmic: bool = True,
+    title: Callable[[str], str] | None = None,
 ) -> Figure:
     """Lines by arm, with buttons for the variable and a slider for the level.
 
@@ -67,7 +68,9 @@ def channel_figure(
         panels: what each panel shows, from the top.
         x_axis: settings of the axis that the panels share.
         logarithmic: whether the first panel's axis is so at first.
+        title: of the axes, from a variable or ``all``; None: the units, and those of the mean RMSE.
     """
+    title = title or _title
     means = any(line.mean is not None for line in lines)
     variables = () if spec is None else (*spec.upper, *spec.surface)
     levels = () if spec is None else spec.levels
@@ -80,20 +83,21 @@ def channel_figure(
             values = line.mean if variable == _ALL or spec is None else _values(spec, line, variable, level)
             if values is None:
                 continue
+            about = ", ".join(text for text in (line.arm, line.quantity) if text)
             own = {
                 "y": packed(values),
                 "yaxis": _name("y", line.panel),
                 "visible": variable == names[0],
                 "showlegend": line.panel == 0 and line.quantity != "background",
-                "hovertemplate": f"%{{y:.4g}}<extra>{line.arm}, {line.quantity}</extra>",
+                "hovertemplate": f"%{{y:.4g}}<extra>{about}</extra>",
                 "meta": [variable, position],
             }
-            traces.append(arms.line(line.arm, line.quantity, len(values)) | line.x | own)
+            traces.append(arms.line(line.arm, line.quantity or "analysis", len(values)) | line.x | own)
     top, bottom = (_TOP if len(names) > 1 else _TOP - 42), (_BOTTOM if levels else _BOTTOM - 75)
     plot = len(panels) * (_PANEL + _GAP) - _GAP
     menus = _second_row(lines, traces, logarithmic, 1 + 68 / plot)
     if len(names) > 1:
-        menus.append(buttons([_choice(name, traces) for name in names], 0.0, 1 + 110 / plot))
+        menus.append(buttons([_choice(name, traces, title(name)) for name in names], 0.0, 1 + 110 / plot))
     share = _PANEL / plot
     axes: dict[str, Any] = {"xaxis": axis(**x_axis, domain=[0, 1], anchor=_name("y", len(panels) - 1))}
     notes = []
@@ -102,7 +106,7 @@ def channel_figure(
         kind = "log" if logarithmic and number == 0 else "linear"
         key = _name("yaxis", number)
         axes[key] = axis("", domain=[max(0.0, highest - share), highest], type=kind, anchor="x")
-        axes[key]["title"]["text"] = _title(names[0])
+        axes[key]["title"]["text"] = title(names[0])
         axes[key] |= {"exponentformat": "power", "nticks": 8}
         notes.append(heading(f"<b>{panel}</b>", 0.0, highest + 4 / plot))
     settings = axes | {
@@ -137,10 +141,10 @@ def _frame(spec: StateSpec, lines: Sequence[Line], traces: Sequence[Trace], leve
     return {"name": f"{level} hPa", "data": data, "traces": changed}
 
 
-def _choice(variable: str, traces: Sequence[Trace]) -> Trace:
+def _choice(variable: str, traces: Sequence[Trace], title: str) -> Trace:
     shown = [trace["meta"][0] == variable for trace in traces]
     axes = dict.fromkeys(trace["yaxis"].replace("y", "yaxis") for trace in traces)
-    titles = {f"{name}.title.text": _title(variable) for name in axes}
+    titles = {f"{name}.title.text": title for name in axes}
     label = "all channels" if variable == _ALL else variable
     return {"label": label, "method": "update", "args": [{"visible": shown}, titles]}
 

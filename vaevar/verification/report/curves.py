@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from vaevar.errors import UserError
-from vaevar.state import VARIABLES, StateSpec
+from vaevar.state import StateSpec
 from vaevar.verification.metrics import matrix, normalised_series, time_mean_rmse
+from vaevar.verification.page.levels import Profile, level_figure
 from vaevar.verification.report.channels import Line, channel_figure
-from vaevar.verification.report.figures import Arms, Figure, axis, heading, layout, packed, unit_text
+from vaevar.verification.report.figures import Arms, Figure, axis
 from vaevar.verification.report.run import ReportedRun
 
 QUANTITIES = ("analysis", "background")
@@ -70,52 +71,13 @@ def along(times: np.ndarray) -> dict[str, Any]:
 def profiles(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
     """RMSE over the time that is compared, by level; None of a state without an upper air."""
     spec = runs[0].spec
-    if not spec.upper:
-        return None
-    axes: dict[str, Any] = {}
-    traces, notes = [], []
-    width = 1 / len(spec.upper)
-    for number, variable in enumerate(spec.upper):
-        suffix = "" if number == 0 else str(number + 1)
-        channels = [channel for channel in spec.channels if channel.variable == variable]
-        chosen = [spec.index(channel.name) for channel in channels]
-        domain = [number * width, (number + 1) * width - 0.025]
-        title = f"{variable}, {unit_text(VARIABLES[variable].units)}"
-        axes[f"xaxis{suffix}"] = axis(
-            title,
-            domain=domain,
-            anchor=f"y{suffix}",
-            nticks=4,
-            tickangle=0,
-            rangemode="tozero",
-            exponentformat="power",
-        )
-        axes[f"yaxis{suffix}"] = axis(
-            "hPa" if number == 0 else "", anchor=f"x{suffix}", type="log", autorange="reversed",
-            tickvals=_ticks(spec.levels), showticklabels=number == 0, matches=None if number == 0 else "y",
-        )  # fmt: skip
-        notes.append(heading(f"<b>{variable}</b>", domain[0], 1.02))
-        for run in runs:
-            for arm in run.arms:
-                for quantity in QUANTITIES:
-                    label = run.label(arm)
-                    values = time_mean_rmse(run.settled, label, quantity, spec, 0)[chosen]
-                    own = {
-                        "x": packed(values), "y": list(spec.levels), "xaxis": f"x{suffix}",
-                        "yaxis": f"y{suffix}", "showlegend": number == 0 and quantity == "analysis",
-                        "hovertemplate": f"%{{x:.4g}} at %{{y}} hPa<extra>{label}, {quantity}</extra>",
-                    }  # fmt: skip
-                    traces.append(arms.line(label, quantity, 0) | own)
-    return {"data": traces, "layout": layout(520, **axes, annotations=notes), "frames": []}
-
-
-def _ticks(levels: Sequence[int]) -> list[int]:
-    """Levels far enough apart for their labels, from the ground up."""
-    ticks: list[int] = []
-    for level in reversed(levels):
-        if not ticks or ticks[-1] / level > 1.12:
-            ticks.append(level)
-    return ticks
+    found = [
+        Profile(label, quantity, time_mean_rmse(run.settled, label, quantity, spec, 0))
+        for run in runs
+        for label in map(run.label, run.arms)
+        for quantity in QUANTITIES
+    ]
+    return level_figure(spec, found, arms)
 
 
 def windows(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:

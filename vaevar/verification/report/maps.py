@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
-import plotly.colors
 
-from vaevar.sphere.coastlines import coastlines
 from vaevar.state.spec import VARIABLES, Channel
+from vaevar.verification.page.maps import BLANK, Scale, axis_name, coast, heatmap
 from vaevar.verification.report.figures import (
     INK,
     Figure,
@@ -30,25 +27,16 @@ from vaevar.verification.report.states import QUANTITIES, MapTime, Sample
 
 SHOWN = ("background error", "increment", "analysis error")
 _TITLES = ("background − truth", "increment: analysis − background", "analysis − truth")
-_TRUTH_COLOURS = plotly.colors.make_colorscale(plotly.colors.sequential.Cividis)
-# ColorBrewer's, blue for negative.
-_ERROR_COLOURS = plotly.colors.make_colorscale(plotly.colors.diverging.RdBu[::-1])
-_LARGEST = 127  # of a signed byte
 _PLACES = 500
 _TOP, _ROW, _GAP = 72, 172, 26  # pixels
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The colours of a channel, the same for all runs of a report.
+    """The colours of a channel, the same for all runs of a report."""
 
-    Attributes:
-        truth: lowest and highest value.
-        error: largest absolute value.
-    """
-
-    truth: tuple[float, float]
-    error: float
+    truth: Scale
+    error: Scale
 
 
 def limits_of(samples: Sequence[Sample]) -> dict[str, Limits]:
@@ -65,7 +53,7 @@ def limits_of(samples: Sequence[Sample]) -> dict[str, Limits]:
                 of_arm = [np.abs(now.arms[arm][1:, index]) for now in sample.maps if arm in now.arms]
                 errors.append(np.quantile(np.stack(of_arm), 0.998))
         low, high = np.quantile(np.stack(truths), [0.002, 0.998])
-        found[name] = Limits((float(low), float(high)), float(np.median(errors)) or 1.0)
+        found[name] = Limits(Scale(float(low), float(high)), Scale.about_zero(float(np.median(errors))))
     return found
 
 
@@ -88,7 +76,7 @@ def map_figure(run: ReportedRun, sample: Sample, units: dict[str, str], limits: 
         for number, (row, column) in enumerate(panels):
             fields = [_field(now, arms[row - 1] if row else "", column, position) for now in sample.maps]
             trace, values = _heatmap(fields, limits[name], units[name], row == 0, plot)
-            axes = {"xaxis": _name("x", number), "yaxis": _name("y", number)}
+            axes = {"xaxis": axis_name("x", number), "yaxis": axis_name("y", number)}
             own = {"visible": position == 0, "showscale": number in (0, 1), "meta": name}
             moving.append((len(traces), [{"z": value} for value in values]))
             traces.append(_around(sample) | trace | axes | own)
@@ -100,7 +88,7 @@ def map_figure(run: ReportedRun, sample: Sample, units: dict[str, str], limits: 
         if not row or column == 1:
             points = [_places(now) for now in sample.maps]
             moving.append((len(traces), points))
-            axes = {"xaxis": _name("x", number), "yaxis": _name("y", number)}
+            axes = {"xaxis": axis_name("x", number), "yaxis": axis_name("y", number)}
             traces.append(_dots() | points[0] | axes)
     names = [f"{now.time.item():%-d %b %H} UTC" for now in sample.maps]
     frames = [
@@ -125,7 +113,7 @@ def map_figure(run: ReportedRun, sample: Sample, units: dict[str, str], limits: 
         "updatemenus": menus,
         "sliders": [slider(names, "", 1 + 72 / plot, x=0.55)],
         "annotations": _headings(panels, [run.label(arm) for arm in arms], plot),
-        "images": [_coast(number) for number in range(len(panels))],
+        "images": [coast(number) for number in range(len(panels))],
         "showlegend": False,
         "margin": {"l": 30, "r": 12, "t": _TOP, "b": 20},
     }
@@ -150,58 +138,20 @@ def _field(now: MapTime, arm: str, column: int, channel: int) -> np.ndarray:
 def _heatmap(
     fields: Sequence[np.ndarray], limits: Limits, units: str, is_truth: bool, plot: int
 ) -> tuple[Trace, list[dict[str, str]]]:
-    """A map, and its values at each time in whole steps, which fit into a byte.
-
-    A step is 1, 2 or 5 times a power of ten, so that the value under the pointer reads well.
-    """
-    low, high = limits.truth if is_truth else (-limits.error, limits.error)
-    step = _step((high - low) / (2 * _LARGEST))
-    # Steps are counted from a multiple of a step, so that both ends fit.
-    middle = round((high + low) / 2 / step)
-    rounded = [np.nan_to_num(np.rint(field / step)) - middle for field in fields]
-    values = [packed(np.clip(one, -_LARGEST, _LARGEST), "i1") for one in rounded]
-    ticks = _ticks(low, high)
-    trace = {
-        "type": "heatmap",
-        "z": values[0],
-        "zmin": low / step - middle,
-        "zmax": high / step - middle,
-        "colorscale": _TRUTH_COLOURS if is_truth else _ERROR_COLOURS,
-        "colorbar": _bar(is_truth, plot) | {
-            "tickvals": [tick / step - middle for tick in ticks],
-            "ticktext": [f"{tick:g}" for tick in ticks],
-            "title": {"text": units, "side": "right" if is_truth else "bottom"},
-        },
-    }  # fmt: skip
-    if is_truth:
-        trace["hovertemplate"] = (
-            f"%{{y:.1f}}°, %{{x:.1f}}°: ({middle} + %{{z}}) × {step:g} {units}<extra></extra>"
-        )
-        if not middle:
-            trace["hovertemplate"] = trace["hovertemplate"].replace("(0 + %{z})", "%{z}")
-    else:
-        trace["hovertemplate"] = f"%{{y:.1f}}°, %{{x:.1f}}°: %{{z}} × {step:g} {units}<extra></extra>"
+    """A map, and its values at each time."""
+    trace, values = heatmap(fields, limits.truth if is_truth else limits.error, units)
+    title = {"text": units, "side": "right" if is_truth else "bottom"}
+    trace["colorbar"] |= _bar(is_truth, plot) | {"title": title}
     return trace, values
 
 
-def _step(least: float) -> float:
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least * (1 - 1e-9))
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    step = _step((high - low) / 6)
-    return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
-
-
 def _bar(is_truth: bool, plot: int) -> dict[str, Any]:
-    common = {"thickness": 12, "outlinewidth": 0, "xpad": 0, "ypad": 0, "tickfont": {"size": 11}}
     if is_truth:
         top = 1 - _GAP / plot
-        return common | {
+        return {
             "x": 0.33, "y": top, "xanchor": "left", "yanchor": "top", "len": _ROW, "lenmode": "pixels",
         }  # fmt: skip
-    return common | {
+    return {
         "orientation": "h", "x": 1.0, "xanchor": "right", "len": 0.55, "y": 1 - (_GAP + 95) / plot,
         "yanchor": "top",
     }  # fmt: skip
@@ -254,17 +204,13 @@ def _axes(panels: Sequence[tuple[int, int]], plot: int) -> dict[str, Any]:
     axes: dict[str, Any] = {}
     for number, (row, column) in enumerate(panels):
         top = 1 - (row * (_ROW + _GAP) + _GAP) / plot
-        common = {
-            "showgrid": False, "zeroline": False, "showticklabels": False, "ticks": "", "showline": True,
-            "mirror": True, "linecolor": "#8894a0",
-        }  # fmt: skip
-        axes[_name("xaxis", number)] = common | {
+        axes[axis_name("xaxis", number)] = BLANK | {
             "domain": [column * 0.338, column * 0.338 + 0.324], "range": [0, 360],
-            "anchor": _name("y", number), "matches": "x" if number else None,
+            "anchor": axis_name("y", number), "matches": "x" if number else None,
         }  # fmt: skip
-        axes[_name("yaxis", number)] = common | {
+        axes[axis_name("yaxis", number)] = BLANK | {
             "domain": [max(0.0, top - _ROW / plot), top], "range": [-90, 90],
-            "anchor": _name("x", number), "matches": "y" if number else None,
+            "anchor": axis_name("x", number), "matches": "y" if number else None,
         }  # fmt: skip
     return axes
 
@@ -279,32 +225,3 @@ def _headings(panels: Sequence[tuple[int, int]], arms: Sequence[str], plot: int)
         notes.append(heading(text, column * 0.338, y, font={"size": 12, "color": INK}))
     notes.append(heading("Errors and increments of all arms:", 1.0, 1 - (_GAP + 90) / plot, xanchor="right"))
     return notes
-
-
-@cache
-def _coast_source() -> str:
-    """The coastlines as a picture that stays sharp, whatever its size."""
-    paths = []
-    for line in coastlines():
-        points = np.rint(np.stack([line[:, 0], 90 - line[:, 1]], axis=1) * 10).astype(int)
-        points = points[np.append(True, (points[1:] != points[:-1]).any(1))]
-        if len(points) > 1:
-            moves = np.diff(points, axis=0).tolist()
-            paths.append(f"M{points[0][0]} {points[0][1]}l" + " ".join(f"{x} {y}" for x, y in moves))
-    picture = (
-        "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 3600 1800' preserveAspectRatio='none'>"
-        f"<path d='{''.join(paths)}' fill='none' stroke='#27323c' stroke-width='0.8' "
-        "vector-effect='non-scaling-stroke'/></svg>"
-    )
-    return "data:image/svg+xml;utf8," + quote(picture, safe=" '=/:;,-<>")
-
-
-def _coast(number: int) -> dict[str, Any]:
-    return {
-        "source": _coast_source(), "xref": _name("x", number), "yref": _name("y", number), "x": 0, "y": 90,
-        "sizex": 360, "sizey": 180, "sizing": "stretch", "layer": "above",
-    }  # fmt: skip
-
-
-def _name(axis: str, number: int) -> str:
-    return axis if number == 0 else f"{axis}{number + 1}"

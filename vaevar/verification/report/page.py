@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import pandas as pd
-import plotly.io
-from markupsafe import Markup, escape
-from plotly.offline import get_plotlyjs
 
-from vaevar import __version__
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.files import replacing
-from vaevar.runs.record import now
+from vaevar.verification.page.render import Page, config_text, render
+from vaevar.verification.page.sections import Section, figure_html, section
 from vaevar.verification.report.curves import (
     error_curves,
     forecasts,
@@ -28,7 +22,7 @@ from vaevar.verification.report.curves import (
     thinning,
     windows,
 )
-from vaevar.verification.report.figures import Arms, Figure
+from vaevar.verification.report.figures import Arms
 from vaevar.verification.report.innovations import innovations
 from vaevar.verification.report.maps import limits_of, map_figure, units_of
 from vaevar.verification.report.minimisation import minimisation
@@ -39,11 +33,7 @@ from vaevar.verification.report.words import about, facts, settings_of_arms
 from vaevar.verification.tables import cell_text
 
 NAME = "report.html"
-# Buttons that need no network.
-_CONFIG = {
-    "displaylogo": False, "responsive": True, "displayModeBar": "hover",
-    "modeBarButtons": [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
-}  # fmt: skip
+_MARKED = "The best value of each column is marked. Errors are in the units of the variables."
 _NO_STATES = "No states were kept, or the truth cannot be read: see “What is missing”."
 # Which number of a column of the summary is the best. Of the others none is.
 _LARGEST, _NEAREST_ZERO = ("improved",), ("drift %/day",)
@@ -51,25 +41,6 @@ _NOT_JUDGED = (
     "arm", "2J/p", "iterations", "failed analyses", "times without truth", "2J/p far off",
     "implausible backgrounds", "stopped at",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page.
-
-    Attributes:
-        anchor: its place, for links.
-        title: above it.
-        text: how to read it.
-        figures: as HTML, each with a title, which may be empty.
-        missing: why there is none, and how to get it.
-    """
-
-    anchor: str
-    title: str
-    text: str
-    figures: tuple[tuple[str, str], ...]
-    missing: str = ""
 
 
 def write_report(
@@ -121,18 +92,20 @@ def page(runs: Sequence[ReportedRun]) -> str:
     known = [(run, sample) for run, sample in zip(runs, samples, strict=True) if sample is not None]
     sections = [*_of_scores(runs, arms), *_of_states(known, arms), *_of_rest(runs, arms)]
     faults = list(dict.fromkeys(fault for run in runs for fault in run.faults))
-    environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["code"] = _code
-    template = environment.from_string(_template())
     head, table, notes = _summary(runs)
-    return template.render(
-        title=", ".join(run.directory.absolute().name for run in runs),
-        about=[about(run) for run in runs],
-        runs=[(run.directory.absolute().name, facts(run), _config_text(run)) for run in runs],
-        settings=[row for run in runs for row in settings_of_arms(run)],
-        head=head, table=table, notes=notes, sections=sections, faults=faults,
-        script=get_plotlyjs(), written=now(), version=__version__,
-    )  # fmt: skip
+    return render(
+        Page(
+            title=", ".join(run.directory.absolute().name for run in runs),
+            about=[about(run) for run in runs],
+            runs=[(run.directory.absolute().name, facts(run), config_text(run.directory)) for run in runs],
+            head=head,
+            table=table,
+            notes=[*notes, _MARKED],
+            sections=sections,
+            faults=faults,
+            settings=[row for run in runs for row in settings_of_arms(run)],
+        )
+    )
 
 
 def _of_scores(runs: Sequence[ReportedRun], arms: Arms) -> list[Section]:
@@ -141,7 +114,7 @@ def _of_scores(runs: Sequence[ReportedRun], arms: Arms) -> list[Section]:
     levels = profiles(runs, arms)
     at_places = windows(runs, arms)
     sections = [
-        _section(
+        section(
             "errors", "Errors in time",
             "RMSE and bias against the truth, area-weighted. Solid lines are analyses, dotted ones the "
             "backgrounds they correct: the gap between them is what the observations gave. Choose a variable "
@@ -149,7 +122,7 @@ def _of_scores(runs: Sequence[ReportedRun], arms: Arms) -> list[Section]:
             f"channels” is the mean over channels of RMSE / climatological standard deviation.{shown}",
             mean_curves(runs, arms), error_curves(runs, arms),
         ),
-        _section(
+        section(
             "profiles", "Errors by level",
             "RMSE over the analyses of the table above, from the top of the atmosphere down. Solid lines are "
             "analyses, dotted ones backgrounds.",
@@ -158,7 +131,7 @@ def _of_scores(runs: Sequence[ReportedRun], arms: Arms) -> list[Section]:
     ]  # fmt: skip
     if at_places is not None:
         sections.append(
-            _section(
+            section(
                 "windows", "Windows of time",
                 "An arm that analyses a window has seen later observations in all of its times but the last. "
                 "So arms are compared at the last time, and by the background that begins the next window. "
@@ -176,7 +149,7 @@ def _of_states(known: Sequence[tuple[ReportedRun, Sample]], arms: Arms) -> list[
         units |= units_of(run, sample.channels)
     limits = limits_of(samples)
     maps = tuple(
-        (run.prefix.rstrip("/"), _html(map_figure(run, sample, units, limits), "maps", number))
+        (run.prefix.rstrip("/"), figure_html(map_figure(run, sample, units, limits), "maps", number))
         for number, (run, sample) in enumerate(known)
     )
     count = max((sample.times for sample in samples), default=0)
@@ -190,7 +163,7 @@ def _of_states(known: Sequence[tuple[ReportedRun, Sample]], arms: Arms) -> list[
             "Choose a variable and a time; drag to zoom into all maps, double-click to come back.",
             maps, "" if maps else _NO_STATES,
         ),
-        _section(
+        section(
             "spectra", "Spectra",
             "Power by total wavenumber: large scales on the left of each panel, small ones on the right; the "
             "sum over wavenumbers is the mean square. Analyses should have the truth's power, grey: less is "
@@ -199,7 +172,7 @@ def _of_states(known: Sequence[tuple[ReportedRun, Sample]], arms: Arms) -> list[
             spectra(runs, samples, arms, units) if known else None,
             missing="The grid has no spectral transform." if known else _NO_STATES,
         ),
-        _section(
+        section(
             "innovations", "Innovations",
             "d_b is observation minus background, d_a observation minus analysis; no truth is needed. The "
             "first ratio is 1 where B and R are consistent, above where analyses stay too far from the "
@@ -213,37 +186,20 @@ def _of_states(known: Sequence[tuple[ReportedRun, Sample]], arms: Arms) -> list[
 
 def _of_rest(runs: Sequence[ReportedRun], arms: Arms) -> list[Section]:
     return [
-        _section(
+        section(
             "minimisation", "Minimisation and cost",
             "Of each analysis: the parts of the cost function J at the end, 2J/p (p is the number of "
             "observations; near 1 where B and R are right), iterations, gradient and seconds. Arms that "
             "minimise nothing have seconds alone.",
             minimisation(runs, arms), missing="No diagnostics.csv can be read.",
         ),
-        _section(
+        section(
             "forecasts", "Forecasts",
             "RMSE of forecasts from the analyses, by lead time: what an analysis is worth days later.",
             forecasts(runs, arms),
             missing="No forecasts were made; add the callback Forecasts to trainer.callbacks of the config.",
         ),
     ]  # fmt: skip
-
-
-def _section(anchor: str, title: str, text: str, *figures: Figure | None, missing: str = "") -> Section:
-    pictures = tuple(
-        ("", _html(figure, anchor, number)) for number, figure in enumerate(figures) if figure is not None
-    )
-    return Section(anchor, title, text, pictures, "" if pictures else missing)
-
-
-def _html(figure: Figure, anchor: str, number: int) -> str:
-    text = plotly.io.to_html(
-        figure, config=_CONFIG, auto_play=False, include_plotlyjs=False, full_html=False,
-        div_id=f"{anchor}-{number}", default_height=f"{figure['layout']['height']}px", validate=False,
-    )  # fmt: skip
-    # Plotly escapes slashes, of which packed numbers are full. That it escapes "<" keeps texts from ending
-    # the script.
-    return str(text).replace("\\u002f", "/")
 
 
 def _summary(
@@ -287,22 +243,3 @@ def best_rows(name: str, column: pd.Series) -> set[Any]:
         values = values.abs()
     best = values.max() if name in _LARGEST else values.min()
     return set(np.flatnonzero(values == best).tolist())
-
-
-def _config_text(run: ReportedRun) -> str:
-    path = run.directory / "config.yaml"
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-
-def _code(text: str) -> Markup:
-    """A text in which `this` is code, as in Markdown."""
-    parts = [
-        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
-        for number, part in enumerate(text.split("`"))
-    ]
-    return Markup("").join(parts)
-
-
-@cache
-def _template() -> str:
-    return Path(__file__).with_name("page.html").read_text(encoding="utf-8")

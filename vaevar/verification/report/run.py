@@ -128,11 +128,8 @@ class ReportedRun:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """What the run was made of, by names such as ``arms.threedvar.lambda_``; files by their paths."""
-        found = {}
-        for name, value in self.results.record.get("settings", {}).items():
-            plain = name.removeprefix("model.").replace("init_args.", "").replace("class_path", "class")
-            found[plain] = value["file"] if isinstance(value, Mapping) and "file" in value else value
-        return found
+        found = settings_of_record(self.results.record)
+        return {name.removeprefix("model."): value for name, value in found.items()}
 
     def summary(self) -> tuple[pd.DataFrame, list[str]]:
         """The table of the run, a row per arm, and what is to be known of it.
@@ -158,6 +155,16 @@ class ReportedRun:
         going = [arm for arm in whole if arm not in self.stops] or list(whole)
         over = min(len(whole[arm]) for arm in going)
         return table, [scorer.note(over, self.data, "last time" in table)]
+
+
+def settings_of_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run was made of, by names such as ``data.network.count``; files by their paths."""
+    return {
+        name.replace("init_args.", "").replace("class_path", "class"): value["file"]
+        if isinstance(value, Mapping) and "file" in value
+        else value
+        for name, value in record.get("settings", {}).items()
+    }
 
 
 def open_run(

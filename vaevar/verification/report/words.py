@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ def about(run: ReportedRun) -> tuple[str, str]:
     if run.data is not None:
         text += (
             f", every {run.data.step_hours} h, from simulated observations of {run.data.source.description}; "
-            f"network: {_object(run, 'data.network') or type(run.data.network).__name__}"
+            f"network: {object_text(run.settings, 'data.network') or type(run.data.network).__name__}"
         )
-    return f"{text}.", _again(run)
+    return f"{text}.", again_text(run.directory)
 
 
 def facts(run: ReportedRun) -> list[tuple[str, str]]:
@@ -46,10 +47,15 @@ def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
         yield "truth", data.source.description
         yield "first background", f"a {data.lead_hours} h forecast"
         yield "time step", f"{data.step_hours} h"
-    yield "observations", _object(run, "data.network")
-    yield "forecaster", _object(run, "forecaster")
-    yield "command", _command(record)
-    yield "made again", _again(run)
+    yield "observations", object_text(run.settings, "data.network")
+    yield "forecaster", object_text(run.settings, "forecaster")
+    yield from facts_of_record(run.directory, record)
+
+
+def facts_of_record(directory: Path, record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and value of what the record of any run says of its command, program, machine and time."""
+    yield "command", shlex.join(record.get("command", []))
+    yield "made again", again_text(directory)
     yield "program", _program(record)
     yield (
         "machine",
@@ -66,39 +72,37 @@ def settings_of_arms(run: ReportedRun) -> list[tuple[str, str, str]]:
     """Name, class and settings of each arm; those that were not given are left out."""
     rows = []
     for arm in run.arms:
-        own = _below(run, f"arms.{arm}")
+        own = settings_below(run.settings, f"arms.{arm}")
         method = str(own.pop("class", ""))
         text = ", ".join(f"{name} = {value}" for name, value in own.items() if value not in (None, ""))
         rows.append((run.label(arm), method, text))
     return rows
 
 
-def _below(run: ReportedRun, prefix: str) -> dict[str, Any]:
+def settings_below(settings: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The settings of an object, by their names in it."""
     return {
         name.removeprefix(f"{prefix}."): value
-        for name, value in run.settings.items()
+        for name, value in settings.items()
         if name.startswith(f"{prefix}.")
     }
 
 
-def _object(run: ReportedRun, prefix: str) -> str:
+def object_text(settings: Mapping[str, Any], prefix: str) -> str:
     """An object by its class and plain settings."""
-    own = _below(run, prefix)
+    own = settings_below(settings, prefix)
     kind = own.pop("class", "")
     plain = [f"{name} = {value}" for name, value in own.items() if value is not None and "." not in name]
     return f"{kind} ({', '.join(plain)})" if plain else str(kind)
 
 
-def _command(record: dict[str, Any]) -> str:
-    return shlex.join(record.get("command", []))
-
-
-def _again(run: ReportedRun) -> str:
-    text = how_to_repeat(run.directory)
+def again_text(directory: Path) -> str:
+    """The command that makes a run again; empty without a record."""
+    text = how_to_repeat(directory)
     return text.partition("To make it again: ")[2].partition(";")[0].strip("`")
 
 
-def _program(record: dict[str, Any]) -> str:
+def _program(record: Mapping[str, Any]) -> str:
     parts = (
         [f"commit {record['commit']}{' with changes' if record.get('dirty') else ''}"]
         if record.get("commit")

@@ -69,9 +69,13 @@ def write_hyperparameters(
     events: Any = writer.file_writer
     for summary in (start, end):
         events.add_summary(summary)
-    for name, value in scores.items():
-        if not math.isnan(value):
-            writer.add_scalar(name, value, step)
+    for name, value in known_scores(scores).items():
+        writer.add_scalar(name, value, step)
+
+
+def known_scores(scores: dict[str, float]) -> dict[str, float]:
+    """Those that are numbers."""
+    return {name: value for name, value in scores.items() if not math.isnan(value)}
 
 
 def remove_empty_events(directory: Path) -> None:

@@ -1,0 +1,1 @@
+"""What the pages of all reports share: sections, figures as HTML, maps, and the page around them."""
