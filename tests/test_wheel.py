@@ -61,6 +61,7 @@ def test_it_holds_the_package_and_the_configs_and_nothing_large(wheel: Path) -> 
     assert wheel.stat().st_size < 2e6
 
 
+@pytest.mark.slow
 def test_it_begins_and_says_where_weights_come_from(user: Path) -> None:
     done = vaevar(user, "init", ".")
     assert done.returncode == 0, done.stderr

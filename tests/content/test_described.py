@@ -209,6 +209,7 @@ def tell(directory: Path, seed: str) -> str:
     return subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same_until_code_changes(tmp_path: Path) -> None:
     """Functions, classes and objects that lead to each other, and helpers two modules away."""
     (tmp_path / "steady.py").write_text(STEADY)

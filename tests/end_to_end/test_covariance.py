@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import yaml
 
 from vaevar.cli import main
@@ -16,6 +17,7 @@ from vaevar.models.covariance.statistics import CovarianceStatistics
 PROGRAM = Path(__file__).parents[2] / "main.py"
 
 
+@pytest.mark.slow
 def test_two_processes_find_what_one_finds(configs: dict[str, Path]) -> None:
     config = yaml.safe_load(configs["fit"].read_text())
     config["model"] = {

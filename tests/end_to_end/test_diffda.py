@@ -85,6 +85,7 @@ def callbacks(name: str) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.slow
 def test_fit_both_leads_then_cycle(
     diffda: dict[str, Path], killed_in_the_third_analysis: Callable[[Callable[[], None]], None]
 ) -> None:

@@ -102,6 +102,7 @@ def test_an_arm_of_which_nothing_succeeds_stops(
     assert scores("free")["time"].nunique() == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beyond", ["nan", "far", "error"])
 def test_an_arm_whose_forecast_runs_away_stops_and_is_tried_again(
     beyond: str, cycle: Callable[..., Path], capsys: pytest.CaptureFixture[str]

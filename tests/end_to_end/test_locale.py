@@ -14,6 +14,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which("localedef") is None or not Path("/usr/share/i18n/charmaps").is_dir(),
     reason="needs localedef and its charmaps",

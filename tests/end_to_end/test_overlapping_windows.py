@@ -109,6 +109,7 @@ def test_no_window_sees_an_observation_that_its_background_has_seen(
             assert torch.equal(step.background.values, forecaster.step(states[None])[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("analysis", [4, 7])
 def test_killed_and_grown_cycles_have_the_same_numbers(
     run: Run, method: Make, analysis: int, monkeypatch: pytest.MonkeyPatch

@@ -8,6 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 WITHOUT = f"""
 import sys
@@ -31,6 +33,7 @@ trainer:
 """
 
 
+@pytest.mark.slow
 def test_it_ends_with_a_table_and_a_report(tmp_path: Path) -> None:
     (tmp_path / "weights").symlink_to(ROOT / "weights")
     (tmp_path / "fewer.yaml").write_text(FEWER)

@@ -77,6 +77,7 @@ def test_in_one_process(fit: Path, workers: str) -> None:
     assert_ends_are_equal()
 
 
+@pytest.mark.slow
 def test_in_two_processes(fit: Path) -> None:
     settings = ["--data.init_args.batch_size", "2"]
     run(*command(fit, "whole"), *settings)

@@ -71,6 +71,7 @@ def fit(configs: dict[str, Path]) -> Path:
     return configs["fit"]
 
 
+@pytest.mark.slow
 def test_a_fit_given_again_loses_nothing(fit: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command("fit", fit)
     first = checksums("runs", "weights")
@@ -121,6 +122,7 @@ def test_a_fit_that_was_killed_goes_on_by_itself(fit: Path, capsys: pytest.Captu
     assert torch.load("runs/vae/checkpoints/last.ckpt", weights_only=True)["epoch"] == 2
 
 
+@pytest.mark.slow
 def test_a_fit_that_began_from_a_checkpoint_does_not_begin_there_again(
     fit: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

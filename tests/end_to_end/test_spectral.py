@@ -77,6 +77,7 @@ def fit_config(configs: dict[str, Path], model: dict[str, Any], data: str, epoch
     return edited(configs["fit"], edit, f"{name}.yaml")
 
 
+@pytest.mark.slow
 def test_from_a_recorded_cycle_to_an_arm(
     configs: dict[str, Path], world: Path, killed_in_the_third_analysis: Callable, capsys: Any
 ) -> None:

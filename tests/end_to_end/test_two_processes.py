@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from vaevar.cli import main
@@ -24,6 +25,7 @@ def run(*arguments: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
+@pytest.mark.slow
 def test_arms_are_shared_out_and_scores_are_those_of_one_process(ready: dict[str, Path]) -> None:
     main(["predict", "--config", str(ready["predict"])])
     alone = pd.read_csv("runs/cycle/scores.csv")
@@ -35,6 +37,7 @@ def test_arms_are_shared_out_and_scores_are_those_of_one_process(ready: dict[str
     )
 
 
+@pytest.mark.slow
 def test_fit_in_two_processes_writes_one_checkpoint(configs: dict[str, Path]) -> None:
     run("fit", "--config", str(configs["fit"]), "--trainer.precision", "bf16-mixed")
     assert Path("runs/vae/checkpoints/best.ckpt").is_file()
@@ -46,6 +49,7 @@ def losses(directory: str, name: str) -> list[float]:
     return [scalar.value for scalar in events.Scalars(name)]
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_with_the_doubled_batch(configs: dict[str, Path]) -> None:
     settings = ["fit", "--config", str(configs["fit"]), "--trainer.log_every_n_steps", "1"]
     settings += ["--trainer.max_epochs", "2", "--data.init_args.flip_sign", "true"]

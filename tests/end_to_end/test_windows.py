@@ -343,6 +343,7 @@ def test_a_forecast_that_fails_within_a_window_ends_its_arm_alone(
     assert stop("own", "four")["index"] == 0
 
 
+@pytest.mark.slow
 def test_a_window_that_fails_keeps_its_forecast_and_the_arm_goes_on(
     run: Run, method: Callable[..., FourDVar], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -138,6 +138,7 @@ def test_a_step_by_hand(columns, degrees):
     assert float(made[0, 0, [0, 2]].abs().max()) == 0.0
 
 
+@pytest.mark.slow
 def test_it_is_a_command(tmp_path):
     path = tmp_path / "model.onnx"
     command = [sys.executable, "-m", "vaevar.standins.forecaster", "--path", str(path)]

@@ -226,6 +226,7 @@ def run_until_killed(world: SpeedyWorld, moment: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_resumes_to_the_same_world(toy, tmp_path):
     for moment in itertools.count():
         base = tmp_path / str(moment)

@@ -246,6 +246,7 @@ def test_fit_learns_and_both_kinds_of_checkpoint_load(tmp_path: Path) -> None:
     assert torch.load(slim, weights_only=True)["provenance"]["command"] == "a test"
 
 
+@pytest.mark.slow
 def test_compiled_and_checkpointed_training_is_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
