@@ -31,7 +31,7 @@ FLOORS: list[list[set[str]]] = [
         }
     ],
     [{"sphere"}],
-    [{"state", "normalizer", "forecast", "moments", "plausible"}],
+    [{"state", "forecast", "moments", "plausible"}],
     [{"data"}, {"models"}],
     [{"assim"}],
     [{"verification"}],

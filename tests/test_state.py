@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from vaevar.errors import UserError
-from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
 from vaevar.standins.climate import typical_climate
 from vaevar.standins.weather import LEVELS
 from vaevar.state import PRESSURE_LEVELS, Channel, State, StateSpec
+from vaevar.state.normalizer import Normalizer
 
 GRID = Grid.gaussian(4)
 SMALL = StateSpec(surface=("u10", "t2m"), upper=("z", "q"), levels=(500, 850))

@@ -9,11 +9,11 @@ import pytest
 
 from vaevar.data.weather.climatology import load_climatological_std
 from vaevar.errors import UserError
-from vaevar.normalizer import Normalizer
 from vaevar.plausible.statistics import judge_error_means, judge_error_stds, judge_means, judge_stds
 from vaevar.standins.climate import typical_climate
 from vaevar.standins.weather import LEVELS
 from vaevar.state import StateSpec
+from vaevar.state.normalizer import Normalizer
 
 WEIGHTS = Path(__file__).parents[2] / "weights"
 SPEC = StateSpec()

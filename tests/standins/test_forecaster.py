@@ -15,11 +15,11 @@ from torch import Tensor
 from vaevar.errors import UserError
 from vaevar.forecast import rollout
 from vaevar.models.forecaster.fengwu import METADATA_KEY, OnnxForecaster
-from vaevar.normalizer import Normalizer
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
 from vaevar.standins.forecaster import Drift, DriftForecaster, write
 from vaevar.state import State, StateSpec
+from vaevar.state.normalizer import Normalizer
 
 ROWS, COLUMNS = 19, 36  # 2.5° are a quarter of a column
 SPEC = StateSpec()

@@ -15,9 +15,9 @@ from vaevar.data.samples.loader import ResumableData, SampleLoader
 from vaevar.data.times import six_hourly, steps_in
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
-from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
+from vaevar.state.normalizer import Normalizer
 
 STATISTICS_STATES = 400
 

@@ -19,12 +19,12 @@ from vaevar.errors import UserError
 from vaevar.files import require_writable, save_array
 from vaevar.models.forecaster.export import export
 from vaevar.models.forecaster.gradient import NetworkForecaster, beside
-from vaevar.normalizer import Normalizer
 from vaevar.runs.aside import keeping
 from vaevar.scripts import run
 from vaevar.sphere.grid import Grid
 from vaevar.standins.climate import typical_climate
 from vaevar.state import StateSpec
+from vaevar.state.normalizer import Normalizer
 
 
 class Drift(nn.Module):

@@ -2,7 +2,7 @@
 
 FengWu's 69 channels are ``u10, v10, t2m, msl``, then ``z, q, u, v, t``, each on 13 pressure levels from
 50 to 1000 hPa. A :class:`StateSpec` with other arguments describes any other set. Fields have physical units
-everywhere outside the networks (:class:`vaevar.normalizer.Normalizer`).
+everywhere outside the networks (:class:`vaevar.state.normalizer.Normalizer`).
 
 Shapes: B batch, C channel, H latitude (north to south), W longitude (eastward from 0).
 """

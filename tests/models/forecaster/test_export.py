@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from vaevar.errors import UserError
 from vaevar.models.forecaster.export import export
 from vaevar.models.forecaster.fengwu import OnnxForecaster
-from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
+from vaevar.state.normalizer import Normalizer
 
 SPEC = StateSpec(surface=("t2m",), upper=("t",), levels=(500, 850))
 GRID = Grid.gaussian(4)

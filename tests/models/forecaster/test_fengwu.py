@@ -15,10 +15,10 @@ from onnx import TensorProto, helper
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, rollout
 from vaevar.models.forecaster.fengwu import OnnxForecaster
-from vaevar.normalizer import Normalizer
 from vaevar.plausible.atmosphere import standard_geopotential
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
+from vaevar.state.normalizer import Normalizer
 
 SPEC = StateSpec(surface=("t2m", "msl"), upper=("z", "t"), levels=(500, 850))
 ADDED = np.array([0.5, -20.0, 30.0, -10.0, 1.0, 2.0])  # physical units per step

@@ -20,9 +20,9 @@ from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.training import ForecasterModule
 from vaevar.models.forecaster.training_cycle import TrainingCycle
 from vaevar.models.held_out.samples import spread
-from vaevar.normalizer import Normalizer
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
+from vaevar.state.normalizer import Normalizer
 
 SPEC = StateSpec(surface=("t2m",), upper=("z",), levels=(500,))
 GRID = Grid.gaussian(8)

@@ -17,8 +17,8 @@ from vaevar.content.onnx_file import weights_beside
 from vaevar.errors import UserError, first_line
 from vaevar.models.forecaster.fengwu import OnnxForecaster
 from vaevar.models.forecaster.gradient import NetworkForecaster, beside, require_plain
-from vaevar.normalizer import Normalizer
 from vaevar.state import StateSpec
+from vaevar.state.normalizer import Normalizer
 
 # Between the converted network and ONNX Runtime, rms over the sphere by channel, in stds. A state changes by
 # some tenths of a std in 6 h; float32 differs by 1e-6 of it, reduced precision on a GPU by 1e-4.

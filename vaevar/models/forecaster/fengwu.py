@@ -22,10 +22,10 @@ from vaevar.forecast import Forecaster
 from vaevar.models.forecaster.first_step import check_follows, check_normalised_range
 from vaevar.models.forecaster.gradient import not_finite, require_window
 from vaevar.models.forecaster.onnx_session import Node, OnnxSession
-from vaevar.normalizer import Normalizer
 from vaevar.runs.expansion import expand_path
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
+from vaevar.state.normalizer import Normalizer
 
 # The key of the metadata in which a model exported by vaevar names its channels, grid and time step.
 METADATA_KEY = "vaevar"

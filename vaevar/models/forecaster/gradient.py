@@ -15,8 +15,8 @@ from torch.utils.checkpoint import checkpoint as recomputed
 
 from vaevar.errors import ForecasterFault
 from vaevar.forecast import Forecaster
-from vaevar.normalizer import Normalizer
 from vaevar.state import StateSpec
+from vaevar.state.normalizer import Normalizer
 
 CHANNELS_NAMED = 5
 

@@ -15,8 +15,8 @@ from vaevar.mistakes.fallbacks import has_bfloat16
 from vaevar.models.forecaster.gradient import NetworkForecaster, beside
 from vaevar.models.forecaster.network import ForecastNetwork
 from vaevar.models.forecaster.training import ForecasterModule
-from vaevar.normalizer import Normalizer
 from vaevar.runs.expansion import expand_path
+from vaevar.state.normalizer import Normalizer
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 
