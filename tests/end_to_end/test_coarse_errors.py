@@ -82,7 +82,10 @@ def test_vaevar_on_coarser_errors_than_its_states(
     rms = np.sqrt((errors**2 * weights).mean((0, 2, 3)))
     np.testing.assert_allclose(store.statistics["error_rms"].numpy(), rms, rtol=1e-4)
 
-    calibration = {"class_path": "CovarianceCalibration", "init_args": {"path": "weights/cycle.nc", "lmax": 5}}
+    calibration = {
+        "class_path": "CovarianceCalibration",
+        "init_args": {"path": "weights/cycle.nc", "lmax": 5},
+    }
     main(["fit", "--config", fit_config(configs, calibration, "BackgroundErrors", 2, "calibration")])
     model = {
         "class_path": "SpectralVAE",
@@ -117,7 +120,10 @@ def test_vaevar_on_coarser_errors_than_its_states(
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"coarsen_to": [17, 32]}, "coarsen_to: Grid(17 × 32, Gaussian) is finer than Grid(16 × 32, Gaussian)"),
+        (
+            {"coarsen_to": [17, 32]},
+            "coarsen_to: Grid(17 × 32, Gaussian) is finer than Grid(16 × 32, Gaussian)",
+        ),
         ({"coarsen_to": [0, 16]}, "coarsen_to: a grid of 0 × 16 points"),
         ({"samples_per_file": 0}, "samples_per_file is 0, must be positive"),
     ],
