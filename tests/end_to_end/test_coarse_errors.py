@@ -28,7 +28,7 @@ RECORDER = "CycleErrorRecorder"
 def record(configs: dict[str, Path]) -> Callable[..., list[str]]:
     """The words of a predict that records errors on both grids."""
 
-    def words(analyses: int = 24, **changed: Any) -> list[str]:
+    def words(analyses: int = 12, **changed: Any) -> list[str]:
         def edit(content: dict[str, Any]) -> None:
             callbacks = content["trainer"]["callbacks"]
             callbacks[1] = {"class_path": RECORDER, "init_args": FINE}
@@ -58,14 +58,14 @@ def test_vaevar_on_coarser_errors_than_its_states(
     killed_in_the_third_analysis: Callable,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    killed_in_the_third_analysis(lambda: main(record(16)))
-    main(record(16))
-    main(record(24))  # made longer, in the middle of a file
+    killed_in_the_third_analysis(lambda: main(record(8)))
+    main(record(8))
+    main(record(12))  # made longer, in the middle of a file
     coarsening = Coarsening(Grid.gaussian(16), Grid.gaussian(8))
     for field in ("error", "background", "coverage"):
         kept, whole = physical("data/cycle.zarr", field), physical("data/fine.zarr", field)
         expected = coarsening(torch.from_numpy(whole)).numpy()
-        assert kept.shape == (24, expected.shape[1], 8, 16)
+        assert kept.shape == (12, expected.shape[1], 8, 16)
         size = whole.std((0, 2, 3), keepdims=True)
         np.testing.assert_allclose(kept / size, expected / size, atol=4e-3)  # float16
     array, fine = (zarr.open_array(f"data/{name}.zarr/error", mode="r") for name in ("cycle", "fine"))
@@ -76,7 +76,7 @@ def test_vaevar_on_coarser_errors_than_its_states(
     assert set(plain) == set(attributes) - {"coarsened_to"}
     # Statistics, checksums and times are those of samples on their own grid.
     store = SampleStore("data/cycle.zarr", ("error", "background", "coverage"))
-    assert (len(store), store.grid) == (24, Grid.gaussian(8))
+    assert (len(store), store.grid) == (12, Grid.gaussian(8))
     errors = physical("data/cycle.zarr", "error").astype(float)
     weights = store.grid.area_weights.numpy()[:, None]
     rms = np.sqrt((errors**2 * weights).mean((0, 2, 3)))
@@ -112,9 +112,9 @@ def test_vaevar_on_coarser_errors_than_its_states(
         ({"samples_per_file": 4}, "was begun with samples_per_file 5, but the config now says 4"),
     ):
         with pytest.raises(SystemExit):
-            main(record(32, **changed))
+            main(record(16, **changed))
         assert said in capsys.readouterr().err
-        assert len(SampleStore("data/cycle.zarr")) == 24
+        assert len(SampleStore("data/cycle.zarr")) == 12
 
 
 @pytest.mark.parametrize(
