@@ -69,6 +69,7 @@ class _Repeated(Dataset[Day]):
 
 def main(
     configs: list[str],
+    covariance: str | None = None,
     batch_size: int = 1,
     steps: int = 3,
     warm_up: int = 1,
@@ -78,13 +79,17 @@ def main(
 
     Args:
         configs: of a fit, for its model; later files win.
+        covariance: B's file, instead of the configs'.
         batch_size: samples in a step.
         steps: number of timed steps; the result is their median.
         warm_up: number of steps before them.
         json_path: of the results.
     """
     try_results(json_path)
-    vae = instantiate(read_contents(configs), model=SpectralVAE).model
+    contents = read_contents(configs)
+    if covariance is not None:
+        contents.append({"model": {"class_path": "SpectralVAE", "init_args": {"covariance": covariance}}})
+    vae = instantiate(contents, model=SpectralVAE).model
     data, clock = SyntheticDays(vae, batch_size, warm_up + steps), StepClock(warm_up)
     trainer = L.Trainer(
         accelerator="cpu", max_steps=warm_up + steps, limit_val_batches=0, logger=False, callbacks=[clock],
@@ -103,6 +108,7 @@ def main(
     timed = clock.timers[warm_up:]
     result: dict[str, Any] = {
         "config": configs,
+        "covariance": vae.hparams["covariance"],
         "points": list(vae.grid.shape),
         "latent": list(vae.latent_shape),
         "parameters": sum(parameter.numel() for parameter in vae.parameters()),

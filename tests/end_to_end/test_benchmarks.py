@@ -120,9 +120,9 @@ def test_analysis_of_vaevar(tmp_path: Path) -> None:
 
 def test_training_of_vaevars_vae(tmp_path: Path) -> None:
     overlay = tmp_path / "overlay.yaml"
-    settings = {"covariance": str(ROOT / "weights" / "cycle_covariance.nc"), "context_widths": [8]}
-    overlay.write_text(yaml.safe_dump({"model": {"init_args": settings}}))
+    overlay.write_text(yaml.safe_dump({"model": {"init_args": {"context_widths": [8]}}}))
     words = ["--configs", f"[{ROOT}/configs/spectral_vae.yaml,{overlay}]", "--steps", 1]
+    words += ["--covariance", ROOT / "weights" / "cycle_covariance.nc"]
     run("training_spectral.py", *words, "--json_path", tmp_path / "results.json")
     found = read(str(tmp_path / "results.json"))
     assert (found["points"], found["latent"], found["batch_size"]) == ([48, 96], [69, 1024], 1)
