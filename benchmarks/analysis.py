@@ -1,20 +1,22 @@
 """Analyses at 0.25° with the incremental operator, compared with a plain implementation.
 
     python benchmarks/analysis.py --columns 1000 8000 --json_path benchmarks/results/analysis.json
+    python benchmarks/analysis.py --methods vaevar --vae data/quarter_degree/spectral_vae.ckpt
 
 The plain implementation works like published code: each iteration makes the increment on 721 × 1440 points,
 channel by channel, adds it to the background, and observes the whole state. Both minimise the same J with the
 same L-BFGS. The weather is synthetic, and the truth is the background plus a random U w. 3DVar has a
-calibrated B. VAE-Var has the embedded world's trained decoder on a 1.25° grid: its cost is right, its scales
-are not. Each case runs in its own process, which gives its own peak memory. Ratios are within one run; on a
-CPU they are of processor time, which other jobs affect less. On a GPU the second of two analyses is timed,
-since the first one also loads kernels.
+calibrated B. VAE-Var (`vaevar`) has the VAE of `--vae`, such as one of the sizes of
+`configs/era5_spectral_vae.yaml`. The published VAE-Var (`vaevar_published`) has the embedded world's trained
+decoder on a 1.25° grid: its cost is right, its scales are not. Each case runs in its own process, which gives
+its own peak memory. Ratios are within one run; on a CPU they are of processor time, which other jobs affect
+less. On a GPU the second of two analyses is timed, since the first one also loads kernels.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +39,11 @@ from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from vaevar.assim.context import STANDALONE
 from vaevar.assim.control.base import ControlTransform
 from vaevar.assim.control.covariance import CovarianceControl
 from vaevar.assim.control.decoder import DecoderControl
+from vaevar.assim.control.spectral import SpectralControl
 from vaevar.assim.cost import Cost
 from vaevar.assim.minimiser import minimise
 from vaevar.assim.variational import VariationalAssimilator
@@ -107,13 +111,19 @@ def decoder_on(rows: int, checkpoint: str) -> VAE:
     return vae
 
 
+CONTROLS: dict[str, Callable[[str], ControlTransform]] = {
+    "threedvar": lambda statistics: CovarianceControl(statistics, 128, 256, gaussian=True),
+    "vaevar": SpectralControl,
+    "vaevar_published": lambda vae: DecoderControl(decoder_on(LATENT_ROWS, vae)),
+}
+
+
 def case(
     method: str,
     plain: bool,
     columns: int,
     iterations: int,
-    statistics: str,
-    vae: str,
+    weights: Mapping[str, str],
     device: str,
     rows: int,
 ) -> dict[str, Any]:
@@ -125,7 +135,7 @@ def case(
     """
     spec, grid = StateSpec(), Grid.equiangular(rows)
     background = State(torch.from_numpy(SyntheticWeather(spec, grid).state(TIME)), spec, grid)
-    truth_control = CovarianceControl(statistics, 128, 256, gaussian=True)
+    truth_control = CovarianceControl(weights["threedvar"], 128, 256, gaussian=True)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         error = truth_control(torch.randn(truth_control.shape, generator=generator))
@@ -137,13 +147,9 @@ def case(
     before = peak_gb()
     costs: list[float] = []
     if plain:
-        minimised = _plain(method, background, observations, iterations, statistics, vae, device, costs)
+        minimised = _plain(method, background, observations, iterations, weights[method], device, costs)
     else:
-        control: ControlTransform = (
-            CovarianceControl(statistics, 128, 256, gaussian=True)
-            if method == "threedvar"
-            else DecoderControl(decoder_on(LATENT_ROWS, vae))
-        )
+        control = CONTROLS[method](weights[method])
         assimilator = VariationalAssimilator(control, iterations=iterations, tolerance=1e-3).to(device)
         assimilator.on_iteration = lambda done, value, norm: costs.append(value)
 
@@ -164,7 +170,9 @@ def case(
         with Timer(device) as timer:
             minimum = minimised()
     memory = {"peak_gb": peak_gb(), "peak_gb_before": before, "device_peak_gb": device_peak_gb(device)}
-    operations = 0.0 if plain else _operations(control, spec, observations, device)
+    operations = 0.0
+    if not plain:
+        operations = _operations(control.for_analysis(background, STANDALONE), observations, device)
     return {
         "method": method,
         "plain": plain,
@@ -187,16 +195,15 @@ def _plain(
     background: State,
     observations: Observations,
     iterations: int,
-    statistics: str,
-    vae: str,
+    weights: str,
     device: str,
     costs: list[float],
 ) -> Callable[[], dict[str, float]]:
     """The function that minimises the plain cost."""
     if method == "threedvar":
-        increment, shape = plain_covariance(statistics, background.grid, device)
+        increment, shape = plain_covariance(weights, background.grid, device)
     else:
-        control = DecoderControl(decoder_on(LATENT_ROWS, vae)).to(device)
+        control = CONTROLS[method](weights).to(device).for_analysis(background, STANDALONE)
         shape = control.shape
 
         def increment(w: Tensor) -> Tensor:
@@ -215,8 +222,8 @@ def _plain(
     return minimised
 
 
-def _operations(control: ControlTransform, spec: StateSpec, observations: Observations, device: str) -> float:
-    operator = PointInterpolation(spec, control.grid, observations).to(device, torch.float32)
+def _operations(control: ControlTransform, observations: Observations, device: str) -> float:
+    operator = PointInterpolation(control.spec, control.grid, observations).to(device, torch.float32)
     innovation = torch.zeros(len(observations), device=device)
     cost = Cost(control, operator, innovation, torch.ones_like(innovation), 1.0)
     w = torch.full(control.shape, 0.1, device=device, requires_grad=True)
@@ -230,8 +237,7 @@ def main(
     methods: list[str],
     plain: bool,
     iterations: int,
-    statistics: str,
-    vae: str,
+    weights: Mapping[str, str],
     device: str,
     json_path: Path | None,
     rows: int,
@@ -239,8 +245,9 @@ def main(
     """Run each case in its own process, then print the table."""
     try_results(json_path)
     results = []
-    settings = ["--statistics", statistics, "--vae", vae, "--device", device, "--iterations", str(iterations)]
-    settings += ["--rows", str(rows)]
+    settings = ["--device", device, "--iterations", str(iterations), "--rows", str(rows)]
+    settings += ["--statistics", weights["threedvar"], "--vae", weights["vaevar"]]
+    settings += ["--published_vae", weights["vaevar_published"]]
     for method in methods:
         for count in columns:
             for way in (False, True) if plain else (False,):
@@ -272,18 +279,20 @@ if __name__ == "__main__":
     install()
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--columns", type=int, default=[1000], nargs="+", help="observed columns")
-    parser.add_argument("--methods", type=str, default=["threedvar", "vaevar"], nargs="+")
+    parser.add_argument("--methods", choices=CONTROLS, default=["threedvar", "vaevar"], nargs="+")
     parser.add_argument("--plain", type=bool, default=True, help="run the plain implementation too")
     parser.add_argument("--iterations", type=int, default=100, help="at most")
     parser.add_argument("--statistics", default="weights/covariance.nc", help="B")
-    parser.add_argument("--vae", default="weights/vae.ckpt", help="a trained VAE")
+    parser.add_argument("--vae", default="weights/spectral_vae.ckpt", help="VAE-Var's VAE")
+    parser.add_argument("--published_vae", default="weights/vae.ckpt", help="the published VAE")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--rows", type=int, default=721, help="latitudes; 721 is 0.25°")
     parser.add_argument("--json_path", type=Path, default=None, help="where results go")
     parser.add_argument("--case", default=None, help="(for internal use) run one case and print its result")
     parser.add_argument("--is_plain", action="store_true", help="(for internal use)")
     a = parser.parse_args()
-    settings = (a.iterations, a.statistics, a.vae, a.device)
+    weights = {"threedvar": a.statistics, "vaevar": a.vae, "vaevar_published": a.published_vae}
+    settings = (a.iterations, weights, a.device)
     with one_line_errors():
         if a.case is None:
             main(a.columns, a.methods, a.plain, *settings, a.json_path, a.rows)

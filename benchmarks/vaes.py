@@ -1,9 +1,12 @@
-"""What the two VAEs have learned: VAE-Var's, with 3DVar's B inside, and the one published, side by side.
+"""What the VAEs have learned: VAE-Var's, with 3DVar's B inside, and the one published, side by side.
 
     python benchmarks/vaes.py
+    python benchmarks/vaes.py --spectral null --published null --nmc data/spectral_vae_nmc.ckpt \
+        --page vaes_nmc.md
 
 Each on samples of its own kind that it was not trained on: VAE-Var's on the last tenth of the errors of a
-cycle (`configs/cycle_errors.yaml`), the published one on differences of forecasts of the validation period
+cycle (`configs/cycle_errors.yaml`); the published one, and VAE-Var's trained on NMC errors
+(`configs/spectral_vae_nmc.yaml`), on differences of forecasts of the validation period
 (`configs/nmc_validation.yaml`). Writes `benchmarks/results/vaes.md`:
 
 - the evidence lower bound in nats per latent number, and what the networks add to the linear Gaussian model;
@@ -11,7 +14,7 @@ cycle (`configs/cycle_errors.yaml`), the published one on differences of forecas
 - variance and spectra of samples, and their balance, against the errors' own;
 - skewness and excess kurtosis of samples and of the errors.
 
-`--published null` or `--spectral null` leaves one out.
+`null` leaves one out.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ from vaevar.verification.tables import markdown_table
 
 BATCH = 8
 ACTIVE = 0.01
+ZONAL_FLOOR = 0.3  # as in training: vaevar.data.samples.background_errors.BackgroundErrors
 
 
 @dataclass
@@ -131,27 +135,54 @@ def of_spectral(checkpoint: str, errors: str, seed: int) -> Iterator[Held]:
     data = BackgroundErrorsWithCoverage(errors, batch_size=BATCH)
     data.setup()
     vae.calibrate()
-    error_std = data.store.error_std_by_latitude(0.3)
+    error_std = data.store.error_std_by_latitude(ZONAL_FLOOR)
     random = torch.Generator().manual_seed(seed)
     for step, batch in enumerate(data.loader(data.validation)):
         background, x, coverage = data.normalise(batch)
         scales = vae.scales(background, coverage)
-        y = vae.standardised(x, scales)
-        losses = vae.losses(y, step)
-        constant = math.log(vae.linear.noise * math.sqrt(2 * math.pi))
-        scores = {"bound": -losses["loss"] - constant, "kl": losses["kl"], "gain": losses["gain"]}
+        held = of_spectral_batch(vae, x, scales, step, random, error_std)
         if vae.day is not None and scales is not None:
-            scores["day_gain"] = vae.day.scored(vae.transform.standardised(x), scales)[2]
-        samples = vae.sample(len(x), random, scales)
-        yield Held(vae, x, samples, vae.encode(y)[0].flatten(1), scores, error_std)
+            held.scores["day_gain"] = vae.day.scored(vae.transform.standardised(x), scales)[2]
+        yield held
+
+
+@torch.no_grad()
+def of_spectral_without_days(checkpoint: str, errors: str, seed: int) -> Iterator[Held]:
+    """VAE-Var's VAE on differences of forecasts, whose days are not known."""
+    vae, store = SpectralVAE.load(checkpoint), SampleStore(errors)
+    vae.calibrate()
+    error_std = store.error_std_by_latitude(ZONAL_FLOOR)
+    random = torch.Generator().manual_seed(seed)
+    for step, start in enumerate(range(0, len(store), BATCH)):
+        (batch,) = store.__getitems__(list(range(start, min(start + BATCH, len(store)))))
+        yield of_spectral_batch(vae, store.decode("error", batch), None, step, random, error_std)
+
+
+def of_spectral_batch(
+    vae: SpectralVAE,
+    x: Tensor,
+    scales: Tensor | None,
+    step: int,
+    random: torch.Generator,
+    error_std: Tensor,
+) -> Held:
+    """Of errors [B, C, H, W] in physical units, with the scales of their days, if they are known."""
+    y = vae.standardised(x, scales)
+    losses = vae.losses(y, step)
+    constant = math.log(vae.linear.noise * math.sqrt(2 * math.pi))
+    scores = {"bound": -losses["loss"] - constant, "kl": losses["kl"], "gain": losses["gain"]}
+    samples = vae.sample(len(x), random, scales)
+    return Held(vae, x, samples, vae.encode(y)[0].flatten(1), scores, error_std)
 
 
 def main(
     spectral: str | None = "weights/spectral_vae.ckpt",
     cycle_errors: str = "data/cycle_errors.zarr",
     published: str | None = "weights/vae.ckpt",
+    nmc: str | None = None,
     nmc_errors: str = "data/nmc_validation.zarr",
     results: str = "benchmarks/results",
+    page: str = "vaes.md",
     seed: int = 0,
 ) -> None:
     """Measure, and write the page.
@@ -160,8 +191,10 @@ def main(
         spectral: checkpoint of VAE-Var's VAE.
         cycle_errors: store of a cycle's errors.
         published: checkpoint of the published VAE.
-        nmc_errors: store of differences of forecasts, none of which it was trained on.
+        nmc: checkpoint of VAE-Var's VAE trained on differences of forecasts, of no particular day.
+        nmc_errors: store of differences of forecasts, none of which these two were trained on.
         results: directory of the page.
+        page: its name.
         seed: of the samples.
     """
     streams: dict[str, Iterator[Held]] = {}
@@ -169,17 +202,20 @@ def main(
         streams["VAE-Var"] = of_spectral(spectral, cycle_errors, seed)
     if published is not None:
         streams["published"] = of_published(published, nmc_errors, seed)
+    if nmc is not None:
+        streams["VAE-Var on NMC errors"] = of_spectral_without_days(nmc, nmc_errors, seed)
     found: dict[str, Findings] = {}
     for name, stream in streams.items():
         for held in track(stream, description=name, total=None):
             found.setdefault(name, Findings(held.vae)).add(held)
-    path = Path(results) / "vaes.md"
-    path.write_text(page(found), encoding="utf-8")
-    print(page(found))
+    path = Path(results) / page
+    text = page_of(found)
+    path.write_text(text, encoding="utf-8")
+    print(text)
     print(f"wrote {path}")
 
 
-def page(found: dict[str, Findings]) -> str:
+def page_of(found: dict[str, Findings]) -> str:
     """The page, as Markdown."""
     sizes, shapes = [], []
     bands = [f"l = {low} to {high}" for low, high in WAVE_BANDS]
@@ -189,11 +225,12 @@ def page(found: dict[str, Findings]) -> str:
         for label, moments in zip(("errors", "samples"), torch.stack(one.shapes).mean(0), strict=True):
             shapes.append([f"{name}: {label}", *skewness_and_kurtosis(moments)])
     sections = [
-        "# The two VAEs on held-out samples",
+        "# VAEs on held-out samples",
         f"Command: `python {' '.join(sys.argv)}`",
         "## Evidence",
         "In nats per latent number. The bounds of two VAEs cannot be compared: the published one has white "
-        "noise in the channels, VAE-Var's in the standardised control variables. *F* is what its network "
+        "noise in the channels, VAE-Var's in the standardised control variables, and errors of a cycle and "
+        "of forecasts are not the same. *F* is what its network "
         "adds to the bound, which begins at the evidence of 3DVar's Gaussian; *day* what the scales of the "
         "day add to it, with the bands weighted as in the fit. Active: the fraction of latent numbers whose "
         f"posterior mean has a variance above {ACTIVE}.",

@@ -106,6 +106,32 @@ def test_analysis(tmp_path: Path) -> None:
     assert ours["j"] == pytest.approx(plain["j"], rel=0.2)
 
 
+@pytest.mark.slow
+def test_analysis_of_vaevar(tmp_path: Path) -> None:
+    # The VAE is on 48 × 96 points, the states on 65 × 128.
+    weights = ROOT / "weights"
+    words = ["--statistics", weights / "covariance.nc", "--vae", weights / "spectral_vae.ckpt"]
+    words += ["--methods", "vaevar", "--rows", 65, "--columns", 20, "--iterations", 3]
+    run("analysis.py", *words, "--json_path", tmp_path / "results.json")
+    ours, plain = read(str(tmp_path / "results.json"))
+    assert ours["j_by_iteration"] == sorted(ours["j_by_iteration"], reverse=True)
+    assert ours["j"] == pytest.approx(plain["j"], rel=0.2)
+
+
+def test_training_of_vaevars_vae(tmp_path: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text(yaml.safe_dump({"model": {"init_args": {"context_widths": [8]}}}))
+    words = ["--configs", f"[{ROOT}/configs/spectral_vae.yaml,{overlay}]", "--steps", 1]
+    words += ["--covariance", ROOT / "weights" / "cycle_covariance.nc"]
+    run("training_spectral.py", *words, "--json_path", tmp_path / "results.json")
+    found = read(str(tmp_path / "results.json"))
+    assert (found["points"], found["latent"], found["batch_size"]) == ([48, 96], [69, 1024], 1)
+    assert found["peak_gb"] >= found["peak_gb_before"] > 0
+    # More than the Legendre transforms of 69 fields, there and back.
+    assert found["gflop"] > 2 * 2 * 69 * 48 * 32 * 32 * 2 / 1e9
+    assert found["busy_seconds"] > 0
+
+
 def test_innovations(configs: dict[str, Path]) -> None:
     content = yaml.safe_load(configs["predict"].read_text())
     content["model"]["init_args"]["arms"] = {

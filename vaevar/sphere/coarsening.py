@@ -51,6 +51,22 @@ class Coarsening(nn.Module):
         return self.rows.to(field.dtype) @ (field @ self.columns.to(field.dtype).T)
 
 
+def coarsening_to(source: Grid, shape: tuple[int, int] | None) -> Coarsening | None:
+    """The coarsening to a Gaussian grid; None without a shape, or where the fields are on that grid.
+
+    Args:
+        source: H × W.
+        shape: H' and W'.
+
+    Raises:
+        ValueError: when there is no such grid, or it is finer than the source.
+    """
+    if shape is None:
+        return None
+    target = Grid.of_family("gaussian", *shape)
+    return None if target == source else Coarsening(source, target)
+
+
 def _sines(grid: Grid) -> np.ndarray:
     """[H + 1] sines of the cells' edges, ascending from south to north."""
     middle = (grid.latitude[1:] + grid.latitude[:-1]) / 2

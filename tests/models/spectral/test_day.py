@@ -22,6 +22,7 @@ from vaevar.errors import UserError
 from vaevar.models.spectral.day import DayScales
 from vaevar.models.spectral.modulation import Modulation
 from vaevar.models.spectral.vae import SpectralVAE
+from vaevar.sphere.coarsening import Coarsening
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics
 from vaevar.standins.climate import typical_climate
@@ -270,9 +271,31 @@ def test_the_control_believes_as_much_of_the_day_as_it_is_told(covariance: Path)
     for strength in (-1.0, -1e-9, float("nan"), float("inf")):
         with pytest.raises(UserError, match="strength is"):
             SpectralControl(vae, strength)
-    elsewhere = Grid.equiangular(*vae.grid.shape)
-    with pytest.raises(UserError, match=r"was trained on .* the background is on"):
-        SpectralControl(vae).for_analysis(State(background, SPEC, elsewhere), AnalysisContext())
+
+
+def test_the_control_has_the_day_of_finer_states_as_its_samples_are_kept(covariance: Path) -> None:
+    vae = model(covariance, awake=True)
+    mean, std = (torch.from_numpy(values).float()[:, None, None] for values in typical_climate(SPEC))
+    day_of(vae).background_mean.copy_(mean)
+    day_of(vae).background_std.copy_(std)
+    fine = Grid.equiangular(2 * vae.grid.shape[0] + 5)
+    background, coverage = mean + std * torch.randn(len(SPEC), *fine.shape), torch.rand(MAPS, *fine.shape)
+    w = torch.randn(vae.latent_shape)
+    coarsening = Coarsening(fine, vae.grid)
+    for given, kept in ((coverage, coarsening(coverage)), (None, torch.zeros(MAPS, *vae.grid.shape))):
+        control = SpectralControl(vae).for_analysis(
+            State(background, SPEC, fine), AnalysisContext(coverage=given)
+        )
+        assert control.grid == vae.grid
+        scales = day_of(vae)(coarsening(background)[None], kept[None])
+        torch.testing.assert_close(control(w), vae.decode(w[None], scales)[0])
+    coarse = Grid.equiangular(vae.grid.shape[0] - 1, vae.grid.shape[1])
+    background = mean.expand(-1, *coarse.shape).contiguous()
+    with pytest.raises(UserError, match=r"was trained on .* the background is on .* is finer than"):
+        SpectralControl(vae).for_analysis(State(background, SPEC, coarse), AnalysisContext())
+    # One of no particular day needs neither.
+    still = SpectralControl(model(covariance, bands=[]))
+    assert still.for_analysis(State(background, SPEC, coarse), AnalysisContext()) is still
 
 
 def test_coverage_maps_are_those_of_the_samples(covariance: Path) -> None:

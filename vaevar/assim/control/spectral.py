@@ -13,13 +13,16 @@ from vaevar.assim.control.base import ControlTransform
 from vaevar.data.observations.coverage import no_coverage
 from vaevar.errors import UserError
 from vaevar.models.spectral.vae import SpectralVAE
+from vaevar.sphere.coarsening import Coarsening
+from vaevar.sphere.grid import Grid
 from vaevar.state import State
 
 
 class SpectralControl(ControlTransform):
     """D(w; c) of :class:`vaevar.models.spectral.vae.SpectralVAE`, different each day.
 
-    Near w = 0 it is 3DVar's U, with the scales of the day.
+    Near w = 0 it is 3DVar's U, with the scales of the day. The states may be on a finer grid than the VAE: it
+    is given means of background and coverage over the cells of its own, as its samples are kept.
 
     Args:
         checkpoint: path of a checkpoint, or a model already in memory.
@@ -60,14 +63,28 @@ class SpectralControl(ControlTransform):
         """D(·; c) of one day.
 
         Raises:
-            UserError: for a background on another grid than the VAE's.
+            UserError: for a background on a coarser grid than the VAE's.
         """
-        if background.grid != self.grid:
-            raise UserError(f"the VAE was trained on {self.grid}, the background is on {background.grid}")
+        if self.vae.day is None:
+            return self
         values = background.values.float()
-        coverage = no_coverage(self.grid) if context.coverage is None else context.coverage
-        scales = self.vae.scales(values[None], coverage.to(values)[None])
+        coverage = no_coverage(background.grid) if context.coverage is None else context.coverage
+        fields = self._on_own_grid(torch.cat([values, coverage.to(values)]), background.grid)
+        scales = self.vae.scales(*fields[None].split([len(self.spec), len(coverage)], 1))
         return self if scales is None else _ControlOfTheDay(self.vae, self.strength * scales)
+
+    def _on_own_grid(self, fields: Tensor, grid: Grid) -> Tensor:
+        """[N, H', W'] -> [N, H, W], means over the cells of the VAE's grid."""
+        if grid == self.grid:
+            return fields
+        try:
+            coarsening = Coarsening(grid, self.grid)
+        except ValueError as error:
+            raise UserError(
+                f"SpectralControl: the VAE was trained on {self.grid}, the background is on {grid}: {error}; "
+                "train it on errors on that grid or a coarser one (coarsen_to)"
+            ) from None
+        return coarsening.to(fields.device)(fields)
 
     def forward(self, w: Tensor) -> Tensor:
         """D(w) of no particular day: [n, (lmax + 1)²] -> [C, H, W] in physical units."""

@@ -25,6 +25,8 @@ from vaevar.data.weather.writer import extend_store
 from vaevar.errors import UserError
 from vaevar.mistakes.words import words
 from vaevar.runs.record import attributes
+from vaevar.sphere.coarsening import Coarsening, coarsening_to
+from vaevar.sphere.grid import Grid
 
 
 class CycleErrorRecorder(CycleCallback):
@@ -38,17 +40,32 @@ class CycleErrorRecorder(CycleCallback):
         path: the zarr store; if it exists, the run ends before it begins.
         arm: the arm to record.
         skip: analyses at the beginning of the cycle that are not recorded.
+        coarsen_to: rows and columns of the Gaussian grid that samples are kept on, as means over its cells;
+            [128, 256] is 1.40625°. None: keep the cycle's grid.
+        samples_per_file: from 2 on, the store is zarr v3 and this many samples share a file, which each of
+            them writes again.
 
     Raises:
-        UserError: for a negative ``skip``.
+        UserError: for a ``skip`` or ``samples_per_file`` out of range.
     """
 
     outputs: ClassVar = ("path",)
 
-    def __init__(self, path: str, arm: str, skip: int = 0) -> None:
+    def __init__(
+        self,
+        path: str,
+        arm: str,
+        skip: int = 0,
+        coarsen_to: tuple[int, int] | None = None,
+        samples_per_file: int = 1,
+    ) -> None:
         if skip < 0:
             raise UserError(f"CycleErrorRecorder: skip is {skip}, must not be negative")
+        if samples_per_file < 1:
+            raise UserError(f"CycleErrorRecorder: samples_per_file is {samples_per_file}, must be positive")
         self.path, self.arm, self.skip = Path(path), arm, skip
+        self.coarsen_to, self.samples_per_file = coarsen_to, samples_per_file
+        self._coarsening: Coarsening | None = None
         self._partial = self.path.with_name(self.path.name + ".partial")
         self._coverage: Tensor | None = None  # before the current analysis
 
@@ -56,8 +73,9 @@ class CycleErrorRecorder(CycleCallback):
         """Lay the store out, or find the one that a killed run left.
 
         Raises:
-            UserError: for an unknown arm or one that analyses windows, nothing to record, a store that is
-                complete, or samples that an earlier run did not record.
+            UserError: for an unknown arm or one that analyses windows, nothing to record, a grid that is
+                finer than the cycle's, a store that is complete, or samples that an earlier run did not
+                record.
         """
         if self.arm not in module.arms:
             raise UserError(f"CycleErrorRecorder: no arm {self.arm!r}; the arms are {', '.join(module.arms)}")
@@ -70,6 +88,10 @@ class CycleErrorRecorder(CycleCallback):
             raise UserError(
                 f"CycleErrorRecorder: skip {self.skip} leaves none of the {len(data.times)} analyses"
             )
+        try:
+            self._coarsening = coarsening_to(data.store.grid, self.coarsen_to)
+        except ValueError as error:
+            raise UserError(f"CycleErrorRecorder: coarsen_to: {error}") from None
         if self.arm not in module.local_arms():
             return
         if data.skip_missing:
@@ -80,6 +102,7 @@ class CycleErrorRecorder(CycleCallback):
         if self.path.exists() and not self._goes_on(module, data, done):
             raise UserError(f"{self.path}: exists already; delete it to record again, or give another path")
         if self.path.exists():
+            self._check_layout(self.path, data)
             self.path.rename(self._partial)
         if done == 0:
             self._lay_out(module, data)
@@ -91,10 +114,32 @@ class CycleErrorRecorder(CycleCallback):
                 f"recorded; {words().restart}"
             )
 
+        self._check_layout(self._partial, data)
         times = self._times(data)
         if self._writer(data).array("error").shape[0] < len(times):
             extend_store(self._partial, times)
             zarr.open_group(self._partial, mode="r+").attrs["end"] = str(data.times[-1])
+
+    def _check_layout(self, path: Path, data: AnalysisTimes) -> None:
+        """Refuse to add samples to a store whose samples are kept another way."""
+        array = zarr.open_array(path / "error", mode="r")
+        expected = {"coarsen_to": self._grid(data).shape, "samples_per_file": self.samples_per_file}
+        found = {"coarsen_to": array.shape[-2:], "samples_per_file": (array.shards or array.chunks)[0]}
+        for name, value in expected.items():
+            if found[name] != value:
+                raise UserError(
+                    f"{path}: was begun with {name} {found[name]}, but the config now says {value}; "
+                    f"set it back, or {words().restart}"
+                )
+
+    def _grid(self, data: AnalysisTimes) -> Grid:
+        """The points of the samples."""
+        return data.store.grid if self._coarsening is None else self._coarsening.target
+
+    def _kept(self, fields: Tensor) -> np.ndarray:
+        """[N, H, W] of the cycle as they are kept, [N, H', W']."""
+        fields = fields.cpu()
+        return (fields if self._coarsening is None else self._coarsening(fields)).numpy()
 
     def _goes_on(self, module: AssimilationModule, data: AnalysisTimes, done: int) -> bool:
         """Whether the store is this cycle's, complete when that was shorter."""
@@ -126,11 +171,13 @@ class CycleErrorRecorder(CycleCallback):
             "recorded": 0,
             **attributes(module.directory),
         }
+        if self._coarsening is not None:
+            recipe["coarsened_to"] = repr(self._grid(data))
         shutil.rmtree(self._partial, ignore_errors=True)  # of a run that is not resumed
-        fields = ("error", "background", "coverage")
         lay_out(
-            self._partial, fields, self._times(data), [data.step_hours], data.spec, data.store.grid, recipe
-        )
+            self._partial, ("error", "background", "coverage"), self._times(data), [data.step_hours],
+            data.spec, self._grid(data), recipe, self.samples_per_file,
+        )  # fmt: skip
 
     def before_analysis(self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime) -> None:
         """Keep the coverage, which ``Cycle`` changes after the analysis."""
@@ -145,11 +192,11 @@ class CycleErrorRecorder(CycleCallback):
         if self.arm not in results or sample < 0:
             return
         assert self._coverage is not None
-        background = results[self.arm].background.values.cpu().numpy()
+        background = results[self.arm].background.values.cpu()
         fields = {
-            "error": (time.truth.values.cpu().numpy() - background)[None],
-            "background": background[None],
-            "coverage": self._coverage.cpu().numpy(),
+            "error": self._kept(time.truth.values.cpu() - background)[None],
+            "background": self._kept(background)[None],
+            "coverage": self._kept(self._coverage),
         }
         writer = self._writer(data)
         if not writer.scaled:
@@ -159,7 +206,7 @@ class CycleErrorRecorder(CycleCallback):
         zarr.open_group(self._partial, mode="r+").attrs["recorded"] = sample + 1
 
     def _writer(self, data: AnalysisTimes) -> SampleWriter:
-        return SampleWriter(self._partial, data.spec, data.store.grid)
+        return SampleWriter(self._partial, data.spec, self._grid(data))
 
     def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         """Complete the store and move it to its place."""

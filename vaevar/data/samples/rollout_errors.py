@@ -13,9 +13,8 @@ from vaevar.data.times import period_of
 from vaevar.data.weather.store import Source, WeatherStore
 from vaevar.errors import UserError
 from vaevar.forecast import Forecaster, rollout
-from vaevar.sphere.coarsening import Coarsening
+from vaevar.sphere.coarsening import coarsening_to
 from vaevar.sphere.difference import family_hint
-from vaevar.sphere.grid import Grid
 
 HOUR = np.timedelta64(1, "h")
 
@@ -87,17 +86,13 @@ class RolloutErrors(ABC):
             "leads": ", ".join(map(str, leads)),
             "channels": ", ".join(self.spec.names),
         }
-        if coarsen_to is not None:
-            self._coarsen(Grid.gaussian(*coarsen_to))
-
-    def _coarsen(self, grid: Grid) -> None:
-        if grid == self.grid:
-            return
         try:
-            self.reduce = Coarsening(self.grid, grid)
+            coarsening = coarsening_to(self.grid, coarsen_to)
         except ValueError as error:
             raise UserError(f"coarsen_to: {error}") from None
-        self.grid, self.recipe["coarsened_to"] = grid, repr(grid)
+        if coarsening is not None:
+            self.reduce, self.grid = coarsening, coarsening.target
+            self.recipe["coarsened_to"] = repr(self.grid)
 
     def initial_times(self, last: np.datetime64) -> np.ndarray:
         """Initial times [M] from the first that has enough past states up to ``last``, datetime64[h]."""

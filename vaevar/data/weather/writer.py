@@ -7,7 +7,8 @@ chunk, long names, units, and times as int64 hours.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -82,7 +83,7 @@ def create_store(
 
 
 def extend_store(path: str | Path, times: np.ndarray) -> None:
-    """Make room for later states in a store made by :func:`create_store`; those that it holds stay.
+    """Make room for later times in a store of states or of samples; those that it holds stay.
 
     A call that was killed in the middle is completed by the next one.
 
@@ -104,12 +105,19 @@ def extend_store(path: str | Path, times: np.ndarray) -> None:
             f"{times[-1]}; delete it to write it again, or give another path"
         )
     for name, array in group.arrays():
-        dims = cast(list[str], array.attrs["_ARRAY_DIMENSIONS"])
-        if dims[0] == "time" and name != "time":
+        if _dimensions(array)[0] == "time" and name != "time":
             array.resize((len(new), *array.shape[1:]))
     axis.resize((len(new),))
     axis[:] = new
-    zarr.consolidate_metadata(group.store)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        zarr.consolidate_metadata(group.store)
+
+
+def _dimensions(array: zarr.Array) -> Sequence[str]:
+    """Their names, of zarr v2 as xarray writes them, or of v3."""
+    names = getattr(array.metadata, "dimension_names", None)
+    return cast(Sequence[str], names or array.attrs["_ARRAY_DIMENSIONS"])
 
 
 def write_states(path: str | Path, start: int, values: np.ndarray, spec: StateSpec) -> None:
