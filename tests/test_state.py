@@ -231,7 +231,7 @@ def spoil(array: np.ndarray, value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "cannot be read"),
+        (None, "no such .npy file"),
         (b"", "cannot be read"),
         (b"nothing like numpy", "cannot be read"),
         (lambda a: a[:5], r"holds \(5,\) values, expected \(6,\)"),
