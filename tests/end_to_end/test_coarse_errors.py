@@ -52,6 +52,7 @@ def physical(path: str, field: str) -> np.ndarray:
     return values[:, 0]
 
 
+@pytest.mark.slow
 def test_vaevar_on_coarser_errors_than_its_states(
     configs: dict[str, Path],
     record: Callable[..., list[str]],

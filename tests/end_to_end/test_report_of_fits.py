@@ -63,6 +63,7 @@ def check_samples(path: Path) -> None:
     assert {trace["name"] for trace in profile.data} == {"held-out errors", "samples of the VAE"}
 
 
+@pytest.mark.slow
 def test_a_fit_ends_with_its_report(
     configs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -102,6 +103,7 @@ def test_a_fit_ends_with_its_report(
     np.testing.assert_allclose(numbers(line["x"]), std[vae.spec.variable_slice("u")], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_killed_fit_goes_on_to_the_losses_of_one_that_was_not(
     configs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
