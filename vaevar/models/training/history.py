@@ -63,6 +63,7 @@ class FitHistory(L.Callback):
             return
         if trainer.global_step == 0:
             self._sums, self._batches, self._before = {}, 0, 0.0
+        self._path.parent.mkdir(parents=True, exist_ok=True)  # a trainer without loggers makes no directory
         kept = _rows_until(self._path, trainer.global_step)
         if kept.empty:
             self._path.unlink(missing_ok=True)
