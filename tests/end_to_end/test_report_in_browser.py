@@ -77,6 +77,23 @@ def show(browser: Any, element: Any) -> None:
     browser.execute_script("arguments[0].scrollIntoView({behavior: 'instant', block: 'center'})", element)
 
 
+def press_all_buttons(browser: Any, name: str) -> Any:
+    """Press each button of a figure: it changes what is shown, unless it is chosen already. The figure."""
+    from selenium.webdriver.common.by import By
+
+    figure = browser.find_element(By.ID, name)
+    for number in range(len(figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button"))):
+        button = figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button")[number]
+        label, chosen = button.text, browser.execute_script(_CHOSEN, name)
+        before = browser.execute_script(_SHOWN, name)
+        show(browser, button)
+        button.click()
+        after = until_changed(browser, name, before)
+        assert (after != before) == (label not in chosen), (name, label)
+        assert label in browser.execute_script(_CHOSEN, name)
+    return figure
+
+
 def test_a_report_in_a_browser(tiny: Any, oi: Any, browser: Any) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
@@ -94,17 +111,7 @@ def test_a_report_in_a_browser(tiny: Any, oi: Any, browser: Any) -> None:
     names = ("errors-0", "errors-1", "profiles-0", "maps-0", "spectra-0", "innovations-0")
     assert figures == [*names, "minimisation-0", "forecasts-0"]
     for name in figures:
-        figure = browser.find_element(By.ID, name)
-        for number in range(len(figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button"))):
-            button = figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button")[number]
-            label, chosen = button.text, browser.execute_script(_CHOSEN, name)
-            before = browser.execute_script(_SHOWN, name)
-            show(browser, button)
-            button.click()
-            after = until_changed(browser, name, before)
-            # Only a button that is chosen already changes nothing.
-            assert (after != before) == (label not in chosen), (name, label)
-            assert label in browser.execute_script(_CHOSEN, name)
+        figure = press_all_buttons(browser, name)
         sliders = figure.find_elements(By.CSS_SELECTOR, ".slider-rail-touch-rect")
         assert len(sliders) == (name in ("errors-1", "maps-0", "forecasts-0"))
         for slider in sliders:
@@ -144,13 +151,5 @@ def test_the_report_of_a_fit_in_a_browser(tmp_path: Path, browser: Any) -> None:
     figures = [one.get_attribute("id") for one in browser.find_elements(By.CLASS_NAME, "js-plotly-plot")]
     assert figures == ["losses-0", "samples-0", "deviations-0", "spectra-0", "latent-0"]
     for name in figures:
-        figure = browser.find_element(By.ID, name)
-        for number in range(len(figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button"))):
-            button = figure.find_elements(By.CSS_SELECTOR, ".updatemenu-button")[number]
-            label, chosen = button.text, browser.execute_script(_CHOSEN, name)
-            before = browser.execute_script(_SHOWN, name)
-            show(browser, button)
-            button.click()
-            if label not in chosen:
-                assert until_changed(browser, name, before) != before, (name, label)
+        press_all_buttons(browser, name)
     assert not browser.get_log("browser")

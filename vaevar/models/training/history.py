@@ -63,7 +63,6 @@ class FitHistory(L.Callback):
             return
         if trainer.global_step == 0:
             self._sums, self._batches, self._before = {}, 0, 0.0
-        self._path.parent.mkdir(parents=True, exist_ok=True)  # a trainer without loggers makes no directory
         kept = _rows_until(self._path, trainer.global_step)
         if kept.empty:
             self._path.unlink(missing_ok=True)
@@ -126,6 +125,7 @@ class FitHistory(L.Callback):
         rows = csv.writer(text, lineterminator="\n")
         rows.writerows([*place, name, f"{value:.7g}"] for name, value in numbers.items())
         head = "" if self._path.exists() else f"{','.join(COLUMNS)}\n"
+        self._path.parent.mkdir(parents=True, exist_ok=True)  # a trainer without loggers makes no directory
         with self._path.open("a", encoding="utf-8") as file:
             file.write(head + text.getvalue())
 
