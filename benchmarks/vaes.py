@@ -33,6 +33,7 @@ from torch import Tensor
 from vaevar.data.samples.background_errors import BackgroundErrorsWithCoverage
 from vaevar.data.samples.store import SampleStore
 from vaevar.models.spectral.vae import SpectralVAE
+from vaevar.models.vae.held_out import ACTIVE
 from vaevar.models.vae.vae import VAE
 from vaevar.moments import ErrorMoments
 from vaevar.scripts import run
@@ -40,7 +41,6 @@ from vaevar.verification.background_errors.tables import WAVE_BANDS
 from vaevar.verification.tables import markdown_table
 
 BATCH = 8
-ACTIVE = 0.01
 ZONAL_FLOOR = 0.3  # as in training: vaevar.data.samples.background_errors.BackgroundErrors
 
 

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 from vaevar.sphere.grid import Grid
 
+# A panel of a report has no more pixels, and its file has to stay small.
+_ROWS, _COARSE = 96, 64
+
 
 class Coarsening(nn.Module):
     """Fields [..., H, W] on one grid -> [..., H', W'] on a coarser one.
@@ -65,6 +68,15 @@ def coarsening_to(source: Grid, shape: tuple[int, int] | None) -> Coarsening | N
         return None
     target = Grid.of_family("gaussian", *shape)
     return None if target == source else Coarsening(source, target)
+
+
+def coarsening_for_pictures(grid: Grid) -> Coarsening | None:
+    """The coarsening of fields that a report shows, to 64 × 128; None for a grid of at most 96 rows.
+
+    Args:
+        grid: H × W.
+    """
+    return Coarsening(grid, Grid.gaussian(_COARSE)) if grid.shape[0] > _ROWS else None
 
 
 def _sines(grid: Grid) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
-from vaevar.sphere.coarsening import Coarsening
+from vaevar.sphere.coarsening import coarsening_for_pictures
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics, largest_truncation
 from vaevar.state import StateSpec
@@ -19,8 +19,6 @@ from vaevar.state import StateSpec
 CHANNELS = ("z500", "t850", "u500", "q700", "t2m", "msl")
 SAMPLES, MAPS = 16, 4
 _BYTES = 1e9  # of fields in memory
-# Finer fields are averaged: a panel has no more pixels, and the file has to stay small.
-_ROWS, _COARSE = 96, 64
 
 
 def held_out_batch(data: Any, spec: StateSpec, grid: Grid, device: torch.device, states: int = 1) -> Any:
@@ -60,7 +58,7 @@ class Reduced:
 
     def __init__(self, spec: StateSpec, grid: Grid) -> None:
         self.spec = spec
-        self._coarsening = Coarsening(grid, Grid.gaussian(_COARSE)) if grid.shape[0] > _ROWS else None
+        self._coarsening = coarsening_for_pictures(grid)
         self.grid = grid if self._coarsening is None else self._coarsening.target
         self.channels = [name for name in CHANNELS if spec.has(name)] or list(spec.names[:4])
         self._shown = [spec.index(name) for name in self.channels]

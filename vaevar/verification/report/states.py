@@ -13,7 +13,7 @@ from torch import Tensor
 from vaevar.data.analysis_times import AnalysisTime
 from vaevar.data.observations.points import Observations
 from vaevar.errors import UserError
-from vaevar.sphere.coarsening import Coarsening
+from vaevar.sphere.coarsening import coarsening_for_pictures
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics, largest_truncation
 from vaevar.state import State
@@ -24,8 +24,6 @@ from vaevar.verification.scores import HEADLINE_CHANNELS
 STATISTICS_TIMES, MAP_TIMES = 20, 8
 # Bytes of states that are read for a report. A state at 0.25° is 287 MB.
 _READ = 4e9
-# Finer fields are averaged: the panel of a map has no more pixels, and the file has to stay small.
-_ROWS, _COARSE = 96, 64
 # Bytes of all maps of a run, a byte for each point.
 _MAPS = 4.5e6
 TRUTH = ""
@@ -96,7 +94,7 @@ def sample_states(run: ReportedRun) -> Sample | None:
     if not stores:
         return None
     grid = run.data.store.grid
-    coarsening = Coarsening(grid, Grid.gaussian(_COARSE)) if grid.shape[0] > _ROWS else None
+    coarsening = coarsening_for_pictures(grid)
     channels = [name for name in HEADLINE_CHANNELS if run.spec.has(name)] or list(run.spec.names[:4])
     sample = Sample(channels, grid if coarsening is None else coarsening.target)
     power = _power(sample.grid)
