@@ -14,6 +14,7 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import vaevar
+from tests.device import DEVICE
 from tests.library.conftest import oi as oi  # the fixtures
 from tests.library.conftest import tiny as tiny
 from tests.library.conftest import world as world
@@ -58,7 +59,7 @@ def cycle(tiny: Any, oi: Any, logger: Any) -> None:
     dashboards = Dashboards(channels=["z500"], maps=["z500"], maps_every=4)
     vaevar.run(
         tiny.forecaster, {"free": vaevar.FreeRun(), "oi": oi}, tiny.data(), "runs/mine",
-        callbacks=[dashboards], accelerator="cpu", logger=logger,
+        callbacks=[dashboards], accelerator=DEVICE, logger=logger,
     )  # fmt: skip
 
 

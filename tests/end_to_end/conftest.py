@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 
+from tests.device import DEVICE
 from vaevar.assim.cycle.restart import analyses_made
 from vaevar.cli import main
 from vaevar.data.weather.writer import create_store, write_states
@@ -101,7 +102,7 @@ def configs(
             },
         },
         "trainer": {
-            "accelerator": "cpu", "max_epochs": 2, "enable_progress_bar": False, "log_every_n_steps": 1,
+            "accelerator": DEVICE, "max_epochs": 2, "enable_progress_bar": False, "log_every_n_steps": 1,
             "logger": logger,
             "callbacks": [
                 {
@@ -149,7 +150,7 @@ def configs(
             },
         },
         "trainer": {
-            "accelerator": "cpu", "devices": 1, "inference_mode": False,
+            "accelerator": DEVICE, "devices": 1, "inference_mode": False,
             "logger": {**logger, "init_args": {"save_dir": "runs", "name": "cycle", "version": ""}},
             "callbacks": [
                 {"class_path": "vaevar.assim.cycle.cycle.Cycle"},

@@ -15,6 +15,7 @@ import xarray as xr
 import yaml
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from tests.device import DEVICE
 from tests.end_to_end.conftest import SPEC
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.variational import VariationalAssimilator
@@ -190,7 +191,7 @@ data:
     spec: {surface: [t2m, msl], upper: [z, u], levels: [500, 850]}
     network: {class_path: ColumnNetwork, init_args: {count: 20}}
     climatology: CLIMATOLOGY
-trainer: {accelerator: cpu, devices: 1, inference_mode: false}
+trainer: {accelerator: DEVICE, devices: 1, inference_mode: false}
 """
 
 
@@ -200,7 +201,7 @@ def short(ready: dict[str, Path], world: Path, tmp_path_factory: pytest.TempPath
     directory = tmp_path_factory.mktemp("elsewhere")
     (directory / "parts").mkdir()
     text = SHORT.replace("TRUTH", str(world / "truth.zarr"))
-    text = text.replace("CLIMATOLOGY", str(world / "climatological_std.npy"))
+    text = text.replace("CLIMATOLOGY", str(world / "climatological_std.npy")).replace("DEVICE", DEVICE)
     (directory / "short.yaml").write_text(text)
     model = yaml.safe_load(ready["predict"].read_text())["model"]["init_args"]
     forecaster = {"class_path": "OnnxForecaster", "init_args": model["forecaster"]["init_args"]}
@@ -282,7 +283,7 @@ def test_a_trainer_without_a_cycle_says_so(short: Path) -> None:
     parts = read_contents([short])
     objects = instantiate(parts, model=AssimilationModule, data=AnalysisTimes)
     trainer = L.Trainer(
-        accelerator="cpu", devices=1, inference_mode=False, enable_progress_bar=False,
+        accelerator=DEVICE, devices=1, inference_mode=False, enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, logger=TensorBoardLogger("runs", "none", ""),
     )  # fmt: skip
     with pytest.raises(UserError, match=r"add vaevar\.assim\.cycle\.cycle\.Cycle"):

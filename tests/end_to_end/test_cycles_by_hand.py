@@ -9,6 +9,7 @@ import lightning as L
 import pytest
 import yaml
 
+from tests.device import DEVICE
 from tests.end_to_end.commands import FREE_AND_OI, predict, refused
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
@@ -35,7 +36,7 @@ def by_hand(config: Path, callbacks: list[L.Callback], **changes: Any) -> None:
     content["data"]["init_args"] |= changes
     made = instantiate([content], model=AssimilationModule, data=AnalysisTimes)
     trainer = L.Trainer(
-        accelerator="cpu", logger=False, inference_mode=False, default_root_dir=DIRECTORY,
+        accelerator=DEVICE, logger=False, inference_mode=False, default_root_dir=DIRECTORY,
         callbacks=callbacks, enable_progress_bar=False, enable_checkpointing=False,
     )  # fmt: skip
     trainer.predict(made.model, datamodule=made.data, return_predictions=False)

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 import vaevar
+from tests.device import DEVICE
 from tests.library.conftest import oi as oi  # the fixtures
 from tests.library.conftest import tiny as tiny
 from tests.library.conftest import world as world
@@ -100,7 +101,7 @@ def test_a_report_in_a_browser(tiny: Any, oi: Any, browser: Any) -> None:
 
     forecasts = Forecasts(every=2, lead_hours=[6, 12])
     arms = {"free": vaevar.FreeRun(), "oi": oi}
-    vaevar.run(tiny.forecaster, arms, tiny.data(), "runs/mine", callbacks=[forecasts], accelerator="cpu")
+    vaevar.run(tiny.forecaster, arms, tiny.data(), "runs/mine", callbacks=[forecasts], accelerator=DEVICE)
     # The time that the page itself takes, on a busy machine too.
     browser.execute_cdp_cmd("Performance.enable", {"timeDomain": "threadTicks"})
     browser.get(Path("runs/mine/report.html").absolute().as_uri())
@@ -143,7 +144,7 @@ def test_the_report_of_a_fit_in_a_browser(tmp_path: Path, browser: Any) -> None:
     sizes: dict[str, Any] = {"widths": [8], "depths": [1], "heads": [0], "latent_scale": 0}
     vae = vaevar.VAE.for_data(data, **sizes, warmup_steps=1)
     trainer = L.Trainer(
-        max_epochs=3, accelerator="cpu", logger=False, default_root_dir=tmp_path / "fit",
+        max_epochs=3, accelerator=DEVICE, logger=False, default_root_dir=tmp_path / "fit",
         callbacks=[FitHistory(), FitReport()], enable_checkpointing=False, enable_progress_bar=False,
     )  # fmt: skip
     trainer.fit(vae, data)

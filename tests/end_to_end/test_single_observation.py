@@ -11,6 +11,7 @@ import pytest
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests.device import DEVICE
 from tests.end_to_end.commands import refused
 from vaevar.cli import main
 from vaevar.data.weather.writer import create_store, write_states
@@ -98,7 +99,7 @@ def config(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         "departures": [500.0, -1000.0],
         "spec": SPEC,
     }
-    content["trainer"] |= {"accelerator": "cpu", "enable_progress_bar": False}
+    content["trainer"] |= {"accelerator": DEVICE, "enable_progress_bar": False}
     path = tmp_path / "single_observation.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     return path

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.device import DEVICE
 from tests.end_to_end.test_two_processes import run
 from vaevar.cli import main
 
@@ -23,7 +24,7 @@ def making(configs: dict[str, Path]) -> Path:
     content["data"]["init_args"]["workers"] = 2
     content["data"]["init_args"]["making"]["init_args"] |= {"samples_per_file": 4, "rollout_batch_size": 3}
     content["trainer"] = {
-        "accelerator": "cpu", "devices": 1, "enable_progress_bar": False,
+        "accelerator": DEVICE, "devices": 1, "enable_progress_bar": False,
         "logger": {
             "class_path": "lightning.pytorch.loggers.TensorBoardLogger",
             "init_args": {"save_dir": "runs", "name": "errors", "version": ""},

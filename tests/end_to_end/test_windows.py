@@ -17,6 +17,7 @@ import zarr
 from torch import Tensor
 
 import vaevar
+from tests.device import DEVICE
 from tests.library.conftest import tiny as tiny  # the fixtures
 from tests.library.conftest import world as world
 from vaevar.assim.control.base import LinearControl
@@ -86,7 +87,7 @@ def run(tiny: Any, forecaster: vaevar.Forecaster, method: Callable[..., FourDVar
         ]
         vaevar.run(
             model, own, tiny.data(**{"analyses": ANALYSES} | data), f"runs/{name}", callbacks=followers,
-            accelerator="cpu",
+            accelerator=DEVICE,
         )  # fmt: skip
 
     return run

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import vaevar
+from tests.device import DEVICE
 from vaevar.sphere.grid import Grid
 
 
@@ -171,7 +172,7 @@ def test_a_method_leaves_its_background_alone(tiny: Any, state: Any, kind: Any, 
         return list(vaevar.cycle(tiny.forecaster, kind(by), first, tiny.times[:2], tiny.observe))
 
     def run() -> Any:
-        return vaevar.run(tiny.forecaster, {"mine": kind(by)}, tiny.data(2), "runs/mine", accelerator="cpu")
+        return vaevar.run(tiny.forecaster, {"mine": kind(by)}, tiny.data(2), "runs/mine", accelerator=DEVICE)
 
     calls = [loop, run]
     if kind is Bump:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import vaevar
+from tests.device import DEVICE
 from tests.end_to_end.conftest import SPEC
 
 
@@ -41,7 +42,7 @@ def test_nothing_else_is() -> None:
 @pytest.mark.parametrize("name", vaevar.__all__)
 def test_examples(name: str, tiny: Any, oi: Any) -> None:
     """The examples of ``help()`` run, with the objects that they are about."""
-    vaevar.run(tiny.forecaster, {"threedvar": oi}, tiny.data(), "runs/cycle_sparse", accelerator="cpu")
+    vaevar.run(tiny.forecaster, {"threedvar": oi}, tiny.data(), "runs/cycle_sparse", accelerator=DEVICE)
     spec = vaevar.StateSpec(**SPEC | {"upper": ["z", "u", "v"]})
     noise = np.random.default_rng(0).normal(size=(40, len(spec), *tiny.store.grid.shape))
     objects = {

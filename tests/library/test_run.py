@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import vaevar
+from tests.device import DEVICE
 from vaevar.assim.control.base import LinearControl
 from vaevar.assim.cycle.cycle import Cycle
 from vaevar.assim.cycle.module import AssimilationModule
@@ -28,7 +29,9 @@ def oi(length: float = 1500.0) -> Any:
 def run(tiny: Any, arms: Any = None, **settings: Any) -> Any:
     options = {name: settings.pop(name) for name in ("restart", "callbacks") if name in settings}
     arms = arms or {"oi": oi()}
-    return vaevar.run(tiny.forecaster, arms, tiny.data(**settings), "runs/mine", accelerator="cpu", **options)
+    return vaevar.run(
+        tiny.forecaster, arms, tiny.data(**settings), "runs/mine", accelerator=DEVICE, **options
+    )
 
 
 def test_results(tiny: Any) -> None:
@@ -82,7 +85,7 @@ def test_another_forecaster_is_another_experiment(tiny: Any) -> None:
         lambda states: states[:, -1], tiny.store.spec, tiny.store.grid, history=2
     )
     with pytest.raises(vaevar.UserError, match=r"forecaster\.function"):
-        vaevar.run(other, {"oi": oi()}, tiny.data(), "runs/mine", accelerator="cpu")
+        vaevar.run(other, {"oi": oi()}, tiny.data(), "runs/mine", accelerator=DEVICE)
 
 
 def test_weights_of_a_method_belong_to_it(tiny: Any) -> None:
@@ -111,7 +114,7 @@ def test_predict_alone_is_as_safe(tiny: Any) -> None:
 
     def predict(method: Any, directory: str) -> None:
         trainer = L.Trainer(
-            accelerator="cpu", logger=False, inference_mode=False, default_root_dir=directory,
+            accelerator=DEVICE, logger=False, inference_mode=False, default_root_dir=directory,
             callbacks=[Cycle(), Scores()], enable_progress_bar=False,
         )  # fmt: skip
         module = AssimilationModule(tiny.forecaster, {"oi": method})
@@ -129,7 +132,7 @@ def test_predict_alone_is_as_safe(tiny: Any) -> None:
 
 def test_predict_without_the_cycle_is_refused(tiny: Any) -> None:
     trainer = L.Trainer(
-        accelerator="cpu", logger=False, inference_mode=False, default_root_dir="runs/own",
+        accelerator=DEVICE, logger=False, inference_mode=False, default_root_dir="runs/own",
         enable_progress_bar=False,
     )  # fmt: skip
     with pytest.raises(vaevar.UserError, match=r"no arm has a background: add .*Cycle"):
@@ -146,7 +149,7 @@ def test_a_run_that_is_interrupted_goes_on(tiny: Any) -> None:
 
     def part(**options: Any) -> Any:
         return vaevar.run(
-            tiny.forecaster, {"oi": oi()}, tiny.data(), "runs/part", accelerator="cpu", **options
+            tiny.forecaster, {"oi": oi()}, tiny.data(), "runs/part", accelerator=DEVICE, **options
         )
 
     with pytest.raises(RuntimeError):
@@ -182,7 +185,7 @@ def test_what_a_function_has_from_around_it_belongs_to_it(tiny: Any, monkeypatch
     own = vaevar.Forecaster.from_function(fading, tiny.store.spec, tiny.store.grid)
 
     def go_on(analyses: int) -> None:
-        vaevar.run(own, {"oi": oi()}, tiny.data(analyses), "runs/own", accelerator="cpu")
+        vaevar.run(own, {"oi": oi()}, tiny.data(analyses), "runs/own", accelerator=DEVICE)
 
     go_on(2)
     go_on(3)
@@ -222,10 +225,10 @@ def test_weights_that_were_edited_are_others(tiny: Any) -> None:
 
     mine = Mine()
     torch.nn.init.constant_(mine.network.weight, 0.02)
-    vaevar.run(mine, {"oi": oi()}, tiny.data(2), "runs/own", accelerator="cpu")
+    vaevar.run(mine, {"oi": oi()}, tiny.data(2), "runs/own", accelerator=DEVICE)
     torch.nn.init.constant_(mine.network.weight, 0.3)
     with pytest.raises(vaevar.UserError, match=r"forecaster\.network\.weights"):
-        vaevar.run(mine, {"oi": oi()}, tiny.data(3), "runs/own", accelerator="cpu")
+        vaevar.run(mine, {"oi": oi()}, tiny.data(3), "runs/own", accelerator=DEVICE)
 
 
 def test_a_restart_is_not_passed_over(tiny: Any) -> None:
@@ -276,7 +279,7 @@ def test_what_is_said_is_in_the_words_of_python(tiny: Any, capsys: pytest.Captur
 
     own = vaevar.Forecaster.from_function(running_away, tiny.store.spec, tiny.store.grid)
     with pytest.raises(vaevar.UserError) as error:
-        vaevar.run(own, {"oi": oi()}, tiny.data(), "runs/other", accelerator="cpu")
+        vaevar.run(own, {"oi": oi()}, tiny.data(), "runs/other", accelerator=DEVICE)
     said = " ".join((capsys.readouterr().out + str(error.value)).split())
     assert "nothing was computed. More analyses go on with it" in said
     assert "--" not in said
@@ -296,7 +299,7 @@ def test_what_is_no_method_is_refused(tiny: Any, given: Any) -> None:
 def test_a_trainer_in_python_is_spoken_of_in_its_words(tiny: Any) -> None:
     """And its predict needs no return_predictions=False."""
     module = AssimilationModule(tiny.forecaster, {"free": vaevar.FreeRun()})
-    settings: dict[str, Any] = {"accelerator": "cpu", "logger": False, "default_root_dir": "runs/hand"}
+    settings: dict[str, Any] = {"accelerator": DEVICE, "logger": False, "default_root_dir": "runs/hand"}
     with pytest.raises(vaevar.UserError, match=r"need gradients: give Trainer\(inference_mode=False\)"):
         L.Trainer(callbacks=[Cycle()], **settings).predict(module, datamodule=tiny.data())
     trainer = L.Trainer(callbacks=[Cycle(), Scores()], inference_mode=False, **settings)
@@ -338,7 +341,7 @@ class Remembering(vaevar.Forecaster):
 
 def test_what_changes_while_it_runs_does_not_keep_a_run_from_going_on(tiny: Any) -> None:
     def go_on(forecaster: Any, analyses: int) -> Any:
-        return vaevar.run(forecaster, {"oi": oi()}, tiny.data(analyses), "runs/own", accelerator="cpu")
+        return vaevar.run(forecaster, {"oi": oi()}, tiny.data(analyses), "runs/own", accelerator=DEVICE)
 
     mine = Remembering(tiny)
     go_on(mine, 2)
@@ -358,7 +361,7 @@ def test_the_home_directory_in_a_path(tiny: Any, monkeypatch: pytest.MonkeyPatch
     assert vaevar.WeatherStore(f"~/{tiny.path.name}", tiny.store.spec).times.size == tiny.store.times.size
     data = tiny.data(1, source=truth, climatology="~/climatological_std.npy")
     monkeypatch.setenv("HOME", str(Path.cwd()))
-    results = vaevar.run(tiny.forecaster, {"oi": oi()}, data, "~/mine", accelerator="cpu")
+    results = vaevar.run(tiny.forecaster, {"oi": oi()}, data, "~/mine", accelerator=DEVICE)
     assert results.directory == Path.cwd() / "mine"
     assert vaevar.RunResults("~/mine").arms == ("oi",)
     assert sorted(os.listdir()) == ["mine"]
@@ -388,6 +391,6 @@ def test_an_arm_is_no_place_for_another_run(tiny: Any) -> None:
     run(tiny, analyses=1)
     for place in ("runs/mine/oi", "runs/mine/oi/more"):
         with pytest.raises(vaevar.UserError, match="belongs to an arm of the run runs/mine; choose another"):
-            vaevar.run(tiny.forecaster, {"oi": oi()}, tiny.data(1), place, accelerator="cpu")
+            vaevar.run(tiny.forecaster, {"oi": oi()}, tiny.data(1), place, accelerator=DEVICE)
     assert not Path("runs/mine/oi/more").exists()
-    vaevar.run(tiny.forecaster, {"oi": oi()}, tiny.data(1), "runs/mine/beside", accelerator="cpu")
+    vaevar.run(tiny.forecaster, {"oi": oi()}, tiny.data(1), "runs/mine/beside", accelerator=DEVICE)

@@ -11,6 +11,7 @@ import torch
 import xarray as xr
 
 import vaevar
+from tests.device import DEVICE
 
 SPEC, GRID = vaevar.StateSpec(["t2m"], ["t"], [500, 850]), vaevar.Grid.gaussian(8)
 SIZES: dict[str, Any] = {
@@ -28,7 +29,7 @@ def errors(count: int = 20) -> np.ndarray:
 
 def trainer(**settings: Any) -> L.Trainer:
     return L.Trainer(
-        accelerator="cpu", max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        accelerator=DEVICE, max_epochs=2, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, **settings,
     )  # fmt: skip
 

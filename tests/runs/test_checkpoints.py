@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.demos.boring_classes import BoringModel
 
+from tests.device import DEVICE
 from vaevar.runs.checkpoints import RunNumber, made_by
 from vaevar.runs.settings import Settings
 
@@ -23,7 +24,7 @@ class Worse(BoringModel):
 def fit(directory: Path, epochs: int, checkpoint: Path | None = None) -> ModelCheckpoint:
     keep = ModelCheckpoint(directory, "best", monitor="loss", save_last=True, enable_version_counter=False)
     L.Trainer(
-        accelerator="cpu", logger=False, callbacks=[RunNumber("17", Settings({})), keep], max_epochs=epochs,
+        accelerator=DEVICE, logger=False, callbacks=[RunNumber("17", Settings({})), keep], max_epochs=epochs,
         limit_train_batches=1, limit_val_batches=1, enable_progress_bar=False, enable_model_summary=False,
         num_sanity_val_steps=0, default_root_dir=directory,
     ).fit(Worse(), ckpt_path=checkpoint)  # fmt: skip

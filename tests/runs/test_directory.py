@@ -8,6 +8,7 @@ import lightning as L
 import pytest
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
+from tests.device import DEVICE
 from vaevar.errors import UserError
 from vaevar.runs.directory import RunDirectory, directory_of, run_directory
 
@@ -78,7 +79,7 @@ def test_a_trainer_knows_the_directory_that_was_chosen_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    quiet = {"accelerator": "cpu", "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = {"accelerator": DEVICE, "enable_progress_bar": False, "enable_model_summary": False}
     chosen = RunDirectory(tmp_path / "runs" / "mine")
     assert run_directory(L.Trainer(logger=False, callbacks=[chosen], **quiet)) == tmp_path / "runs" / "mine"
     assert run_directory(L.Trainer(logger=Remote("a", None, "kept"), **quiet)) == Path("kept/a")

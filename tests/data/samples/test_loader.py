@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.utils.data import Dataset, DistributedSampler, Subset
 
+from tests.device import DEVICE
 from vaevar.data.samples.loader import SampleLoader
 from vaevar.errors import UserError
 
@@ -144,7 +145,7 @@ def fit(path: Path, threads: int, limit: dict, kill: int | None = None, resume: 
     checkpoint = ModelCheckpoint(path, filename="step", every_n_train_steps=4, save_top_k=1, save_last=True)
     callbacks = [checkpoint] if kill is None else [checkpoint, KillAfter(kill)]
     trainer = L.Trainer(
-        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        accelerator=DEVICE, logger=False, enable_progress_bar=False, enable_model_summary=False,
         callbacks=callbacks, default_root_dir=path, **limit,
     )  # fmt: skip
     trainer.fit(model, loader(Numbers(20), threads), ckpt_path=str(path / "last.ckpt") if resume else None)

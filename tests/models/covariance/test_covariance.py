@@ -12,6 +12,7 @@ import xarray as xr
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tests.device import DEVICE
 from vaevar.errors import UserError
 from vaevar.models.covariance.balance import ControlVariables, coriolis_factor
 from vaevar.models.covariance.calibration import CovarianceCalibration
@@ -381,7 +382,7 @@ def trainer(**settings: object) -> L.Trainer:
     return L.Trainer(
         **{  # type: ignore[arg-type]
             "max_epochs": 2,
-            "accelerator": "cpu",
+            "accelerator": DEVICE,
             "logger": False,
             "enable_checkpointing": False,
             "enable_progress_bar": False,

@@ -13,6 +13,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from tests.device import DEVICE
 from vaevar.errors import UserError
 from vaevar.models.covariance.balance import ControlVariables
 from vaevar.models.covariance.draws import DrawnErrors
@@ -141,7 +142,7 @@ def calibrated(tmp_path: Path) -> Path:
 
 def trainer(epochs: int) -> L.Trainer:
     return L.Trainer(
-        max_epochs=epochs, accelerator="cpu", logger=False, enable_checkpointing=False,
+        max_epochs=epochs, accelerator=DEVICE, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tests.device import DEVICE
 from vaevar.batch_random import shared_randn, shared_spread, step_generator
 from vaevar.errors import UserError
 from vaevar.models.diffusion.denoiser import Denoiser
@@ -49,7 +50,7 @@ class Pairs(L.LightningDataModule):
 
 def trainer(tmp_path: Path, epochs: int, **settings: Any) -> L.Trainer:
     return L.Trainer(
-        accelerator="cpu", max_epochs=epochs, logger=False, enable_checkpointing=False,
+        accelerator=DEVICE, max_epochs=epochs, logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path, **settings,
     )  # fmt: skip
 

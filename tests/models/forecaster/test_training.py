@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.device import DEVICE
 from vaevar.data.sequences import StateSequences
 from vaevar.data.times import six_hourly
 from vaevar.data.weather.store import StoreSource
@@ -217,7 +218,7 @@ class Losses(L.Callback):
 
 def trainer(tmp_path: Path, *callbacks: L.Callback, **arguments) -> L.Trainer:
     defaults = {
-        "accelerator": "cpu",
+        "accelerator": DEVICE,
         "devices": 1,
         "logger": False,
         "enable_progress_bar": False,

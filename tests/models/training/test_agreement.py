@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tests.device import DEVICE
 from vaevar.content.seal import sealed
 from vaevar.errors import UserError
 from vaevar.models.training.agreement import (
@@ -69,7 +70,7 @@ class Data(L.LightningDataModule):
 def trainer(directory: Path, epochs: int = 1) -> L.Trainer:
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
     return prepare(
-        L.Trainer(accelerator="cpu", max_epochs=epochs, default_root_dir=directory, **quiet)  # type: ignore[arg-type]
+        L.Trainer(accelerator=DEVICE, max_epochs=epochs, default_root_dir=directory, **quiet)  # type: ignore[arg-type]
     )
 
 

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tests.device import DEVICE
 from vaevar.models.training import fit_log
 from vaevar.models.training.fit_log import FitLog, lines_for_bars
 
@@ -36,7 +37,7 @@ class Line(L.LightningModule):
 
 def fit(**settings: object) -> None:
     trainer = L.Trainer(
-        accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        accelerator=DEVICE, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=[FitLog()], **settings,
     )  # fmt: skip
     data = DataLoader(torch.ones(10, 1), batch_size=1)

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tests.device import DEVICE
 from vaevar.models.training.last_checkpoint import LastCheckpoint
 
 
@@ -35,7 +36,7 @@ class Worsening(L.LightningModule):
 def test_the_last_is_the_last(tmp_path: Path, save_last: bool | None, expected: dict[str, int]) -> None:
     best = ModelCheckpoint(tmp_path, filename="best", monitor="val/loss", save_last=save_last)
     trainer = L.Trainer(
-        accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=3,
+        accelerator=DEVICE, logger=False, enable_progress_bar=False, enable_model_summary=False, max_epochs=3,
         callbacks=[best, LastCheckpoint()],
     )  # fmt: skip
     data = DataLoader(torch.ones(4, 1))

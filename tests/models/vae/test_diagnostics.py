@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from tests.device import DEVICE
 from vaevar.models.vae.diagnostics import SampleDiagnostics, compare
 from vaevar.models.vae.vae import VAE
 from vaevar.moments import FieldMoments
@@ -87,7 +88,7 @@ def test_the_callback_logs_numbers_and_figures(tmp_path: Path) -> None:
         window=2, latent_channels=2,
     )  # fmt: skip
     trainer = L.Trainer(
-        accelerator="cpu", max_epochs=2, logger=TensorBoardLogger(tmp_path, name="", version=""),
+        accelerator=DEVICE, max_epochs=2, logger=TensorBoardLogger(tmp_path, name="", version=""),
         callbacks=[SampleDiagnostics(every_n_epochs=2, samples=3)], enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, log_every_n_steps=1,
     )  # fmt: skip

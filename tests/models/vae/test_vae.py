@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from tests.device import DEVICE
 from vaevar.batch_random import step_generator
 from vaevar.content.seal import sealed
 from vaevar.errors import UserError
@@ -217,7 +218,7 @@ class _Errors(L.LightningDataModule):
 
 def _fit(model: VAE, data: L.LightningDataModule, tmp_path: Path, **kwargs) -> L.Trainer:
     trainer = L.Trainer(
-        accelerator="cpu", default_root_dir=tmp_path, logger=False, enable_progress_bar=False,
+        accelerator=DEVICE, default_root_dir=tmp_path, logger=False, enable_progress_bar=False,
         enable_model_summary=False, **kwargs,
     )  # fmt: skip
     trainer.fit(model, datamodule=data)
