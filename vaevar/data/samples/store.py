@@ -102,7 +102,7 @@ class SampleStore(Dataset[tuple[Tensor, ...]]):
         lead = leads.index(self.lead_hours)
         initial = loaded["time"].values.astype("datetime64[ns]")
         self.times = initial + np.timedelta64(self.lead_hours, "h")
-        if not len(initial) or (np.diff(initial) <= np.timedelta64(0)).any():
+        if not len(initial) or (np.diff(initial) <= np.timedelta64(0, "ns")).any():
             raise UserError(f"{path}: its times do not ascend; delete it and make it again")
         values = self._checked({name: loaded[name].values for name in needed}, lead)
         self._require_unchanged()
