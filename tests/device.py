@@ -2,5 +2,6 @@
 
 import os
 
-# `VAEVAR_TEST_ACCELERATOR=gpu make test` runs the same tests there, exact resumes among them.
+# `VAEVAR_TEST_ACCELERATOR=gpu make test` runs the same tests there, exact resumes among them. Some name the
+# CPU themselves: they compare with what they compute there, or bring code that stays there.
 DEVICE = os.environ.get("VAEVAR_TEST_ACCELERATOR", "cpu")

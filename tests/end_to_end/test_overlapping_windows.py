@@ -127,7 +127,7 @@ def test_killed_and_grown_cycles_have_the_same_numbers(
 def test_the_loop_has_the_numbers_of_predict(
     run: Run, tiny: Any, forecaster: vaevar.Forecaster, method: Make
 ) -> None:
-    run("whole", overlapping(method))
+    run("whole", overlapping(method), accelerator="cpu")  # where the loop is
     first = forecaster.forecast(tiny.store, 12, str(tiny.first - np.timedelta64(12, "h")))
     times = tiny.first + np.timedelta64(6, "h") * np.arange(ANALYSES)
     asked: list[np.datetime64] = []

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 import yaml
 
-from tests.device import DEVICE
 from tests.end_to_end.commands import refused
 from vaevar.cli import main
 from vaevar.data.weather.writer import create_store, write_states
@@ -111,7 +110,7 @@ def config(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         "spec": SPEC,
     }
     content["data"]["init_args"]["network"]["init_args"]["count"] = 25
-    content["trainer"] |= {"accelerator": DEVICE, "enable_progress_bar": False}
+    content["trainer"] |= {"accelerator": "cpu", "enable_progress_bar": False}
     content["trainer"]["callbacks"][0]["init_args"] = {"channels": ["z500", "t850"]}
     path = tmp_path / "sensitivity.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))

@@ -72,6 +72,7 @@ def run(tiny: Any, forecaster: vaevar.Forecaster, method: Callable[..., FourDVar
         model: vaevar.Forecaster = forecaster,
         callbacks: tuple[Any, ...] = (),
         maps_every: int = 0,
+        accelerator: str = DEVICE,
         **data: Any,
     ) -> None:
         own = arms or {
@@ -87,7 +88,7 @@ def run(tiny: Any, forecaster: vaevar.Forecaster, method: Callable[..., FourDVar
         ]
         vaevar.run(
             model, own, tiny.data(**{"analyses": ANALYSES} | data), f"runs/{name}", callbacks=followers,
-            accelerator=DEVICE,
+            accelerator=accelerator,
         )  # fmt: skip
 
     return run
@@ -161,7 +162,7 @@ def test_the_loop_has_the_numbers_of_predict(
     run: Run, tiny: Any, forecaster: vaevar.Forecaster, method: Callable[..., FourDVar]
 ) -> None:
     """To the last bit, with and without model error."""
-    run("whole")
+    run("whole", accelerator="cpu")  # where the loop is
     first = forecaster.forecast(tiny.store, 12, str(tiny.first - np.timedelta64(12, "h")))
     times = tiny.first + np.timedelta64(6, "h") * np.arange(ANALYSES)
     limit = IncrementLimit(25.0, tiny.climatology)

@@ -12,7 +12,6 @@ import pytest
 import torch
 
 import vaevar
-from tests.device import DEVICE
 from tests.library.conftest import weather
 from vaevar.assim.cycle.faults import IncrementLimit
 from vaevar.mistakes.notices import Notice
@@ -20,7 +19,7 @@ from vaevar.mistakes.notices import Notice
 
 def test_the_loop_has_the_numbers_of_predict(tiny: Any, oi: Any) -> None:
     """To the last bit, over two past states and all analyses."""
-    results = vaevar.run(tiny.forecaster, {"oi": oi}, tiny.data(), "runs/predict", accelerator=DEVICE)
+    results = vaevar.run(tiny.forecaster, {"oi": oi}, tiny.data(), "runs/predict", accelerator="cpu")
     first = tiny.forecaster.forecast(tiny.store, 12, str(tiny.first - np.timedelta64(12, "h")))
     limit = IncrementLimit(25.0, tiny.climatology)
     steps = list(vaevar.cycle(tiny.forecaster, oi, first, tiny.times, tiny.observe, limit))
