@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter, Sca
 
 from vaevar.experiments.comparison.record import MEAN
 from vaevar.experiments.comparison.table import REFERENCE_OF_WINDOWS, with_one_time
-from vaevar.verification.report.figures import COLOURS
+from vaevar.verification.page.figures import COLOURS
 
 _LARGEST, _MARGIN = 35.0, 3.0  # per cent: a free run is off the scale
 

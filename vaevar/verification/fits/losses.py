@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from vaevar.models.training.history import LEARNING_RATE
-from vaevar.verification.report.figures import (
+from vaevar.verification.page.figures import (
     COLOURS,
     INK,
     Figure,

@@ -9,8 +9,7 @@ import numpy as np
 
 from vaevar.models.held_out.views import Maps
 from vaevar.state import VARIABLES, StateSpec
-from vaevar.verification.page.maps import BLANK, Scale, axis_name, coast, heatmap
-from vaevar.verification.report.figures import (
+from vaevar.verification.page.figures import (
     Figure,
     Trace,
     buttons,
@@ -20,6 +19,7 @@ from vaevar.verification.report.figures import (
     slider,
     unit_text,
 )
+from vaevar.verification.page.maps import BLANK, Scale, axis_name, coast, heatmap
 
 _TOP, _ROW, _GAP, _BOTTOM = 84, 190, 30, 84  # pixels
 _PER_ROW = 3

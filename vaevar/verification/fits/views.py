@@ -7,10 +7,10 @@ from functools import singledispatch
 from vaevar.models.held_out.views import Curves, HeldOut, Levels, Maps
 from vaevar.state import VARIABLES, StateSpec
 from vaevar.verification.fits.maps import map_figure
+from vaevar.verification.page.channels import Line, channel_figure
+from vaevar.verification.page.figures import Arms, Figure, packed, unit_text
 from vaevar.verification.page.levels import Profile, level_figure
 from vaevar.verification.page.sections import Section, section
-from vaevar.verification.report.channels import Line, channel_figure
-from vaevar.verification.report.figures import Arms, Figure, packed, unit_text
 
 
 def sections_of(shown: HeldOut) -> list[Section]:
@@ -18,7 +18,6 @@ def sections_of(shown: HeldOut) -> list[Section]:
     return [
         section(
             view.anchor, view.title, view.text, draw(view.content, shown.spec),
-            missing="The state has no upper air.",
         )
         for view in shown.views
     ]  # fmt: skip
@@ -26,7 +25,7 @@ def sections_of(shown: HeldOut) -> list[Section]:
 
 @singledispatch
 def draw(content: object, spec: StateSpec) -> Figure | None:
-    """A figure of what a view contains; None where the state has nothing of the kind.
+    """A figure of what a view contains; None where there is nothing to draw.
 
     Args:
         content: of a view.
@@ -44,7 +43,7 @@ def _(content: Maps, spec: StateSpec) -> Figure | None:
 
 
 @draw.register
-def _(content: Levels, spec: StateSpec) -> Figure | None:
+def _(content: Levels, spec: StateSpec) -> Figure:
     profiles = [Profile(name, "", values) for name, values in content.values.items()]
     return level_figure(spec, profiles, Arms(list(content.values)))
 

@@ -1,4 +1,4 @@
-"""A figure of numbers by level, a panel for each variable of the upper air."""
+"""A figure of numbers by level, a panel for each variable of the upper air and of the surface."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vaevar.state import VARIABLES, StateSpec
-from vaevar.verification.report.figures import Arms, Figure, axis, heading, layout, packed, unit_text
+from vaevar.verification.page.figures import Arms, Figure, axis, heading, layout, packed, unit_text
 
 
 @dataclass(frozen=True)
@@ -27,47 +27,102 @@ class Profile:
     values: np.ndarray
 
 
-def level_figure(spec: StateSpec, profiles: Sequence[Profile], arms: Arms) -> Figure | None:
-    """Lines by level, from the top of the atmosphere down; None of a state without an upper air.
+def level_figure(spec: StateSpec, profiles: Sequence[Profile], arms: Arms) -> Figure:
+    """Lines by level, from the top of the atmosphere down, and below them dots for the surface.
 
     Args:
         spec: the C channels.
         profiles: the lines.
         arms: their looks.
     """
-    if not spec.upper:
-        return None
+    panels = [_Panel(name, number, len(spec.upper)) for number, name in enumerate(spec.upper)]
+    ground = [
+        _Panel(name, number, len(spec.surface), len(panels)) for number, name in enumerate(spec.surface)
+    ]
+    bottom = 0.34 if ground and panels else 0.0
     axes: dict[str, Any] = {}
     traces, notes = [], []
-    width = 1 / len(spec.upper)
-    for number, variable in enumerate(spec.upper):
-        suffix = "" if number == 0 else str(number + 1)
-        chosen = spec.variable_slice(variable)
-        domain = [number * width, (number + 1) * width - 0.025]
-        title = f"{variable}, {unit_text(VARIABLES[variable].units)}"
-        axes[f"xaxis{suffix}"] = axis(
-            title,
-            domain=domain,
-            anchor=f"y{suffix}",
-            nticks=4,
-            tickangle=0,
-            rangemode="tozero",
-            exponentformat="power",
-        )
-        axes[f"yaxis{suffix}"] = axis(
-            "hPa" if number == 0 else "", anchor=f"x{suffix}", type="log", autorange="reversed",
-            tickvals=_ticks(spec.levels), showticklabels=number == 0, matches=None if number == 0 else "y",
+    for panel in panels:
+        chosen = spec.variable_slice(panel.variable)
+        axes |= panel.axes(
+            "hPa" if panel.number == 0 else "", domain=[bottom, 1.0], type="log", autorange="reversed",
+            tickvals=_ticks(spec.levels), showticklabels=panel.number == 0,
+            matches=None if panel.number == 0 else "y",
         )  # fmt: skip
-        notes.append(heading(f"<b>{variable}</b>", domain[0], 1.02))
+        notes.append(panel.heading(1.02))
         for profile in profiles:
-            about = ", ".join(text for text in (profile.arm, profile.quantity) if text)
+            look = arms.line(profile.arm, profile.quantity or "analysis", 0)
+            own = {"x": packed(profile.values[chosen]), "y": list(spec.levels)}
+            traces.append(look | own | panel.place(profile, " at %{y} hPa", legend=panel.number == 0))
+    rows = list(dict.fromkeys(profile.arm for profile in profiles))
+    top = 0.14 if panels else 1.0
+    for panel in ground:
+        axes |= panel.axes(
+            "", domain=[0.0, top], range=[len(rows) - 0.5, -0.5], showticklabels=False, ticks="",
+            showgrid=False, zeroline=False,
+        )  # fmt: skip
+        notes.append(panel.heading(top + 0.02))
+        for profile in profiles:
+            look = arms.line(profile.arm, profile.quantity or "analysis", 0) | {"mode": "markers"}
+            symbol = arms.symbol(profile.arm) + ("-open" if profile.quantity == "background" else "")
             own = {
-                "x": packed(profile.values[chosen]), "y": list(spec.levels), "xaxis": f"x{suffix}",
-                "yaxis": f"y{suffix}", "showlegend": number == 0 and profile.quantity != "background",
-                "hovertemplate": f"%{{x:.4g}} at %{{y}} hPa<extra>{about}</extra>",
+                "x": [float(profile.values[spec.index(panel.variable)])], "y": [rows.index(profile.arm)],
+                "marker": look["marker"] | {"symbol": symbol, "size": 9},
             }  # fmt: skip
-            traces.append(arms.line(profile.arm, profile.quantity or "analysis", 0) | own)
-    return {"data": traces, "layout": layout(520, **axes, annotations=notes), "frames": []}
+            legend = not panels and panel.number == 0
+            traces.append(look | own | panel.place(profile, "", legend=legend))
+    height = 520 if not ground else 300 + 24 * len(rows) if not panels else 620 + 16 * len(rows)
+    return {"data": traces, "layout": layout(height, **axes, annotations=notes), "frames": []}
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A variable's place in a row of panels.
+
+    Attributes:
+        variable: its name.
+        number: from the left.
+        count: of the row.
+        before: panels of other rows.
+    """
+
+    variable: str
+    number: int
+    count: int
+    before: int = 0
+
+    @property
+    def suffix(self) -> str:
+        """Of the axes' names."""
+        place = self.before + self.number
+        return "" if place == 0 else str(place + 1)
+
+    @property
+    def left(self) -> float:
+        return self.number / self.count
+
+    def axes(self, title: str, **vertical: Any) -> dict[str, Any]:
+        """The two axes: numbers along the horizontal one, and a vertical one as given."""
+        units = unit_text(VARIABLES[self.variable].units)
+        across = axis(
+            f"{self.variable}, {units}", domain=[self.left, self.left + 1 / self.count - 0.025],
+            anchor=f"y{self.suffix}", nticks=4, tickangle=0, rangemode="tozero", exponentformat="power",
+        )  # fmt: skip
+        upwards = axis(title, anchor=f"x{self.suffix}", **vertical)
+        return {f"xaxis{self.suffix}": across, f"yaxis{self.suffix}": upwards}
+
+    def heading(self, y: float) -> dict[str, Any]:
+        """The variable's name above it."""
+        return heading(f"<b>{self.variable}</b>", self.left, y)
+
+    def place(self, profile: Profile, where: str, legend: bool) -> dict[str, Any]:
+        """What a trace needs here: its axes, the text under the pointer, its entry in the legend."""
+        about = ", ".join(text for text in (profile.arm, profile.quantity) if text)
+        return {
+            "xaxis": f"x{self.suffix}", "yaxis": f"y{self.suffix}",
+            "showlegend": legend and profile.quantity != "background",
+            "hovertemplate": f"%{{x:.4g}}{where}<extra>{about}</extra>",
+        }  # fmt: skip
 
 
 def _ticks(levels: Sequence[int]) -> list[int]:

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.colors
 
 from vaevar.sphere.coastlines import coastlines
-from vaevar.verification.report.figures import Trace, packed
+from vaevar.verification.page.figures import Trace, packed
 
 _SEQUENTIAL = plotly.colors.make_colorscale(plotly.colors.sequential.Cividis)
 # ColorBrewer's, blue for negative.

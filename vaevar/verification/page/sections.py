@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import plotly.io
 
-from vaevar.verification.report.figures import Figure
+from vaevar.verification.page.figures import Figure
 
 # Buttons that need no network.
 _CONFIG = {

@@ -12,9 +12,9 @@ import pandas as pd
 from vaevar.errors import UserError
 from vaevar.state import StateSpec
 from vaevar.verification.metrics import matrix, normalised_series, time_mean_rmse
+from vaevar.verification.page.channels import Line, channel_figure
+from vaevar.verification.page.figures import Arms, Figure, axis
 from vaevar.verification.page.levels import Profile, level_figure
-from vaevar.verification.report.channels import Line, channel_figure
-from vaevar.verification.report.figures import Arms, Figure, axis
 from vaevar.verification.report.run import ReportedRun
 
 QUANTITIES = ("analysis", "background")
@@ -68,8 +68,8 @@ def along(times: np.ndarray) -> dict[str, Any]:
     return {"x": np.datetime_as_string(times, "m").tolist()}
 
 
-def profiles(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
-    """RMSE over the time that is compared, by level; None of a state without an upper air."""
+def profiles(runs: Sequence[ReportedRun], arms: Arms) -> Figure:
+    """RMSE over the time that is compared, by level and at the surface."""
     spec = runs[0].spec
     found = [
         Profile(label, quantity, time_mean_rmse(run.settled, label, quantity, spec, 0))

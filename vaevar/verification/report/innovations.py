@@ -9,7 +9,7 @@ import numpy as np
 
 from vaevar.data.observations.points import Observations
 from vaevar.verification.consistency import desroziers
-from vaevar.verification.report.figures import (
+from vaevar.verification.page.figures import (
     Arms,
     Figure,
     Trace,

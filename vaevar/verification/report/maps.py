@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from vaevar.state.spec import VARIABLES, Channel
-from vaevar.verification.page.maps import BLANK, Scale, axis_name, coast, heatmap
-from vaevar.verification.report.figures import (
+from vaevar.verification.page.figures import (
     INK,
     Figure,
     Trace,
@@ -22,6 +21,7 @@ from vaevar.verification.report.figures import (
     slider,
     unit_text,
 )
+from vaevar.verification.page.maps import BLANK, Scale, axis_name, coast, heatmap
 from vaevar.verification.report.run import ReportedRun
 from vaevar.verification.report.states import QUANTITIES, MapTime, Sample
 

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 
 from vaevar.errors import UserError
+from vaevar.verification.page.figures import Arms, Figure, Trace, axis, buttons, layout, packed
 from vaevar.verification.report.curves import along, thinning
-from vaevar.verification.report.figures import Arms, Figure, Trace, axis, buttons, layout, packed
 from vaevar.verification.report.run import ReportedRun
 
 _NAMES = {

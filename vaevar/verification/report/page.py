@@ -12,6 +12,7 @@ import pandas as pd
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.files import replacing
+from vaevar.verification.page.figures import Arms
 from vaevar.verification.page.render import Page, config_text, render
 from vaevar.verification.page.sections import Section, figure_html, section
 from vaevar.verification.report.curves import (
@@ -22,7 +23,6 @@ from vaevar.verification.report.curves import (
     thinning,
     windows,
 )
-from vaevar.verification.report.figures import Arms
 from vaevar.verification.report.innovations import innovations
 from vaevar.verification.report.maps import limits_of, map_figure, units_of
 from vaevar.verification.report.minimisation import minimisation
@@ -111,7 +111,6 @@ def page(runs: Sequence[ReportedRun]) -> str:
 def _of_scores(runs: Sequence[ReportedRun], arms: Arms) -> list[Section]:
     step = max(thinning(len(run.times(arm)), runs) for run in runs for arm in run.arms)
     shown = "" if step == 1 else f" Of long cycles some analyses are shown only, here every {step}th."
-    levels = profiles(runs, arms)
     at_places = windows(runs, arms)
     sections = [
         section(
@@ -124,9 +123,9 @@ def _of_scores(runs: Sequence[ReportedRun], arms: Arms) -> list[Section]:
         ),
         section(
             "profiles", "Errors by level",
-            "RMSE over the analyses of the table above, from the top of the atmosphere down. Solid lines are "
-            "analyses, dotted ones backgrounds.",
-            levels, missing="The state has no upper air.",
+            "RMSE over the analyses of the table above, from the top of the atmosphere down, and below it at "
+            "the surface. Solid lines and full dots are analyses, dotted lines and open dots backgrounds.",
+            profiles(runs, arms),
         ),
     ]  # fmt: skip
     if at_places is not None:

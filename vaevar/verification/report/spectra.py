@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from vaevar.verification.report.figures import (
+from vaevar.verification.page.figures import (
     INK,
     Arms,
     Figure,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vaevar.state import VARIABLES, StateSpec
-from vaevar.verification.report.figures import (
+from vaevar.verification.page.figures import (
     Arms,
     Figure,
     Trace,
