@@ -194,9 +194,16 @@ def test_what_is_not_there_is_said(
     for file in ("free/diagnostics.csv", "free/forecasts.csv", "oi/analysis.zarr"):
         assert file in said
     (RUN / "config.yaml").unlink()
+    whole = REPORT.read_bytes()
+    command(monkeypatch, str(RUN))
+    assert REPORT.read_bytes() == whole  # which has maps
+    beside = RUN / "report_without_truth.html"
+    assert "config.yaml" in section(beside, "missing")
+    check_curves(beside, pd.read_csv(RUN / "scores.csv"))
+    assert f"{beside}: " in capsys.readouterr().out
+    REPORT.unlink()
     command(monkeypatch, str(RUN))
     assert "config.yaml" in section(REPORT, "missing")
-    check_curves(REPORT, pd.read_csv(RUN / "scores.csv"))
     for arm in ("free", "oi"):
         (RUN / arm / "scores.csv").write_bytes(b"\x00\xff\n")
     assert "scores.csv" in refused(monkeypatch, capsys, str(RUN))
@@ -209,6 +216,7 @@ def test_a_report_without_the_truth(cycle: Path, monkeypatch: pytest.MonkeyPatch
     config = RUN / "config.yaml"
     config.write_text(config.read_text().replace("truth.zarr", "nowhere.zarr"))
     before = summary(REPORT)
+    REPORT.unlink()
     command(monkeypatch, str(RUN))
     assert "nowhere.zarr" in section(REPORT, "missing")
     assert "VAEVAR_DATA" in section(REPORT, "missing")

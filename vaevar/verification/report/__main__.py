@@ -13,6 +13,7 @@ import argparse
 from pathlib import Path
 
 from vaevar.errors import UserError
+from vaevar.mistakes.notices import warnings_kept
 from vaevar.runs.expansion import expand_path
 from vaevar.scripts import one_line_errors, use_utf8
 from vaevar.verification.fits.page import write_fit_report
@@ -26,7 +27,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m vaevar.verification.report", description=__doc__)
     parser.add_argument("directories", nargs="+", metavar="runs/NAME", help="directories of runs")
     asked = parser.parse_args()
-    with one_line_errors():
+    with warnings_kept(), one_line_errors():
         directories = [Path(expand_path(name)) for name in asked.directories]
         fits = [path for path in directories if is_fit(path)]
         if fits and len(directories) > 1:

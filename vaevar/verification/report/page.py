@@ -12,6 +12,7 @@ import pandas as pd
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.files import replacing
+from vaevar.mistakes.notices import notice
 from vaevar.verification.page.figures import Arms
 from vaevar.verification.page.render import Page, config_text, render
 from vaevar.verification.page.sections import Section, figure_html, section
@@ -32,7 +33,7 @@ from vaevar.verification.report.states import Sample, sample_states
 from vaevar.verification.report.words import about, facts, settings_of_arms
 from vaevar.verification.tables import cell_text
 
-NAME = "report.html"
+NAME, BESIDE = "report.html", "report_without_truth.html"
 _MARKED = "The best value of each column is marked. Errors are in the units of the variables."
 _NO_STATES = "No states were kept, or the truth cannot be read: see “What is missing”."
 # Which number of a column of the summary is the best. Of the others none is.
@@ -47,6 +48,8 @@ def write_report(
     directories: Sequence[Path], data: AnalysisTimes | None = None, skip: int | None = None
 ) -> Path:
     """Write ``report.html`` into the first of the directories.
+
+    Where the truth of a run cannot be had and there is a report, it is ``report_without_truth.html`` instead.
 
     Args:
         directories: of runs; those of several are compared.
@@ -69,9 +72,14 @@ def write_report(
                 "report on each by itself"
             )
     path = directories[0] / NAME
+    if path.is_file() and any(run.truth is None for run in runs):
+        path = path.with_name(BESIDE)  # the one that is there may have what this one lacks
     text = page(runs)
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+    if data is None:
+        for fault in _faults(runs):
+            notice(f"parts of the report are missing: {fault}")
     return path
 
 
@@ -91,7 +99,6 @@ def page(runs: Sequence[ReportedRun]) -> str:
     samples = [sample_states(run) for run in runs]
     known = [(run, sample) for run, sample in zip(runs, samples, strict=True) if sample is not None]
     sections = [*_of_scores(runs, arms), *_of_states(known, arms), *_of_rest(runs, arms)]
-    faults = list(dict.fromkeys(fault for run in runs for fault in run.faults))
     head, table, notes = _summary(runs)
     return render(
         Page(
@@ -102,10 +109,15 @@ def page(runs: Sequence[ReportedRun]) -> str:
             table=table,
             notes=[*notes, _MARKED],
             sections=sections,
-            faults=faults,
+            faults=_faults(runs),
             settings=[row for run in runs for row in settings_of_arms(run)],
         )
     )
+
+
+def _faults(runs: Sequence[ReportedRun]) -> list[str]:
+    """Why parts are missing, each reason once."""
+    return list(dict.fromkeys(fault for run in runs for fault in run.faults))
 
 
 def _of_scores(runs: Sequence[ReportedRun], arms: Arms) -> list[Section]:

@@ -49,6 +49,11 @@ class ReportedRun:
     def directory(self) -> Path:
         return self.results.directory
 
+    @property
+    def truth(self) -> AnalysisTimes | None:
+        """Its data, where the truth can be read too."""
+        return self.data if hasattr(self.data, "store") else None
+
     def label(self, arm: str) -> str:
         """The name of an arm in the report."""
         return f"{self.prefix}{arm}"

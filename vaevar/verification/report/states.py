@@ -88,17 +88,18 @@ class Sample:
 
 def sample_states(run: ReportedRun) -> Sample | None:
     """Read states of a run at some of its times; None where there are none, as the run's faults say."""
-    if run.data is None or not hasattr(run.data, "store"):
+    data = run.truth
+    if data is None:
         return None
     stores = _stores(run)
     if not stores:
         return None
-    grid = run.data.store.grid
+    grid = data.store.grid
     coarsening = coarsening_for_pictures(grid)
     channels = [name for name in HEADLINE_CHANNELS if run.spec.has(name)] or list(run.spec.names[:4])
     sample = Sample(channels, grid if coarsening is None else coarsening.target)
     power = _power(sample.grid)
-    indices = [run.data.spec.index(name) for name in channels]
+    indices = [data.spec.index(name) for name in channels]
 
     def chosen(state: State) -> Tensor:
         values = state.values[indices].double()
@@ -108,7 +109,7 @@ def sample_states(run: ReportedRun) -> Sample | None:
     mapped = set(_spread(times, _map_count(sample, len(stores))).tolist())
     for time in times:
         try:
-            now = run.data.analysis_time(int(np.searchsorted(run.data.times, time)))
+            now = data.analysis_time(int(np.searchsorted(data.times, time)))
         except UserError as error:
             run.faults.append(f"{time}: not in the maps and statistics of states ({error})")
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 
 from vaevar.runs.record import how_to_repeat
 from vaevar.verification.report.run import ReportedRun
+
+_MANY = 20
 
 
 def about(run: ReportedRun) -> tuple[str, str]:
@@ -74,9 +77,23 @@ def settings_of_arms(run: ReportedRun) -> list[tuple[str, str, str]]:
     for arm in run.arms:
         own = settings_below(run.settings, f"arms.{arm}")
         method = str(own.pop("class", ""))
-        text = ", ".join(f"{name} = {value}" for name, value in own.items() if value not in (None, ""))
+        text = ", ".join(f"{name} = {value}" for name, value in brief(own).items())
         rows.append((run.label(arm), method, text))
     return rows
+
+
+def brief(own: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of an object's settings that fit a table.
+
+    An object that a program has made brings all that it is made of, down to the names of its channels. Of
+    parts with many settings the plain ones are kept.
+    """
+    parts = Counter(name.partition(".")[0] for name in own)
+    return {
+        name: value
+        for name, value in own.items()
+        if value not in (None, "") and (parts[name.partition(".")[0]] <= _MANY or name.count(".") == 1)
+    }
 
 
 def settings_below(settings: Mapping[str, Any], prefix: str) -> dict[str, Any]:
