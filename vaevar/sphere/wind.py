@@ -22,13 +22,16 @@ from vaevar.sphere.harmonics import SphericalHarmonics, normalized_legendre, qua
 
 
 def to_waves(matrix: Tensor, parts: Tensor) -> Tensor:
-    """Σ_l matrix[m, l, h] · parts: [..., L, M, 2] -> waves of each latitude [..., H, M, 2]."""
-    return torch.einsum("mlh,...lmr->...hmr", matrix, parts)
+    """Σ_l matrix[m, l, h] · parts: [..., L, M, 2] -> waves of each latitude [..., H, M, 2].
+
+    The first M orders m will do: what the others would be multiplied with may be left out.
+    """
+    return torch.einsum("mlh,...lmr->...hmr", matrix[: parts.shape[-2]], parts)
 
 
 def to_coefficients(matrix: Tensor, parts: Tensor) -> Tensor:
-    """Σ_h matrix[m, l, h] · parts: [..., H, M, 2] -> [..., L, M, 2]."""
-    return torch.einsum("mlh,...hmr->...lmr", matrix, parts)
+    """Σ_h matrix[m, l, h] · parts: [..., H, M, 2] -> [..., L, M, 2], for the first M orders m."""
+    return torch.einsum("mlh,...hmr->...lmr", matrix[: parts.shape[-2]], parts)
 
 
 def waves_of(field: Tensor, count: int) -> Tensor:

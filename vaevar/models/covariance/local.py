@@ -106,19 +106,33 @@ class LocalCovariance(nn.Module):
     matrices: Tensor
     inverses: Tensor
 
-    def forward(self, coefficients: Tensor) -> Tensor:
-        return self._apply_all(self.matrices, coefficients)
+    def forward(self, coefficients: Tensor, degree: int | None = None) -> Tensor:
+        """M r.
+
+        Args:
+            coefficients: r.
+            degree: the only l at which r is not 0; None: any.
+        """
+        spans = self.spans if degree is None else [_at(degree, *span) for span in self.spans]
+        return self._apply_all(self.matrices, coefficients, spans)
 
     def inverse(self, coefficients: Tensor) -> Tensor:
         """The same with M_b⁻¹ in place of M_b; exact if M_b is the same for all latitudes and bands."""
-        return self._apply_all(self.inverses, coefficients)
+        return self._apply_all(self.inverses, coefficients, self.spans)
 
-    def _apply_all(self, matrices: Tensor, coefficients: Tensor) -> Tensor:
+    def _apply_all(self, matrices: Tensor, coefficients: Tensor, spans: Sequence[tuple[int, int]]) -> Tensor:
         synthesis = self.harmonics.synthesis_matrix
         waves = coefficients.new_zeros(*coefficients.shape[:-3], synthesis.shape[2], *coefficients.shape[-2:])
-        for window, matrix, (low, high) in zip(self.windows, matrices, self.spans, strict=True):
+        for window, matrix, (low, high) in zip(self.windows, matrices, spans, strict=True):
+            if low == high:
+                continue
             band = coefficients[..., low:high, :high, :] * window[low:high, None, None]
             band_waves = to_waves(synthesis[:high, low:high], band)
             coloured = torch.einsum("hij,...jhmr->...ihmr", matrix, band_waves)
             waves = torch.cat([waves[..., :high, :] + coloured, waves[..., high:, :]], -2)
         return to_coefficients(self.harmonics.analysis_matrix, waves)
+
+
+def _at(degree: int, low: int, high: int) -> tuple[int, int]:
+    """What a span has in common with one degree; empty if nothing."""
+    return (degree, degree + 1) if low <= degree < high else (0, 0)

@@ -112,8 +112,8 @@ class CovarianceTransform(nn.Module):
         """S U_p M r: homogeneous variables in parts, [..., n, L, M, 2] -> [..., C, H, W], physical units."""
         return self.balance.field(self._waves(coefficients))
 
-    def _waves(self, coefficients: Tensor) -> Tensor:
-        return self.balance(self.local(coefficients)) * self.rescaling[..., None, None]
+    def _waves(self, coefficients: Tensor, degree: int | None = None) -> Tensor:
+        return self.balance(self.local(coefficients, degree)) * self.rescaling[..., None, None]
 
     def standardised(self, x: Tensor) -> Tensor:
         """An approximate inverse of :meth:`balanced`: [..., C, H, W] -> [..., n, L, M, 2]."""
@@ -155,9 +155,10 @@ class CovarianceTransform(nn.Module):
             values, vectors = torch.linalg.eigh(self.root[degree])
             columns = (vectors * values.clamp_min(0)).T[values > 1e-5 * values[-1].clamp_min(1e-30)]
             for block in columns.split(16):
-                parts = block.new_zeros(*block.shape, self.lmax + 1, self.lmax + 1, 2)
-                parts[:, :, degree, : degree + 1, 0] = block[..., None]
-                variance += torch.einsum("kchmr,m->ch", self._waves(parts).square(), twice)
+                parts = block.new_zeros(*block.shape, self.lmax + 1, degree + 1, 2)  # m ≤ l
+                parts[:, :, degree, :, 0] = block[..., None]
+                waves = self._waves(parts, degree)
+                variance += torch.einsum("kchmr,m->ch", waves.square(), twice[: degree + 1])
         return variance
 
 
