@@ -53,6 +53,7 @@ def level_figure(spec: StateSpec, profiles: Sequence[Profile], arms: Arms) -> Fi
             tickangle=0,
             rangemode="tozero",
             exponentformat="power",
+            showexponent="last",  # 10⁻⁴ at each tick of q would run into the next
         )
         axes[f"yaxis{suffix}"] = axis(
             "hPa" if number == 0 else "", anchor=f"x{suffix}", type="log", autorange="reversed",
