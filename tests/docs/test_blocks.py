@@ -44,6 +44,7 @@ def truth(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Made-up weather where the pages have the embedded world's: the code runs, its numbers mean nothing."""
     place = tmp_path_factory.mktemp("site") / "data" / "speedy_test.zarr"
     place.parent.mkdir()
+    (place.parents[1] / "weights").symlink_to(ROOT / "weights")
     spec, grid = StateSpec(), Grid.gaussian(48)
     times = np.datetime64("2022-01-01T00", "h") + np.timedelta64(6, "h") * np.arange(12)
     weather = SyntheticWeather(spec, grid)

@@ -343,7 +343,9 @@ def test_a_part_that_is_missing_is_named_with_its_config(
     content = yaml.safe_load(configs["predict"].read_text(encoding="utf-8"))
     configs["predict"].write_text(yaml.safe_dump(changed(content, NET, "network.yaml")), encoding="utf-8")
     line = refusal(["predict", "--config", "cycle.yaml"], capsys)
-    assert line.startswith("error: cycle.yaml: network.yaml: no such file; the path of a part starts at the")
+    assert line.startswith(
+        "error: cycle.yaml: data.init_args.network: network.yaml: no such file; the path of a"
+    )
 
 
 def test_a_part_is_named_by_its_own_file(
