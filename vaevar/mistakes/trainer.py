@@ -39,8 +39,8 @@ def refusal_of_machine(error: BaseException) -> str | None:
     package = (getattr(error, "name", None) or "vaevar").partition(".")[0]
     if isinstance(error, ModuleNotFoundError) and package != "vaevar":
         return (
-            f"this needs the package {package}, which is not installed: in a clone `make install` makes .venv "
-            "with all that vaevar needs; elsewhere install it with pip"
+            f"this needs the package {package}, which is not installed: in a clone `make install` makes "
+            ".venv with all that vaevar needs; elsewhere install it with pip"
         )
     if module == "torch.distributed":
         return f"the processes of this run cannot reach each other: {text}"
