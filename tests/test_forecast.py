@@ -13,7 +13,7 @@ from torch import Tensor
 from vaevar.assim.assimilator import FreeRun
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.errors import UserError
-from vaevar.forecast import Forecaster, Trajectory, check_forecaster, rollout
+from vaevar.forecast import Forecaster, Trajectory, check_forecaster, named, rollout
 from vaevar.sphere.grid import Grid
 from vaevar.state import StateSpec
 
@@ -112,3 +112,10 @@ def test_a_trajectory_is_shown_in_a_line() -> None:
         "Trajectory(2 states of 1 channels on Grid(4 × 8, Gaussian), 2021-01-01T00 to 2021-01-01T12)"
     )
     assert repr(Trajectory(STATES[0], SPEC, GRID)[0]) == "State(1 channels on Grid(4 × 8, Gaussian))"
+
+
+def test_a_message_names_a_forecaster_without_its_checksum() -> None:
+    class File:
+        description = "model.onnx sha256:0123abcd"
+
+    assert named(File()) == "model.onnx"  # type: ignore[arg-type]

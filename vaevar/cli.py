@@ -32,7 +32,7 @@ from vaevar.commands.silence import silence_warnings
 from vaevar.content.setting import UNLIMITED
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
-from vaevar.mistakes.commands import require_command
+from vaevar.mistakes.commands import require_command, require_words
 from vaevar.mistakes.fallbacks import tell_fallbacks
 from vaevar.mistakes.notices import warnings_kept
 from vaevar.mistakes.trainer_settings import require_single_precision, require_usable
@@ -279,11 +279,13 @@ def main(args: list[str] | None = None) -> None:
     warnings.filterwarnings("ignore", message="LightningCLI's args parameter")
     accept_short_names()
     with warnings_kept(), one_line_errors():
+        words = expand_arguments(args)
+        require_words(words)
         VaevarCLI(
             save_config_callback=None,  # the run's record is kept with the run (vaevar.runs)
             seed_everything_default=0,
             parser_kwargs={"exit_on_error": False},
-            args=expand_arguments(args),
+            args=words,
         )
 
 

@@ -258,8 +258,8 @@ def _check_counts(history: int, step_hours: int) -> None:
 
 
 def named(forecaster: Forecaster) -> str:
-    """What a forecaster is, for messages."""
-    return str(getattr(forecaster, "description", type(forecaster).__name__))
+    """What a forecaster is, for messages, without the checksum that its record has."""
+    return str(getattr(forecaster, "description", type(forecaster).__name__)).partition(" sha256:")[0]
 
 
 def rollout(forecaster: Forecaster, states: Tensor, steps: int) -> Iterator[Tensor]:

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 from jsonargparse import get_loader, set_loader
 
+from vaevar.mistakes.place import place_of
 from vaevar.runs.expansion import expand_paths
 
 _ROOT = Path(__file__).parent
@@ -130,7 +131,8 @@ def misspelt(error: BaseException) -> str | None:
             hint = f"did you mean {' or '.join(nearest)}?" if nearest else "give its full path"
             line = f"{match[1]}: no {expected.__name__} has this name; {hint}"
         cause = cause.__cause__ or cause.__context__
-    return line
+    file = place_of(error).file if line else None
+    return f"{file}: {line}" if file else line
 
 
 def _expected_class(error: BaseException) -> type | None:

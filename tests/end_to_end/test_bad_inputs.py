@@ -290,7 +290,8 @@ def test_what_is_no_config(
         (["--config", "missing.yaml"], "missing.yaml: no such file; give the path of a config"),
         (["--config", "."], "is a directory, where a file is expected"),
         ([], "predict.model is missing; give a config with --config"),
-        (["cycle.yaml"], "unrecognized arguments: cycle.yaml"),
+        (["cycle.yaml"], "error: cycle.yaml: a config is given with --config cycle.yaml"),
+        (["--config", "cycle.yaml", "--nome", "x"], "error: --nome x: no such option"),
         (["--config", "cycle.yaml", "--name", "a: b: c"], "--name 'a: b: c'"),
         (
             ["--config", "cycle.yaml", "--data.init_args.path", "x"],
@@ -319,6 +320,32 @@ def test_on_the_command_line(
     words: list[str], says: str, configs: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert says in refusal(["predict", *words], capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["frobnicate"], "frobnicate: no such command; the commands are fit, validate, test, predict, init"),
+        (["prdict", "--config", "cycle.yaml"], "prdict: no such command; did you mean predict?"),
+        (["--config", "cycle.yaml", "predict"], "--config: the command comes first: begin with `predict`"),
+        (["cycle.yaml"], "cycle.yaml: no such command; the commands are"),
+    ],
+)
+def test_what_is_no_command(
+    words: list[str], says: str, configs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert refusal(words, capsys).startswith(f"error: {says}")
+
+
+def test_a_part_that_is_missing_is_named_with_its_config(
+    configs: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = yaml.safe_load(configs["predict"].read_text(encoding="utf-8"))
+    configs["predict"].write_text(yaml.safe_dump(changed(content, NET, "network.yaml")), encoding="utf-8")
+    line = refusal(["predict", "--config", "cycle.yaml"], capsys)
+    assert line.startswith(
+        "error: cycle.yaml: data.init_args.network: network.yaml: no such file; the path of a"
+    )
 
 
 def test_a_part_is_named_by_its_own_file(

@@ -209,7 +209,7 @@ def test_a_speed_is_not_negative() -> None:
         )
 
     assert speed(-2.0).value == -2.0
-    with pytest.raises(ValueError, match="ws10 is from 0 to inf; observation 0"):
+    with pytest.raises(ValueError, match="ws10 is from 0 to inf m s"):
         speed(-25.0)
 
 

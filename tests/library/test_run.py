@@ -57,6 +57,8 @@ def test_results(tiny: Any) -> None:
         results["threedvar"]
     with pytest.raises(vaevar.UserError, match="holds no results of a cycle"):
         vaevar.RunResults("nowhere")
+    with pytest.raises(vaevar.UserError, match="holds runs; give the directory of one, such as "):
+        vaevar.RunResults(results.directory.parent)
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,10 @@ class InductorError(RuntimeError):
         ),
         (MemoryError(), "memory of this machine is full; give a smaller"),
         (torch.distributed.DistNetworkError("timed out"), "cannot reach each other"),
+        (
+            ModuleNotFoundError("No module named 'a.b'", name="a.b"),
+            "needs the package a, which is not installed: .*`make install`",
+        ),
     ],
 )
 def test_what_a_machine_cannot_do_is_one_line(error: Exception, says: str) -> None:
@@ -137,3 +141,4 @@ def test_what_a_machine_cannot_do_is_one_line(error: Exception, says: str) -> No
         raise AssertionError(refusal_of_machine(error))
     assert str(mistake_of(error)) == refusal_of_machine(error)
     assert refusal_of_machine(RuntimeError("a fault of ours")) is None
+    assert refusal_of_machine(ModuleNotFoundError("a fault of ours", name="vaevar.moved")) is None

@@ -66,7 +66,7 @@ def init(directory: str, weights: str | None = None) -> list[str]:
     lines = [_copied(CONFIGS, target / "configs")]
     if source is not None:
         lines.append(_copied(source, target / "weights"))
-    lines.append("where the head of a config says `python main.py`, type `vaevar`")
+    lines.append("where the comment at the top of a config says `python main.py`, type `vaevar`")
     if (target / "weights").exists():
         there = "" if target.resolve() == Path.cwd() else f"cd {shlex.quote(str(target))} && "
         lines.append(f"next: {there}vaevar predict --config configs/quick.yaml")

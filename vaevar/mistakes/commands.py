@@ -1,6 +1,9 @@
-"""Whether a config is one for the command that it is given to."""
+"""Whether a command line begins with a command, and whether the config is one for that command."""
 
 from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
 
 import lightning as L
 
@@ -13,6 +16,24 @@ _NEEDS = {
     "test": ("test_step", "test_dataloader"),
     "predict": ("predict_step", "predict_dataloader"),
 }
+
+
+def require_words(words: Sequence[str]) -> None:
+    """Check that a command line begins with a command, or asks for help.
+
+    Args:
+        words: of the command line.
+
+    Raises:
+        UserError: when it begins with anything else; it says what was meant.
+    """
+    if words and words[0] not in (*_NEEDS, "-h", "--help"):
+        known = (*_NEEDS, "init")
+        if given := next((word for word in words if word in _NEEDS), None):
+            raise UserError(f"{words[0]}: the command comes first: begin with `{given}`")
+        near = difflib.get_close_matches(words[0], known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(known)}"
+        raise UserError(f"{words[0]}: no such command; {hint}")
 
 
 def require_command(command: str, model: type, data: type | None) -> None:

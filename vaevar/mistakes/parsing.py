@@ -22,6 +22,7 @@ from vaevar.short_names import nearest_classes
 _PARSER = Path(jsonargparse.__file__).parent
 _UNKNOWN = re.compile(r"(?:Option|Group .* accept option) '([^']+)'")
 _UNKNOWN_TO_COMMAND = re.compile(r"Subcommand '(\w+)' does not accept option '([^']+)'")
+_NO_OPTION = re.compile(r"unrecognized arguments: (.+)")
 _MISSING = re.compile(r"the following arguments are required: (.+)")
 _NO_CLASS = re.compile(r"Problem with given class_path '([\w.]+)':\s*(.*)", re.DOTALL)
 _OTHER_KIND = re.compile(r"Import path (\S+) does not \w+ (?:to a subclass of|protocol) (\S+)")
@@ -119,6 +120,8 @@ def _line(place: Place, error: BaseException) -> str:
         return _unknown_to_command(place, error, *match.groups())
     if match := _UNKNOWN.search(text):
         return _unknown(place, match[1])
+    if match := _NO_OPTION.search(text):
+        return _no_option(match[1])
     if match := _MISSING.search(text):
         return _missing(place, match[1])
     if match := _NO_FILE.search(text):
@@ -157,6 +160,13 @@ def _unknown(place: Place, key: str) -> str:
     full = place.option or (f"{place.name}.{key}" if place.keys else key)
     listed = f"; it has {', '.join(known)}" if place.cls and 0 < len(known) <= 20 else ""
     return f"{full}: {name} has no setting {key}{_nearest(key, known) or listed}"
+
+
+def _no_option(words: str) -> str:
+    first = words.partition(" ")[0]
+    if first.endswith((".yaml", ".yml")):
+        return f"{words}: a config is given with --config {first}"
+    return f"{words}: no such option"
 
 
 def _missing(place: Place, names: str) -> str:

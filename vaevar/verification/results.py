@@ -15,7 +15,7 @@ from vaevar.data.weather.opening import open_zarr
 from vaevar.errors import UserError, first_line
 from vaevar.mistakes.notices import notice
 from vaevar.runs.expansion import expand_path
-from vaevar.runs.record import read_record
+from vaevar.runs.record import NAME, read_record
 
 _SCORES, _DIAGNOSTICS, _FORECASTS = "scores.csv", "diagnostics.csv", "forecasts.csv"
 
@@ -41,7 +41,10 @@ class RunResults:
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(expand_path(str(directory)))
         found = sorted(self.directory.glob(f"*/{_DIAGNOSTICS}")) + sorted(self.directory.glob(f"*/{_SCORES}"))
-        self.arms = tuple(dict.fromkeys(path.parent.name for path in found))
+        places = dict.fromkeys(path.parent for path in found)
+        if runs := [place for place in places if (place / NAME).is_file()]:
+            raise UserError(f"{self.directory}: holds runs; give the directory of one, such as {runs[0]}")
+        self.arms = tuple(place.name for place in places)
         if not self.arms:
             raise UserError(f"{self.directory}: holds no results of a cycle; give the directory of a run")
 

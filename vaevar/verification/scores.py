@@ -159,7 +159,8 @@ class Scores(CycleCallback):
             note += f" (the cycle has come to analysis {done.size}; {words().again} goes on from there)"
         note = (
             f"{note}; truth: {data.source.description}. RMSE is area-weighted, its root taken after the mean "
-            "over time; `rmse / std` is the mean over channels of RMSE / climatological std."
+            "over time; `rmse / std` is the mean over channels of RMSE / climatological std, `improved` the "
+            "fraction of analyses better than their background, `drift` how fast the analyses' error grows."
         )
         if windows:
             note += (

@@ -247,7 +247,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_world(toy, tmp_path):
         assert leftovers <= {"speedy_test.3.msgpack.gz"}
         if ended:
             break
-    assert moment == 24  # every moment of two chunks has been tried
+    assert moment == 27  # every moment of two chunks has been tried
 
 
 def test_a_store_that_is_gone_is_made_anew(toy):
@@ -269,6 +269,15 @@ def test_a_store_that_is_gone_is_made_anew(toy):
 
 
 # --- errors ---------------------------------------------------------------------------------------
+
+
+def test_a_store_without_its_progress_is_not_replaced(toy):
+    world = toy()
+    world.prepare(TOY.times[0], TOY.times[1])
+    world._progress_file.unlink()
+    with pytest.raises(UserError, match=r"speedy_test\.zarr: is there without speedy_test\.progress\.json"):
+        toy().prepare(TOY.times[0], TOY.times[-1])
+    np.testing.assert_array_equal(values_of(toy().open(SPEC), TOY.times[:3]), expected(3))
 
 
 def test_unknown_period():

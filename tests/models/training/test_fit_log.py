@@ -35,13 +35,14 @@ class Line(L.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def fit(**settings: object) -> None:
+def fit(**settings: object) -> L.Trainer:
     trainer = L.Trainer(
         accelerator=DEVICE, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=[FitLog()], **settings,
     )  # fmt: skip
     data = DataLoader(torch.ones(10, 1), batch_size=1)
     trainer.fit(Line(), data, DataLoader(torch.ones(1, 1)))
+    return trainer
 
 
 def test_a_fit_says_where_it_is_ten_times(capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +51,16 @@ def test_a_fit_says_where_it_is_ten_times(capsys: pytest.CaptureFixture[str]) ->
     assert 10 <= len(lines) <= 12
     assert re.fullmatch(r"epoch 1/4, step 1/40: train/loss 4(, val/loss 4)?; \d+:\d\d:\d\d left", lines[0])
     assert re.fullmatch(r"epoch 4/4, step 40/40: train/loss \S+, val/loss \S+; 0:00:00 left", lines[-1])
+
+
+def test_the_losses_of_a_line_are_those_of_its_step(capsys: pytest.CaptureFixture[str]) -> None:
+    trainer = fit(max_epochs=2, limit_train_batches=2)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ")]
+    assert [line.partition(":")[0] for line in lines][1::2] == ["epoch 1/2, step 2/4", "epoch 2/2, step 4/4"]
+    # w − 2 shrinks by 0.8 in each step, and the validation of an epoch comes after its last one.
+    for line, steps in zip(lines[1::2], (2, 4), strict=True):
+        assert f"val/loss {4 * 0.8 ** (2 * steps):.4g};" in line
+    assert f"val/loss {trainer.callback_metrics['val/loss']:.4g};" in lines[-1]
 
 
 def test_a_fit_without_an_end_has_no_time_left(capsys: pytest.CaptureFixture[str]) -> None:

@@ -101,8 +101,9 @@ class Points:
             return
         point = int(wrong.argmax())
         more = f" (and {int(wrong.sum()) - 1} more)" if wrong.sum() > 1 else ""
-        values = (f"{entry.name} {getattr(self, entry.name)[point]!s}" for entry in fields(self))
-        raise ValueError(f"{why}; observation {point}{more}: {', '.join(values)}")
+        values = ((entry.name, str(getattr(self, entry.name)[point])) for entry in fields(self))
+        said = ", ".join(f"{name} {value}" for name, value in values if value)
+        raise ValueError(f"{why}; observation {point}{more}: {said}")
 
     def __len__(self) -> int:
         return self.variable.size
@@ -218,7 +219,8 @@ class Observations(Points):
         self._refuse(wrong, f"error_std of {self.variable[at]} is at most {largest[at]:.4g}")
         wrong = np.maximum(low - self.value, self.value - high) > _STDS_BEYOND * self.error_std
         at = int(wrong.argmax())
-        self._refuse(wrong, f"{self.variable[at]} is from {low[at]:.4g} to {high[at]:.4g}")
+        units = quantity(str(self.variable[at])).units
+        self._refuse(wrong, f"{self.variable[at]} is from {low[at]:.4g} to {high[at]:.4g} {units}")
 
     def _limits(self) -> np.ndarray:
         """The least and the greatest value, and the largest and the least error of each point, [4, P]."""

@@ -115,7 +115,7 @@ class SpeedyWorld(Source):
 
         Raises:
             UserError: when the times are outside the period, the states that are there began from another
-                restart file, or jcm is not installed.
+                restart file, nothing says how many of them there are, or jcm is not installed.
         """
         times = self.period.times
         if start < times[0] or end > times[-1]:
@@ -156,11 +156,16 @@ class SpeedyWorld(Source):
 
     def _generate(self, needed: int) -> None:
         spec, times, done = StateSpec(), self.period.times, self._completed()
+        if self.path.is_dir() and not self._progress_file.is_file():
+            raise UserError(
+                f"{self.path}: is there without {self._progress_file.name}, which says how much of it is "
+                "written; bring that file along, and its .msgpack.gz, or move the store away"
+            )
         with progress(f"SPEEDY {self.period_name}: compiling", needed, done) as advance:
             model = NatureRun(self._restart_after(done))
             if done == 0:
                 # Left behind by a deleted store, it would declare the new store's states written.
-                self._progress_file.unlink(missing_ok=True)
+                save_text(self._progress_file, json.dumps({"states": 0}))
                 attributes = {"source": self.description, _RESTART: sha256(self.restart)}
                 create_store(self.path, times, spec, NatureRun.grid, attributes)
             else:  # laid out when the period was shorter

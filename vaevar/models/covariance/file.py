@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TypeVar
 
@@ -53,17 +54,26 @@ class FileKind:
             UserError: when the file is missing, damaged, or holds something else.
         """
         path = expand_path(str(path))
+        if Path(path).is_dir():
+            raise UserError(f"{path}: is a directory, where a file of {self.what} is expected")
         if not Path(path).is_file():
             raise UserError(
                 f"{path}: no such {self.what}; calibrate them with {self.command}{missing_weights(path)}"
             )
         try:
-            with xr.open_dataset(path, engine="scipy") as opened:
+            # From memory: the reader maps a file, and warns when it cannot close that of a damaged one.
+            content = Path(path).read_bytes()
+            with xr.open_dataset(BytesIO(content), engine="scipy") as opened:
                 dataset = opened.load()
         except Exception as error:  # the reader raises exceptions of many kinds; each means "no such file"
+            if not isinstance(error, OSError) and content.startswith((b"CDF\x01", b"CDF\x02")):
+                raise UserError(
+                    f"{path}: cut short, or damaged in another way ({first_line(error)}); calibrate again "
+                    f"with {self.command}"
+                ) from None
             raise UserError(
-                f"{path}: cannot be read as {self.what}, a netCDF file: it is {what_is(path)} "
-                f"({first_line(error)}); calibrate them with {self.command}"
+                f"{path}: cannot be read as {self.what}, a file of netCDF 3: it is {what_is(path)}; "
+                f"calibrate them with {self.command}"
             ) from None
         found = dataset.attrs.get("format")
         if found != self.format:

@@ -19,12 +19,23 @@ class FitLog(L.Callback):
         self._total = float(trainer.estimated_stepping_batches)  # infinite for a fit without an end
         self._times = LogTimes(self._total)
         self._first, self._began = trainer.global_step, clock.monotonic()
+        self._due = False
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any) -> None:
-        """Print the line that is due; a validation that follows is in the next one."""
+        """See whether a line is due; it waits for a validation that follows, whose losses are in it."""
         step = trainer.global_step
-        if not trainer.is_global_zero or step == self._first or not self._times.due(step):
+        self._due = trainer.is_global_zero and step != self._first and self._times.due(step)
+
+    def on_train_batch_start(self, trainer: L.Trainer, *args: Any) -> None:
+        self._print(trainer)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, *args: Any) -> None:
+        self._print(trainer)
+
+    def _print(self, trainer: L.Trainer) -> None:
+        if not self._due:
             return
+        self._due, step = False, trainer.global_step
         metrics = trainer.callback_metrics
         parts = [f"{name} {metrics[name]:.4g}" for name in sorted(metrics) if name.endswith("loss")]
         epochs = f"/{trainer.max_epochs}" if (trainer.max_epochs or -1) > 0 else ""

@@ -107,6 +107,7 @@ class _Panel:
         across = axis(
             f"{self.variable}, {units}", domain=[self.left, self.left + 1 / self.count - 0.025],
             anchor=f"y{self.suffix}", nticks=4, tickangle=0, rangemode="tozero", exponentformat="power",
+            showexponent="last",  # 10⁻⁴ at each tick of q would run into the next
         )  # fmt: skip
         upwards = axis(title, anchor=f"x{self.suffix}", **vertical)
         return {f"xaxis{self.suffix}": across, f"yaxis{self.suffix}": upwards}

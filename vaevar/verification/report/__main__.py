@@ -24,7 +24,11 @@ from vaevar.verification.report.page import write_report
 def main() -> None:
     """Read the directories from the command line."""
     use_utf8()
-    parser = argparse.ArgumentParser(prog="python -m vaevar.verification.report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m vaevar.verification.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("directories", nargs="+", metavar="runs/NAME", help="directories of runs")
     asked = parser.parse_args()
     with warnings_kept(), one_line_errors():

@@ -38,12 +38,13 @@ class RunReport(CycleCallback):
     def after_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
         strategy, directory = module.trainer.strategy, module.directory
         computed = not strategy.reduce_boolean_decision(not self._computed, all=True)
-        if not module.trainer.is_global_zero or not (computed or not (directory / NAME).is_file()):
+        if not module.trainer.is_global_zero:
             return
         try:
-            callbacks: list[L.Callback] = module.trainer.callbacks  # type: ignore[attr-defined]
-            skips = [callback.skip for callback in callbacks if isinstance(callback, Scores)]
-            write_report([directory], data, skips[0] if skips else None)
+            if computed or not (directory / NAME).is_file():
+                callbacks: list[L.Callback] = module.trainer.callbacks  # type: ignore[attr-defined]
+                skips = [callback.skip for callback in callbacks if isinstance(callback, Scores)]
+                write_report([directory], data, skips[0] if skips else None)
             print(f"Look at all of it in a browser: {directory / NAME}", flush=True)
         except Exception as error:  # hours of a cycle must not end in an error of a picture
             notice(
