@@ -298,6 +298,7 @@ def test_the_end_says_whether_anything_was_computed(
     scores.after_cycle(module, cycle_of(4))
     said = capsys.readouterr().out
     assert ("had ended already, nothing was computed" in said) != computed
+    assert "Analyses 2022-01-01T06 to 2022-01-01T18, 3 of 4." in " ".join(said.split())
     whole = pd.read_csv(tmp_path / "scores.csv")
     assert whole.groupby("arm").size().to_dict() == {"a": 16, "elsewhere": 8}
     summary = (tmp_path / "summary.md").read_text()

@@ -148,19 +148,24 @@ class Scores(CycleCallback):
         ]  # fmt: skip
         text = "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
         (directory / "summary.md").write_text(f"{text}\n", encoding="utf-8")
-        print_summary(table, directory, said)
+        shown = f"{self.period(over, data)}."
+        print_summary(table, directory, f"{shown} {said}" if said else shown)
+
+    def period(self, over: int, data: AnalysisTimes) -> str:
+        """The analyses that a summary over the first ``over`` of a run is of."""
+        done = data.times[:over]
+        skipped = self._skipped(done.size)
+        text = f"Analyses {done[skipped]} to {done[-1]}, {done.size - skipped} of {data.times.size}"
+        if done.size < data.times.size:
+            text += f" (the cycle has come to analysis {done.size}; {words().again} goes on from there)"
+        return text
 
     def note(self, over: int, data: AnalysisTimes, windows: bool = False) -> str:
         """What a summary over the first analyses of a run is of; ``windows``: of an arm that has any."""
-        done = data.times[:over]
-        skipped = self._skipped(done.size)
-        note = f"Analyses {done[skipped]} to {done[-1]}, {done.size - skipped} of {data.times.size}"
-        if done.size < data.times.size:
-            note += f" (the cycle has come to analysis {done.size}; {words().again} goes on from there)"
         note = (
-            f"{note}; truth: {data.source.description}. RMSE is area-weighted, its root taken after the mean "
-            "over time; `rmse / std` is the mean over channels of RMSE / climatological std, `improved` the "
-            "fraction of analyses better than their background, `drift` how fast the analyses' error grows."
+            f"{self.period(over, data)}; truth: {data.source.description}. RMSE is area-weighted, its root "
+            "taken after the mean over time; `rmse / std` is the mean over channels of RMSE / climatological std, "
+            "`improved` the fraction of analyses better than their background, `drift` how fast the analyses' error grows."
         )
         if windows:
             note += (

@@ -114,6 +114,11 @@ def test_wb2_time_and_chunks(tmp_path):
     np.testing.assert_array_equal(WeatherStore(path, SPEC).read(TIMES[2:4]), truth()[2:4])
 
 
+def test_channels_are_asked_for_with_a_spec(store):
+    with pytest.raises(UserError, match="spec is 'z500', expected a StateSpec"):
+        WeatherStore(store, "z500")
+
+
 def test_any_selection_of_times_in_any_order(store):
     opened = WeatherStore(store, SPEC)
     np.testing.assert_array_equal(opened.read(TIMES[[4, 0, 0, 2]]), truth()[[4, 0, 0, 2]])

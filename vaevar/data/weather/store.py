@@ -52,6 +52,8 @@ class WeatherStore:
 
     def __init__(self, path: str | Path, spec: StateSpec, lead_hours: int | None = None) -> None:
         self.path, self.spec = expand_path(str(path)), spec
+        if not isinstance(spec, StateSpec):
+            raise UserError(f"spec is {spec!r}, expected a StateSpec, such as vaevar.StateSpec()")
         dataset, self.grid, self._flip, self._roll = on_a_grid(_open_states(self.path, lead_hours), self.path)
         self._arrays = fields_of(dataset, spec, self.path)
         self.times = dataset["time"].values
