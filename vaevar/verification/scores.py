@@ -164,8 +164,9 @@ class Scores(CycleCallback):
         """What a summary over the first analyses of a run is of; ``windows``: of an arm that has any."""
         note = (
             f"{self.period(over, data)}; truth: {data.source.description}. RMSE is area-weighted, its root "
-            "taken after the mean over time; `rmse / std` is the mean over channels of RMSE / climatological std, "
-            "`improved` the fraction of analyses better than their background, `drift` how fast the analyses' error grows."
+            "taken after the mean over time; `rmse / std` is the mean over channels of RMSE / climatological "
+            "std, `improved` the fraction of analyses better than their background, `drift` how fast the "
+            "analyses' error grows."
         )
         if windows:
             note += (
