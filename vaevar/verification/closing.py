@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from textwrap import wrap
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
@@ -47,6 +48,42 @@ def nothing_computed(directory: Path, ended: bool) -> str:
         f"{directory}: this cycle {there}, nothing was computed. More "
         f"{setting('data.init_args.analyses')} go on with it; to make it again, {words().restart}"
     )
+
+
+def what_it_is_of(times: np.ndarray, over: int, skipped: int) -> str:
+    """The analyses that a summary is of.
+
+    Args:
+        times: of all analyses that were asked for.
+        over: how many have been made.
+        skipped: how many are left out at the beginning.
+    """
+    text = f"Analyses {times[skipped]} to {times[over - 1]}, {over - skipped} of {times.size}"
+    if over < times.size:
+        text += f" (the cycle has come to analysis {over}; {words().again} goes on from there)"
+    return text
+
+
+def explained(period: str, truth: str, windows: bool) -> str:
+    """How to read a summary.
+
+    Args:
+        period: what it is of.
+        truth: what it was compared with.
+        windows: whether an arm analyses several times at once.
+    """
+    note = (
+        f"{period}; truth: {truth}. RMSE is area-weighted, its root taken after the mean over time; "
+        "`rmse / std` is the mean over channels of RMSE / climatological std, `improved` the fraction of "
+        "analyses better than their background, `drift` how fast the analyses' error grows."
+    )
+    if windows:
+        note += (
+            " Arms that analyse windows of several times have seen later observations in all but the last of "
+            "them, and their backgrounds are forecasts from the beginning of the window: compare arms at the "
+            "`last time` of all windows, and in the `next background`."
+        )
+    return note
 
 
 def print_summary(table: pd.DataFrame, directory: Path, remarks: str) -> None:

@@ -20,7 +20,13 @@ from vaevar.files import replacing
 from vaevar.mistakes.words import words
 from vaevar.state import State, StateSpec
 from vaevar.verification.arms import compared, earlier_arms, lengths, remarks
-from vaevar.verification.closing import how_it_was_made, nothing_computed, print_summary
+from vaevar.verification.closing import (
+    explained,
+    how_it_was_made,
+    nothing_computed,
+    print_summary,
+    what_it_is_of,
+)
 from vaevar.verification.log import CycleLog
 from vaevar.verification.metrics import bias, ends_of_windows, normalised_series, rmse, time_mean_rmse
 from vaevar.verification.outliers import PastAnalyses, far_from_its_past
@@ -148,33 +154,13 @@ class Scores(CycleCallback):
         ]  # fmt: skip
         text = "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
         (directory / "summary.md").write_text(f"{text}\n", encoding="utf-8")
-        shown = f"{self.period(over, data)}."
+        shown = f"{what_it_is_of(data.times, over, self._skipped(over))}."
         print_summary(table, directory, f"{shown} {said}" if said else shown)
-
-    def period(self, over: int, data: AnalysisTimes) -> str:
-        """The analyses that a summary over the first ``over`` of a run is of."""
-        done = data.times[:over]
-        skipped = self._skipped(done.size)
-        text = f"Analyses {done[skipped]} to {done[-1]}, {done.size - skipped} of {data.times.size}"
-        if done.size < data.times.size:
-            text += f" (the cycle has come to analysis {done.size}; {words().again} goes on from there)"
-        return text
 
     def note(self, over: int, data: AnalysisTimes, windows: bool = False) -> str:
         """What a summary over the first analyses of a run is of; ``windows``: of an arm that has any."""
-        note = (
-            f"{self.period(over, data)}; truth: {data.source.description}. RMSE is area-weighted, its root "
-            "taken after the mean over time; `rmse / std` is the mean over channels of RMSE / climatological "
-            "std, `improved` the fraction of analyses better than their background, `drift` how fast the "
-            "analyses' error grows."
-        )
-        if windows:
-            note += (
-                " Arms that analyse windows of several times have seen later observations in all but the "
-                "last of them, and their backgrounds are forecasts from the beginning of the window: compare "
-                "arms at the `last time` of all windows, and in the `next background`."
-            )
-        return note
+        period = what_it_is_of(data.times, over, self._skipped(over))
+        return explained(period, data.source.description, windows)
 
     def table(
         self,

@@ -55,7 +55,10 @@ class FileKind:
         """
         path = expand_path(str(path))
         if Path(path).is_dir():
-            raise UserError(f"{path}: is a directory, where a file of {self.what} is expected")
+            raise UserError(
+                f"{path}: is a directory, where a file of {self.what} is expected; calibrate them with "
+                f"{self.command}"
+            )
         if not Path(path).is_file():
             raise UserError(
                 f"{path}: no such {self.what}; calibrate them with {self.command}{missing_weights(path)}"
