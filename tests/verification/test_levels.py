@@ -25,11 +25,17 @@ def drawn(figure: dict[str, Any]) -> dict[tuple[str, str, str], list[float]]:
     return found
 
 
-@pytest.mark.parametrize("surface", [[], ["u10"], ["u10", "t2m", "msl"]])
-@pytest.mark.parametrize("upper", [[], ["z", "t"]])
+@pytest.mark.parametrize(
+    ("surface", "upper"),
+    [
+        (["u10"], []),
+        (["u10", "t2m", "msl"], []),
+        ([], ["z", "t"]),
+        (["u10"], ["z", "t"]),
+        (["u10", "t2m", "msl"], ["z", "t"]),
+    ],
+)
 def test_all_channels_are_drawn(surface: list[str], upper: list[str]) -> None:
-    if not surface and not upper:
-        return
     spec = StateSpec(surface, upper, [300, 500, 850])
     values = {
         (arm, quantity): 10.0 * number + np.arange(len(spec))

@@ -36,12 +36,13 @@ _MEMORY = "give a smaller data.init_args.batch_size, fewer arms, or a machine wi
 def refusal_of_machine(error: BaseException) -> str | None:
     """One line for what the machine, its packages or compilers cannot do; None for any other error."""
     module, text = type(error).__module__, one_line(error)
-    package = (getattr(error, "name", None) or "vaevar").partition(".")[0]
-    if isinstance(error, ModuleNotFoundError) and package != "vaevar":
-        return (
-            f"this needs the package {package}, which is not installed: in a clone `make install` makes "
-            ".venv with all that vaevar needs; elsewhere install it with pip"
-        )
+    if isinstance(error, ModuleNotFoundError):
+        package = (error.name or "vaevar").partition(".")[0]
+        if package != "vaevar":
+            return (
+                f"this needs the package {package}, which is not installed: in a clone `make install` makes "
+                ".venv with all that vaevar needs; elsewhere install it with pip"
+            )
     if module == "torch.distributed":
         return f"the processes of this run cannot reach each other: {text}"
     if module.startswith(("torch._inductor", "torch._dynamo")):

@@ -71,8 +71,18 @@ def level_figure(spec: StateSpec, profiles: Sequence[Profile], arms: Arms) -> Fi
             }  # fmt: skip
             legend = not panels and panel.number == 0
             traces.append(look | own | panel.place(profile, "", legend=legend))
-    height = 520 if not ground else 300 + 24 * len(rows) if not panels else 620 + 16 * len(rows)
-    return {"data": traces, "layout": layout(height, **axes, annotations=notes), "frames": []}
+    return {
+        "data": traces,
+        "layout": layout(_height(panels, ground, rows), **axes, annotations=notes),
+        "frames": [],
+    }
+
+
+def _height(panels: Sequence[_Panel], ground: Sequence[_Panel], rows: Sequence[str]) -> int:
+    """In pixels: a row of dots for each arm, below the panels by level."""
+    if not ground:
+        return 520
+    return 620 + 16 * len(rows) if panels else 300 + 24 * len(rows)
 
 
 @dataclass(frozen=True)
