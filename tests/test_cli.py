@@ -15,6 +15,7 @@ from vaevar.assim.cycle.module import check_arms
 from vaevar.cli import LIGHTNINGS_OWN, main
 from vaevar.commands.callbacks import complete_cycle
 from vaevar.errors import UserError
+from vaevar.mistakes.notices import Notice
 from vaevar.models.training.checkpoint_io import check_checkpoint
 from vaevar.provenance import fingerprint
 from vaevar.runs.naming import fault_of_name, name_run
@@ -215,6 +216,15 @@ def test_every_logger_of_a_list_gets_the_name_and_none_is_made_where_none_is_wan
     off = Namespace(trainer=Namespace(logger=False))
     name_run(off, "mine")
     assert off.trainer.logger is False
+
+
+def test_without_tensorboard_a_run_has_no_charts_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vaevar.runs.naming._TENSORBOARD_AVAILABLE", False)
+    monkeypatch.setattr("vaevar.runs.naming._TENSORBOARDX_AVAILABLE", False)
+    settings = Namespace(trainer=Namespace(logger=None))
+    with pytest.warns(Notice, match="python -m pip install tensorboard"):
+        name_run(settings, "mine")
+    assert settings.trainer.logger is False
 
 
 def test_a_cycle_has_what_it_needs_whatever_is_listed() -> None:

@@ -289,7 +289,7 @@ def test_what_is_no_config(
     [
         (["--config", "missing.yaml"], "missing.yaml: no such file; give the path of a config"),
         (["--config", "."], "is a directory, where a file is expected"),
-        ([], "predict.model is missing; give a config with --config"),
+        ([], "no model is given: give a config that has it, such as --config configs/cycle_sparse.yaml"),
         (["cycle.yaml"], "error: cycle.yaml: a config is given with --config cycle.yaml"),
         (["--config", "cycle.yaml", "--nome", "x"], "error: --nome x: no such option"),
         (["--config", "cycle.yaml", "--name", "a: b: c"], "--name 'a: b: c'"),

@@ -27,6 +27,7 @@ _BEGINNINGS = {
     b"%PDF": "a PDF",
     b"version https://git-lfs": "a pointer of Git LFS, not the file itself: fetch it with git lfs pull",
 }
+ONNX_MODEL = "an ONNX model, which belongs to `model` of OnnxForecaster"
 _WEB_PAGE = re.compile(rb"\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
 # By the beginning of a format of weights: what they are, and the assimilator or control that takes them.
 _WEIGHTS = {
@@ -57,8 +58,9 @@ def what_is(path: str | Path) -> str:
         return "a pickle, perhaps of an old version of torch, which is never opened"
     if beginning[8:9] == b"{" and int.from_bytes(beginning[:8], "little") < path.stat().st_size:
         return "a file of safetensors"
-    if path.suffix == ".onnx" or (beginning.startswith(b"\x08") and b"onnx" in beginning.lower()):
-        return "an ONNX model, which belongs to `model` of OnnxForecaster"
+    # The first field of a model is the version of its format.
+    if beginning.startswith(b"\x08") and (path.suffix == ".onnx" or b"onnx" in beginning.lower()):
+        return ONNX_MODEL
     return "a text" if _is_text(beginning) else "bytes of an unknown kind, or damaged"
 
 

@@ -172,7 +172,9 @@ def _no_option(words: str) -> str:
 def _missing(place: Place, names: str) -> str:
     name = place.cls.__name__ if place.cls else ""
     if not name:
-        return f"{names} is missing; give a config with --config"
+        command, _, section = names.partition(".")
+        example = "configs/cycle_sparse.yaml" if command == "predict" else "configs/vae.yaml"
+        return f"no {section or names} is given: give a config that has it, such as --config {example}"
     return f"{place.name}: {name} needs {names}"
 
 

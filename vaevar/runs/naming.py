@@ -10,9 +10,11 @@ from typing import Any, cast
 
 import yaml
 from jsonargparse import ActionConfigFile, Namespace
+from lightning.fabric.loggers.tensorboard import _TENSORBOARD_AVAILABLE, _TENSORBOARDX_AVAILABLE
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from vaevar.errors import UserError
+from vaevar.mistakes.notices import notice
 
 _NUMBERING = (TensorBoardLogger, CSVLogger)
 # What is appended to a name, such as the number of a partial file, must fit beside it.
@@ -50,7 +52,7 @@ def name_run(settings: Namespace, name: str | int) -> None:
     """Give a run its name.
 
     The logger gets it, and the run directory follows. Settings without a logger get one that writes to
-    ``runs/<name>``.
+    ``runs/<name>``, if TensorBoard is installed.
 
     Args:
         settings: of a subcommand, partly parsed; changed in place.
@@ -65,16 +67,24 @@ def name_run(settings: Namespace, name: str | int) -> None:
     settings["name"] = text
     logger = settings.get("trainer.logger")
     if logger is None or logger is True:
-        init_args = Namespace(save_dir="runs", name=text, version="")
-        settings["trainer.logger"] = Namespace(
-            class_path="lightning.pytorch.loggers.TensorBoardLogger", init_args=init_args
-        )
+        settings["trainer.logger"] = _logger(text)
     for spec in as_list(logger):
         if isinstance(spec, Namespace) and "name" in inspect.signature(class_of(spec)).parameters:
             spec["init_args.name"] = text
             # They would begin another directory, version_1, each time the command is given.
             if issubclass(class_of(spec), _NUMBERING) and spec.get("init_args.version") is None:
                 spec["init_args.version"] = ""
+
+
+def _logger(name: str) -> Namespace | bool:
+    """The logger of a run that says nothing of loggers: none in an environment such as `make quick` makes."""
+    if not (_TENSORBOARD_AVAILABLE or _TENSORBOARDX_AVAILABLE):
+        notice(
+            "TensorBoard is not installed here, so the run has no charts: python -m pip install tensorboard"
+        )
+        return False
+    init_args = Namespace(save_dir="runs", name=name, version="")
+    return Namespace(class_path="lightning.pytorch.loggers.TensorBoardLogger", init_args=init_args)
 
 
 def fault_of_name(name: str) -> str:

@@ -241,8 +241,12 @@ def test_a_model_whose_output_is_no_state(toy_onnx):
 
 def test_a_model_file_that_is_missing_or_no_model(toy_onnx):
     files = toy_onnx(SPEC, ADDED)
+    files.model.write_bytes(files.model.read_bytes()[:100])
+    with pytest.raises(UserError, match="it has 100 bytes and is cut off or damaged") as caught:
+        OnnxForecaster(*astuple(files), spec=SPEC)
+    assert_one_line_naming(caught.value, files.model)
     files.model.write_bytes(b"<html>Not found</html>")
-    with pytest.raises(UserError, match="cannot open it") as caught:
+    with pytest.raises(UserError, match="an ONNX model is expected, it is a web page") as caught:
         OnnxForecaster(*astuple(files), spec=SPEC)
     assert_one_line_naming(caught.value, files.model)
     files.model.unlink()

@@ -17,6 +17,7 @@ import onnxruntime as ort
 import torch
 from torch import Tensor
 
+from vaevar.content.kinds import ONNX_MODEL, what_is
 from vaevar.content.onnx_file import weights_beside
 from vaevar.errors import UserError, first_line
 from vaevar.mistakes.notices import notice
@@ -164,9 +165,7 @@ class OnnxSession:
         try:
             session = ort.InferenceSession(str(self.path), options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            raise UserError(
-                f"{self.path}: ONNX Runtime cannot open it as a model ({first_line(error)})"
-            ) from None
+            raise UserError(_not_opened(self.path, error)) from None
         if self.device.type == "cuda" and _CUDA not in session.get_providers():
             message = (
                 f"{self.path}: ONNX Runtime {ort.__version__} cannot use this GPU; its CUDA major "
@@ -181,6 +180,16 @@ class OnnxSession:
     def __getstate__(self) -> dict[str, Any]:
         # ONNX Runtime's session cannot be pickled.
         return self.__dict__ | {"_session": None}
+
+
+def _not_opened(path: Path, error: Exception) -> str:
+    kind = what_is(path)
+    if kind != ONNX_MODEL:
+        return f"{path}: an ONNX model is expected, it is {kind}"
+    text = f"{path}: ONNX Runtime cannot open it as a model ({first_line(error)})"
+    if "INVALID_PROTOBUF" in text:
+        text += f"; it has {path.stat().st_size} bytes and is cut off or damaged: copy it again"
+    return text
 
 
 def _choose_device(device: str) -> torch.device:

@@ -20,6 +20,7 @@ from vaevar.verification.page.figures import (
     layout,
     packed,
 )
+from vaevar.verification.page.names import spoken
 from vaevar.verification.tables import cell_text
 
 _SIDES = ("train", "val")
@@ -71,10 +72,10 @@ def loss_figure(history: pd.DataFrame) -> Figure | None:
     kinds = {group: _axis_type(history, names) for group, names in groups.items()}
     choices = [
         {
-            "label": group, "method": "update",
+            "label": spoken(group), "method": "update",
             "args": [
                 {"visible": [trace["meta"] in (group, "") for trace in traces]},
-                {"yaxis.type": kinds[group], "yaxis.title.text": group},
+                {"yaxis.type": kinds[group], "yaxis.title.text": spoken(group)},
             ],
         }
         for group in groups
@@ -91,7 +92,9 @@ def loss_figure(history: pd.DataFrame) -> Figure | None:
         "updatemenus": [menu, buttons(scale, 0.0, 1 + 46 / plot, 0 if kinds[first] == "log" else 1)],
         "annotations": [heading("<b>Learning rate</b>", 0.0, _RATE / plot + 4 / plot)],
         "xaxis": axis("epoch", anchor="y2", rangemode="tozero"),
-        "yaxis": axis(first, domain=[(_RATE + _GAP) / plot, 1], type=kinds[first], exponentformat="power"),
+        "yaxis": axis(
+            spoken(first), domain=[(_RATE + _GAP) / plot, 1], type=kinds[first], exponentformat="power"
+        ),
         "yaxis2": axis("", domain=[0, _RATE / plot], exponentformat="power", rangemode="tozero", nticks=4),
         "hovermode": "x unified",
         "margin": {"l": 80, "r": 20, "t": _TOP, "b": _BOTTOM},
@@ -107,7 +110,7 @@ def _groups(history: pd.DataFrame) -> dict[str, dict[str, str]]:
         if side in _SIDES and rest:
             found.setdefault(rest, {})[name] = "training" if side == "train" else "validation"
         else:
-            found.setdefault(side, {})[name] = rest or side
+            found.setdefault(side, {})[name] = spoken(rest or side)
     return found
 
 

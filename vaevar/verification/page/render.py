@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 
 from vaevar import __version__
 from vaevar.runs.record import now
+from vaevar.verification.page.names import clock
 from vaevar.verification.page.sections import Section
 
 
@@ -47,7 +48,7 @@ def render(page: Page) -> str:
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["code"] = _code
     return environment.from_string(_template()).render(
-        vars(page), script=get_plotlyjs(), written=now(), version=__version__
+        vars(page), script=get_plotlyjs(), written=clock(now()), version=__version__
     )
 
 

@@ -9,14 +9,10 @@ import pandas as pd
 
 from vaevar.errors import UserError
 from vaevar.verification.page.figures import Arms, Figure, Trace, axis, buttons, layout, packed
+from vaevar.verification.page.names import KNOWN, spoken
 from vaevar.verification.report.curves import along, thinning
 from vaevar.verification.report.run import ReportedRun
 
-_NAMES = {
-    "j_b": "J_b", "j_o": "J_o", "j_o_initial": "J_o before", "chi2": "2J/p", "iterations": "iterations",
-    "seconds": "seconds", "grad_norm": "|∇J|", "initial_grad_norm": "|∇J| before",
-    "evaluations": "evaluations", "lambda": "λ",
-}  # fmt: skip
 _LOGARITHMIC = ("grad_norm", "initial_grad_norm", "seconds")
 # Counted in the summary.
 _LEFT_OUT = ("time", "failed", "implausible")
@@ -36,7 +32,7 @@ def minimisation(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
                 :: thinning(len(table), runs)
             ]
     found = list(dict.fromkeys(name for table in tables.values() for name in _numbers(table)))
-    names = [name for name in _NAMES if name in found] + [name for name in found if name not in _NAMES]
+    names = [name for name in KNOWN if name in found] + [name for name in found if name not in KNOWN]
     if not names:
         return None
     traces: list[Trace] = []
@@ -52,10 +48,10 @@ def minimisation(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
     plot = 320
     choices = [
         {
-            "label": _NAMES.get(name, name), "method": "update",
+            "label": spoken(name), "method": "update",
             "args": [
                 {"visible": [trace["meta"] == name for trace in traces]},
-                {"yaxis.title.text": _NAMES.get(name, name), "yaxis.type": _kind(name)},
+                {"yaxis.title.text": spoken(name), "yaxis.type": _kind(name)},
             ],
         }
         for name in names
@@ -63,7 +59,7 @@ def minimisation(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
     settings: dict[str, Any] = {
         "updatemenus": [buttons(choices, 0.0, 1 + 55 / plot)],
         "xaxis": axis(type="date"),
-        "yaxis": axis(_NAMES.get(names[0], names[0]), type=_kind(names[0]), nticks=8),
+        "yaxis": axis(spoken(names[0]), type=_kind(names[0]), nticks=8),
         "hovermode": "x unified",
         "margin": {"l": 80, "r": 20, "t": 65, "b": 50},
     }

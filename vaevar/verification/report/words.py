@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vaevar.runs.record import how_to_repeat
+from vaevar.verification.page.names import clock
 from vaevar.verification.report.run import ReportedRun
 
 _MANY = 20
@@ -64,10 +65,8 @@ def facts_of_record(directory: Path, record: Mapping[str, Any]) -> Iterator[tupl
         "machine",
         ", ".join(str(record[name]) for name in ("host", "processor", "device") if record.get(name)),
     )
-    yield (
-        "time",
-        f"{record['began']} to {record['until']}" if "until" in record else str(record.get("began", "")),
-    )
+    began, until = clock(str(record.get("began", ""))), clock(str(record.get("until", "")))
+    yield "time", f"{began} to {until}" if until else began
     yield "warnings", "; ".join(record.get("warnings", ()))
 
 
