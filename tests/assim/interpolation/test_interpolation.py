@@ -286,3 +286,19 @@ def test_settings_out_of_range_are_refused() -> None:
             make()
     with pytest.raises(UserError, match="msl"):
         OptimalInterpolation({"t2m": 500.0})(state(), t2m([0.0], [0.0], [281.0]))
+
+
+@pytest.mark.parametrize("arm", [OptimalInterpolation(length_km=None), LinearInterpolation()])
+def test_what_is_done_in_pieces_is_the_same(arm: torch.nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors = ObservationErrors().with_climatology(SPEC, np.ones(len(SPEC)))
+    truth = state(torch.sin(torch.arange(GRID.shape[1]) / 6))
+    observations = simulate(truth, ColumnNetwork(40, seed=2), errors, TIME, 1)
+    whole = arm(state(), observations)
+    # A few rows of the pairs, one factor, and a few points of the grid at a time.
+    for module, name, size in (("optimal", "_AT_ONCE", 97), ("linear", "_TOGETHER", 97)):
+        monkeypatch.setattr(f"vaevar.assim.interpolation.{module}.{name}", size)
+    pieces = arm(state(), observations)
+    assert float(abs(whole.increment.values).max()) > 0.1
+    torch.testing.assert_close(pieces.increment.values, whole.increment.values, rtol=1e-9, atol=1e-9)
+    if "length_km" in whole.diagnostics:
+        assert pieces.diagnostics["length_km"] == pytest.approx(whole.diagnostics["length_km"], rel=1e-9)

@@ -28,6 +28,7 @@ from vaevar.state import State
 # Where nothing is observed within the range, these places (± each axis) hold the increment at zero, so
 # that the triangles cover the sphere even for a handful of observations.
 _ANCHORS = np.concatenate([np.eye(3), -np.eye(3)])
+_TOGETHER = 65536  # points interpolated at once: 110 MB with 69 channels
 
 
 def taper(distance_km: np.ndarray, range_km: float) -> np.ndarray:
@@ -53,7 +54,9 @@ def interpolate(places: Sequence[Places], channels: int, grid: Grid, range_km: f
         corner, weight = barycentric(np.concatenate([points, anchors]), targets)
         weight = weight * taper(nearest_km(points, targets), range_km)[:, None]
         held = np.pad(group.innovation, ((0, 0), (0, len(anchors))))
-        increment[group.channel] = np.einsum("kmi,mi->km", held[:, corner], weight)
+        for start in range(0, len(targets), _TOGETHER):
+            some = slice(start, start + _TOGETHER)
+            increment[group.channel, some] = np.einsum("kmi,mi->km", held[:, corner[some]], weight[some])
     return increment.reshape(channels, *grid.shape)
 
 

@@ -34,7 +34,9 @@ from vaevar.sphere.interpolation import grid_vectors, unit_vectors
 from vaevar.state import VARIABLES, State, StateSpec
 
 Kind = Literal["soar", "gaussian"]
-_TOGETHER = 8  # factorisations in one batch: 1000 places take 8 MB each
+_TOGETHER = 8  # factorisations in one batch, if the places are few
+_AT_ONCE = 2**23  # numbers of a matrix of places by places or by grid points, 64 MB
+_NEAR_KM, _BIN_KM = 3000.0, 50.0  # pairs that lengths are fitted to, and the bins of their distances
 
 _FARTHEST = math.pi * EARTH_RADIUS_KM
 
@@ -84,38 +86,42 @@ def fit_lengths_km(
         default: km, used where there are too few pairs.
         bounds: km, of the result.
     """
-    pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    names = (*spec.surface, *spec.upper)
+    bins = {name: np.zeros((3, int(_NEAR_KM / _BIN_KM))) for name in names}
     for group in places:
         points = unit_vectors(group.latitude, group.longitude)
-        i, j = np.triu_indices(len(points), 1)
-        distance = EARTH_RADIUS_KM * np.linalg.norm(points[i] - points[j], axis=1)
-        near = distance < 3000.0
         scaled = group.innovation / background_error_std(group.innovation, group.error_std, floor)[:, None]
-        names = np.array([spec.channels[number].variable for number in group.channel])
-        for name in np.unique(names):
-            levels = scaled[names == name]
-            product = np.einsum("kp,kp->p", levels[:, i[near]], levels[:, j[near]]) / len(levels)
-            pairs.setdefault(str(name), []).append((distance[near], product))
-    lengths = {}
-    for name in (*spec.surface, *spec.upper):
-        groups = pairs.get(name, [])
-        distance = np.concatenate([group[0] for group in groups]) if groups else np.zeros(0)
-        product = np.concatenate([group[1] for group in groups]) if groups else np.zeros(0)
-        lengths[name] = _fit(distance, product, kind, bounds) if distance.size >= 10 else default
-    return lengths
+        variables = np.array([spec.channels[number].variable for number in group.channel])
+        rows = max(1, _AT_ONCE // len(points))
+        for start in range(0, len(points), rows):
+            some = slice(start, start + rows)
+            distance = chords_km(points[some], points).numpy()
+            pairs = np.triu(distance < _NEAR_KM, 1 + start)
+            near = distance[pairs]
+            bin_of = (near // _BIN_KM).astype(int)
+            for name in np.unique(variables):
+                levels = scaled[variables == name]
+                product = (levels[:, some].T @ levels / len(levels))[pairs]
+                for total, weights in zip(bins[str(name)], (None, near, product), strict=True):
+                    total += np.bincount(bin_of, weights, len(total))
+    return {
+        name: _fit(*found, kind, bounds) if found[0].sum() >= 10 else default for name, found in bins.items()
+    }
 
 
-def _fit(distance: np.ndarray, product: np.ndarray, kind: Kind, bounds: tuple[float, float]) -> float:
-    # The sum of squares depends on the means over bins of 50 km, weighted by their pairs.
-    bin_of = (distance // 50.0).astype(int)
-    count = np.bincount(bin_of)
+def _fit(
+    count: np.ndarray, distance: np.ndarray, product: np.ndarray, kind: Kind, bounds: tuple[float, float]
+) -> float:
+    """L from the number of pairs in each bin, and the sums of their distances and products."""
+    # The sum of squares depends on the means over the bins, weighted by their pairs.
     filled = count > 0
-    mean_distance = torch.from_numpy(np.bincount(bin_of, distance)[filled] / count[filled])
-    mean_product = np.bincount(bin_of, product)[filled] / count[filled]
+    count = count[filled]
+    mean_distance = torch.from_numpy(distance[filled] / count)
+    mean_product = product[filled] / count
 
     def misfit(log_length: float) -> float:
         model = correlation(mean_distance, math.exp(log_length), kind).numpy()
-        return float((count[filled] * np.square(mean_product - model)).sum())
+        return float((count * np.square(mean_product - model)).sum())
 
     best = minimize_scalar(misfit, bounds=tuple(np.log(bounds)), method="bounded")
     return float(np.exp(best.x))
@@ -194,15 +200,17 @@ class OptimalInterpolation(Assimilator):
         spec, grid = background.spec, background.grid
         places = group_by_places(background, observations)
         lengths = self.lengths(spec, places)
-        increment = torch.zeros(len(spec), grid.shape[0] * grid.shape[1], dtype=torch.float64)
+        targets = grid_vectors(grid)
+        increment = torch.zeros(len(spec), len(targets), dtype=torch.float64)
         used: list[float] = []
         for group in places:
             points = unit_vectors(group.latitude, group.longitude)
-            between, to_grid = chords_km(points, points), chords_km(points, grid_vectors(grid))
+            between = chords_km(points, points)
             std = background_error_std(group.innovation, group.error_std, self.floor)
             ratio = np.square(group.error_std / std[:, None])  # [K, N]: R / σ_b²
             by_channel = np.array([lengths[spec.channels[number].variable] for number in group.channel])
             used.extend(by_channel)
+            weights = []
             for length in np.unique(by_channel):
                 alike = by_channel == length
                 weight = solve(
@@ -210,8 +218,13 @@ class OptimalInterpolation(Assimilator):
                     torch.from_numpy(ratio[alike]),
                     torch.from_numpy(group.innovation[alike]),
                 )
-                spread = correlation(to_grid, float(length), self.correlation)
-                increment[torch.from_numpy(group.channel[alike])] = weight @ spread
+                weights.append((torch.from_numpy(group.channel[alike]), float(length), weight))
+            step = max(1, _AT_ONCE // len(points))
+            for start in range(0, len(targets), step):
+                to_grid = chords_km(points, targets[start : start + step])
+                for channels, length, weight in weights:
+                    spread = correlation(to_grid, length, self.correlation)
+                    increment[channels, start : start + step] = weight @ spread
         values = increment.reshape(len(spec), *grid.shape)
         diagnostics = {"seconds": time.perf_counter() - began}
         if used:
@@ -232,8 +245,9 @@ def solve(correlations: Tensor, ratio: Tensor, innovation: Tensor) -> Tensor:
     """
     distinct, which = torch.unique(ratio, dim=0, return_inverse=True)
     out = torch.empty_like(innovation)
-    for start in range(0, len(distinct), _TOGETHER):
-        ratios = distinct[start : start + _TOGETHER]
+    together = min(_TOGETHER, max(1, _AT_ONCE // len(correlations) ** 2))
+    for start in range(0, len(distinct), together):
+        ratios = distinct[start : start + together]
         factor = torch.linalg.cholesky(correlations + torch.diag_embed(ratios))
         for number in range(len(ratios)):
             channels = which == start + number
