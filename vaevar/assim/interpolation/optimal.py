@@ -105,19 +105,15 @@ def fit_lengths_km(
                 for total, weights in zip(bins[str(name)], (None, near, product), strict=True):
                     total += np.bincount(bin_of, weights, len(total))
     return {
-        name: _fit(*found, kind, bounds) if found[0].sum() >= 10 else default for name, found in bins.items()
+        name: _fit(found, kind, bounds) if found[0].sum() >= 10 else default for name, found in bins.items()
     }
 
 
-def _fit(
-    count: np.ndarray, distance: np.ndarray, product: np.ndarray, kind: Kind, bounds: tuple[float, float]
-) -> float:
-    """L from the number of pairs in each bin, and the sums of their distances and products."""
+def _fit(bins: np.ndarray, kind: Kind, bounds: tuple[float, float]) -> float:
+    """L from the number of pairs in each bin and the sums of their distances and products, [3, bins]."""
     # The sum of squares depends on the means over the bins, weighted by their pairs.
-    filled = count > 0
-    count = count[filled]
-    mean_distance = torch.from_numpy(distance[filled] / count)
-    mean_product = product[filled] / count
+    count, distances, products = bins[:, bins[0] > 0]
+    mean_distance, mean_product = torch.from_numpy(distances / count), products / count
 
     def misfit(log_length: float) -> float:
         model = correlation(mean_distance, math.exp(log_length), kind).numpy()
