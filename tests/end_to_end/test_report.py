@@ -211,6 +211,51 @@ def test_what_is_not_there_is_said(
     assert "given twice" in refused(monkeypatch, capsys, str(RUN), str(RUN))
 
 
+def test_damage_of_many_kinds_is_said_in_a_line(cycle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict(cycle)
+    whole = RUN.rename("whole")
+    chunk = next(path for path in sorted((whole / "oi" / "analysis.zarr" / "geopotential").rglob("*.*.*")))
+    chunk = chunk.relative_to(whole)
+
+    def cut(name: str | Path, count: int) -> None:
+        (RUN / name).write_bytes((RUN / name).read_bytes()[:count])
+
+    damages: list[tuple[Callable[[], Any], str]] = [
+        (lambda: cut(chunk, 30), "oi: the states of 1 of 4 times are damaged"),
+        (lambda: cut("oi/diagnostics.csv", 4), "oi/diagnostics.csv: cannot be read"),
+        (lambda: cut("oi/scores.csv", 9), "oi/scores.csv: cannot be read"),
+        (lambda: (RUN / "oi/scores.csv").write_text("time,arm\n"), "it has no channel, quantity, rmse, bias"),
+        (lambda: cut("oi/scores.csv", -30), "oi/scores.csv: has 3 whole analyses where others have 4"),
+        (lambda: (RUN / "config.yaml").write_bytes(b"\xff\xfe\xff"), "config.yaml: truth and observations"),
+        (lambda: cut("config.yaml", 20), "config.yaml: damaged or cut short"),
+        (lambda: cut("provenance.json", 100), "provenance.json: damaged"),
+    ]
+    for damage, told in damages:
+        shutil.rmtree(RUN, ignore_errors=True)
+        shutil.copytree(whole, RUN)
+        REPORT.unlink()
+        damage()
+        command(monkeypatch, str(RUN))
+        assert told in section(REPORT, "missing"), told
+        assert "Traceback" not in section(REPORT, "missing")
+
+
+def test_runs_over_other_analyses_are_judged_by_themselves(
+    cycle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, count in (("one", 4), ("two", 3)):
+        predict(cycle, "--name", name, "--data.init_args.analyses", str(count))
+    command(monkeypatch, "runs/one", "runs/two")
+    path = Path("runs/one/report.html")
+    head, *rows = summary(path)
+    assert "not scored over the same analyses" in path.read_text(encoding="utf-8")
+    column = [text for text, _ in head].index("analysis rmse / std")
+    assert [row[column][1] for row in rows].count(True) == 2
+    assert sum(row[column][1] for row in rows[:2]) == 1
+    command(monkeypatch, "runs/one")
+    assert "not scored over the same analyses" not in path.read_text(encoding="utf-8")
+
+
 def test_a_report_without_the_truth(cycle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     predict(cycle)
     config = RUN / "config.yaml"

@@ -49,6 +49,21 @@ def read_record(directory: Path) -> dict[str, Any] | None:
     return content
 
 
+def readable_record(directory: Path) -> tuple[dict[str, Any], str]:
+    """The record for whoever only reads what lies beside it, and what is said of a damaged one.
+
+    Args:
+        directory: of a run.
+
+    Returns:
+        The record, empty where there is none or it is damaged; and a line, empty unless it is.
+    """
+    try:
+        return read_record(directory) or {}, ""
+    except UserError:
+        return {}, f"{directory / NAME}: damaged, so it is not known what the run was made of"
+
+
 def _is_whole(content: dict[str, Any]) -> bool:
     """Whether all that a later command relies on has the form in which it was written."""
     if not all(isinstance(content[name], kind) for name, kind in _KINDS.items() if name in content):

@@ -18,6 +18,7 @@ from vaevar.runs.expansion import expand_path
 from vaevar.runs.record import NAME, read_record
 
 _SCORES, _DIAGNOSTICS, _FORECASTS = "scores.csv", "diagnostics.csv", "forecasts.csv"
+_OF_SCORES = ("arm", "channel", "quantity", "rmse", "bias")
 
 
 class RunResults:
@@ -53,7 +54,7 @@ class RunResults:
         """RMSE and bias of backgrounds and analyses by time, arm and channel."""
         gathered = self.directory / _SCORES
         if gathered.is_file():
-            return _table(gathered)
+            return _table(gathered, *_OF_SCORES)
         return pd.concat([self[arm].scores for arm in self.arms], ignore_index=True)
 
     @property
@@ -94,7 +95,7 @@ class ArmResults:
     @property
     def scores(self) -> pd.DataFrame:
         """RMSE and bias of backgrounds and analyses by time and channel."""
-        return _table(self.directory / _SCORES)
+        return _table(self.directory / _SCORES, *_OF_SCORES)
 
     @property
     def diagnostics(self) -> pd.DataFrame:
@@ -146,8 +147,12 @@ class ArmResults:
         return dataset
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _table(path: Path, *columns: str) -> pd.DataFrame:
     """A table of a run.
+
+    Args:
+        path: of the file.
+        columns: that it must have, besides ``time``.
 
     Raises:
         UserError: when it is not there, or damaged.
@@ -157,8 +162,11 @@ def _table(path: Path) -> pd.DataFrame:
     # A run that is going on may be in the middle of a row.
     whole = path.read_text(encoding="utf-8", errors="replace").rpartition("\n")[0]
     try:
-        return pd.read_csv(StringIO(whole), parse_dates=["time"])
-    except ValueError as error:  # of pandas' parser, for an empty or damaged file
+        table = pd.read_csv(StringIO(whole), parse_dates=["time"])
+        if lost := [name for name in columns if name not in table]:
+            raise ValueError(f"it has no {', '.join(lost)}")
+        return table.assign(time=pd.to_datetime(table["time"]))
+    except ValueError as error:  # of pandas, for an empty or damaged file
         raise UserError(
             f"{path}: cannot be read as a table of a run ({first_line(error)}); going on with the run makes "
             "lost rows again"

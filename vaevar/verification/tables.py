@@ -106,7 +106,7 @@ def complete_times(
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         lines = len(table) if file.read() == b"\n" else len(table) - 1  # the last one was cut short
-    sets = min(lines // len(keys), times.size)
+    sets = min(max(lines, 0) // len(keys), times.size)
     table = table.iloc[: sets * len(keys)]
     texts = [time_text(time) for time in times[:sets]]
     right = table["time"].to_numpy(str) == np.repeat(np.array(texts, str), len(keys))

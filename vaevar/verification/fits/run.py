@@ -18,7 +18,7 @@ from vaevar.errors import UserError, first_line
 from vaevar.models.held_out.views import HeldOut, Shows
 from vaevar.models.training.checkpoint_io import latest
 from vaevar.models.training.history import NAME, read_history
-from vaevar.runs.record import ENDED, read_record
+from vaevar.runs.record import ENDED, readable_record
 from vaevar.scripts import instantiate, mistake_of, read_contents
 from vaevar.short_names import accept_short_names, resolve_names
 from vaevar.verification.report.run import settings_of_record
@@ -80,7 +80,7 @@ def is_fit(directory: Path) -> bool:
     """Whether a directory holds a fit."""
     if (directory / NAME).is_file():
         return True
-    return bool((read_record(directory) or {}).get("settings", {}).get("command") == "fit")
+    return bool(readable_record(directory)[0].get("settings", {}).get("command") == "fit")
 
 
 def open_fit(directory: Path, module: Any = None, data: Any = None, ended: bool | None = None) -> FittedRun:
@@ -95,8 +95,8 @@ def open_fit(directory: Path, module: Any = None, data: Any = None, ended: bool 
     Raises:
         UserError: when there is nothing to report.
     """
-    record = read_record(directory) or {}
-    faults: list[str] = []
+    record, damage = readable_record(directory)
+    faults = [damage] if damage else []
     history, config = None, _read_config(directory / CONFIG, faults)
     try:
         history = read_history(directory / NAME)

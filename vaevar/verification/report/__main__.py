@@ -33,6 +33,9 @@ def main() -> None:
     asked = parser.parse_args()
     with warnings_kept(), one_line_errors():
         directories = [Path(expand_path(name)) for name in asked.directories]
+        for path in directories:
+            if path.is_file():
+                raise UserError(f"{path}: is a file; give the directory of a run, such as runs/cycle_sparse")
         fits = [path for path in directories if is_fit(path)]
         if fits and len(directories) > 1:
             raise UserError(f"{fits[0]}: is a fit, and fits are not compared; report on each by itself")

@@ -36,10 +36,14 @@ from vaevar.verification.tables import cell_text
 NAME, BESIDE = "report.html", "report_without_truth.html"
 _MARKED = "The best value of each column is marked. Errors are in the units of the variables."
 _NO_STATES = "No states were kept, or the truth cannot be read: see “What is missing”."
+_OTHER_TIMES = (
+    "The runs are not scored over the same analyses, so their numbers cannot be compared: the best values "
+    "are marked within each run."
+)
 # Which number of a column of the summary is the best. Of the others none is.
-_LARGEST, _NEAREST_ZERO = ("improved",), ("drift %/day",)
+_LARGEST = ("improved",)
 _NOT_JUDGED = (
-    "arm", "2J/p", "iterations", "failed analyses", "times without truth", "2J/p far off",
+    "arm", "drift %/day", "2J/p", "iterations", "failed analyses", "times without truth", "2J/p far off",
     "implausible backgrounds", "stopped at",
 )  # fmt: skip
 
@@ -169,9 +173,10 @@ def _of_states(known: Sequence[tuple[ReportedRun, Sample]], arms: Arms) -> list[
             "maps", "Maps",
             "A row for each arm: the error of the background, what the analysis changed, and the error that "
             "is left. A good increment is the background's error with the other sign, so that the third map "
-            "is paler than the first. Red is too much, blue too little; all errors and increments of a "
-            "variable have the same colours. Dots are the observed places; the RMSE is that of scores.csv. "
-            "Choose a variable and a time; drag to zoom into all maps, double-click to come back.",
+            "is paler than the first. In the error maps red is too much, blue too little; all errors "
+            "and increments of a variable have the same colours. Dots are the observed places; the RMSE is "
+            "that of scores.csv. Choose a variable and a time; drag to zoom into all maps, double-click to "
+            "come back.",
             maps, "" if maps else _NO_STATES,
         ),
         section(
@@ -199,16 +204,17 @@ def _of_rest(runs: Sequence[ReportedRun], arms: Arms) -> list[Section]:
     return [
         section(
             "minimisation", "Minimisation and cost",
-            "Of each analysis: the parts of the cost function J at the end, 2J/p (p is the number of "
+            "For each analysis: the parts of the cost function J at the end, 2J/p (p is the number of "
             "observations; near 1 where B and R are right), iterations, gradient and seconds. Arms that "
-            "minimise nothing have seconds alone.",
+            "minimise nothing have their seconds, and numbers of their own.",
             minimisation(runs, arms), missing="No diagnostics.csv can be read.",
         ),
         section(
             "forecasts", "Forecasts",
             "RMSE of forecasts from the analyses, by lead time: what an analysis is worth days later.",
             forecasts(runs, arms),
-            missing="No forecasts were made; add the callback Forecasts to trainer.callbacks of the config.",
+            missing="No forecasts were made. Add the callback Forecasts to trainer.callbacks, and run under "
+            "another name; the truth must go on for its lead_hours (5 days) after the last analysis.",
         ),
     ]  # fmt: skip
 
@@ -229,12 +235,20 @@ def _summary(
     if not tables:
         return [], [], []
     table = pd.concat(tables, ignore_index=True)
-    best = {name: best_rows(str(name), table[name]) for name in table.columns}
-    rows = [
-        [(cell_text(row[name]), number in best[name]) for name in table.columns]
-        for number, row in table.iterrows()
-    ]
+    judged = [table]
+    if not all(np.array_equal(run.compared, runs[0].compared) for run in runs):
+        judged = [one.reindex(columns=table.columns) for one in tables]
+        notes.append(_OTHER_TIMES)
+    rows = [row for one in judged for row in _cells(one)]
     return [str(name) for name in table.columns], rows, list(dict.fromkeys(notes))
+
+
+def _cells(table: pd.DataFrame) -> list[list[tuple[str, bool]]]:
+    best = {name: best_rows(str(name), table[name]) for name in table.columns}
+    return [
+        [(cell_text(row[name]), number in best[name]) for name in table.columns]
+        for number, (_, row) in enumerate(table.iterrows())
+    ]
 
 
 def best_rows(name: str, column: pd.Series) -> set[Any]:
@@ -250,7 +264,5 @@ def best_rows(name: str, column: pd.Series) -> set[Any]:
     values = pd.to_numeric(column.map(cell_text), errors="coerce")
     if values.nunique() < 2:
         return set()
-    if name in _NEAREST_ZERO:
-        values = values.abs()
     best = values.max() if name in _LARGEST else values.min()
     return set(np.flatnonzero(values == best).tolist())

@@ -17,6 +17,8 @@ from jsonargparse import ArgumentError
 from vaevar.assim.cycle.stopped import Stop, stop_of
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError, first_line
+from vaevar.runs.record import readable_record
+from vaevar.runs.settings import FROM_PYTHON
 from vaevar.scripts import instantiate, mistake_of, read_contents
 from vaevar.state import StateSpec
 from vaevar.state.spec import SURFACE_VARIABLES, UPPER_VARIABLES
@@ -24,6 +26,12 @@ from vaevar.verification.arms import earlier_arms
 from vaevar.verification.results import RunResults
 from vaevar.verification.scores import Scores, score_keys
 
+# Why a config has no data, by whether the run is from Python.
+_WITHOUT_DATA = {
+    True: "of a run from Python, whose data only that program has; the report at the end of the run has all "
+    "its parts",
+    False: "damaged or cut short, it has no section data; provenance.json has the command of the run",
+}
 _CHANNEL = re.compile(rf"({'|'.join(UPPER_VARIABLES)})(\d+)(hPa)?")
 
 
@@ -75,13 +83,15 @@ class ReportedRun:
         parts = []
         for arm in self.results.arms:
             try:
-                parts.append(self.results[arm].scores)
+                table = self.results[arm].scores
             except UserError as error:
                 self.faults.append(str(error))
+                continue
+            if len(table):
+                parts.append(table)
         if not parts:
-            raise UserError(
-                f"{self.directory}: holds no scores yet, so there is nothing to report ({self.faults[-1]})"
-            )
+            cause = f" ({self.faults[-1]})" if self.faults else ""
+            raise UserError(f"{self.directory}: holds no scores yet, so there is nothing to report{cause}")
         return pd.concat(parts, ignore_index=True)
 
     @cached_property
@@ -118,7 +128,15 @@ class ReportedRun:
     def shared(self) -> np.ndarray:
         """The times that all arms have. An arm that had to stop does not make them fewer."""
         going = [arm for arm in self.arms if arm not in self.stops] or list(self.arms)
-        return min((self.times(arm) for arm in going), key=len)
+        counts = {arm: len(self.times(arm)) for arm in going}
+        most = max(counts.values())
+        self.faults += [
+            f"{self.directory / arm / 'scores.csv'}: has {count} whole analyses where others have {most}: "
+            "the run has not come so far, or the file is damaged; going on with the run makes it whole"
+            for arm, count in counts.items()
+            if count < most
+        ]
+        return self.times(min(counts, key=counts.__getitem__))
 
     @property
     def compared(self) -> np.ndarray:
@@ -131,9 +149,17 @@ class ReportedRun:
         return self.scores[self.scores["time"].isin(self.compared)]
 
     @cached_property
+    def record(self) -> dict[str, Any]:
+        """What the run was made of, by which program; empty where that cannot be told."""
+        record, damage = readable_record(self.directory)
+        if damage:
+            self.faults.append(damage)
+        return record
+
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """What the run was made of, by names such as ``arms.threedvar.lambda_``; files by their paths."""
-        found = settings_of_record(self.results.record)
+        found = settings_of_record(self.record)
         return {name.removeprefix("model."): value for name, value in found.items()}
 
     def summary(self) -> tuple[pd.DataFrame, list[str]]:
@@ -189,22 +215,22 @@ def open_run(
     run = ReportedRun(RunResults(directory), prefix)
     config = directory / "config.yaml"
     if data is None and config.is_file():
-        data = _data_of(config, run.faults)
+        data = _data_of(config, run.faults, run.settings.get("command") == FROM_PYTHON)
     elif data is None:
-        run.faults.append(f"{config}: is not there, so truth and observations are not known")
+        run.faults.append(
+            f"{config}: is not there, so truth and observations are not known; provenance.json has "
+            "the command of the run"
+        )
     run.data, run.skip = data, _skip_of(config) if skip is None else skip
     return run
 
 
-def _data_of(config: Path, faults: list[str]) -> AnalysisTimes | None:
+def _data_of(config: Path, faults: list[str], from_python: bool) -> AnalysisTimes | None:
     """Truth and observations of a config. Nothing is prepared: that might make a whole world."""
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
-        if "data" not in content:
-            faults.append(
-                f"{config}: of a run from Python, whose data only that program has; the report at the end of "
-                "the run has all its parts"
-            )
+        if not isinstance(content, dict) or "data" not in content:
+            faults.append(f"{config}: {_WITHOUT_DATA[from_python]}")
             return None
         data: AnalysisTimes = instantiate(read_contents([config]), data=AnalysisTimes).data
     except (UserError, ArgumentError, OSError, ValueError, TypeError, yaml.YAMLError) as error:
@@ -227,7 +253,7 @@ def _skip_of(config: Path) -> int:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
         callbacks = content["trainer"]["callbacks"]
         found = [one["init_args"]["skip"] for one in callbacks if one["class_path"].endswith(".Scores")]
-    except (OSError, yaml.YAMLError, LookupError, TypeError):
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError):
         found = []
     return int(found[0]) if found else Scores().skip
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from vaevar.data.analysis_times import AnalysisTime
 from vaevar.data.observations.points import Observations
-from vaevar.errors import UserError
+from vaevar.data.times import moment
+from vaevar.errors import UserError, first_line
 from vaevar.sphere.coarsening import coarsening_for_pictures
 from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics, largest_truncation
@@ -106,6 +107,7 @@ def sample_states(run: ReportedRun) -> Sample | None:
         return values if coarsening is None else coarsening(values)
 
     times = _times(run, len(stores))
+    lost: dict[str, list[tuple[np.datetime64, str]]] = {}
     mapped = set(_spread(times, _map_count(sample, len(stores))).tolist())
     for time in times:
         try:
@@ -116,10 +118,16 @@ def sample_states(run: ReportedRun) -> Sample | None:
         truth = chosen(now.truth)
         fields = {}
         for arm, of_arm in stores.items():
-            states = _states(run, arm, of_arm, time)
-            if states is None:
+            try:
+                background, analysis = (
+                    State.from_xarray(store.sel(time=time), data.spec) for store in of_arm
+                )
+            except KeyError:
+                lost.setdefault(arm, []).append((time, "not there"))
                 continue
-            background, analysis = states
+            except Exception as error:  # zarr raises many kinds for a damaged file
+                lost.setdefault(arm, []).append((time, first_line(error)))
+                continue
             b, a = chosen(background), chosen(analysis)
             fields[arm] = torch.stack([a, b - truth, a - b, a - truth])
             _depart(sample, arm, now, background, analysis)
@@ -128,6 +136,11 @@ def sample_states(run: ReportedRun) -> Sample | None:
                 sample.spectra.setdefault(name, []).append(power(values).numpy())
         if time.item() in mapped and fields:
             sample.maps.append(_map_time(now, truth, fields))
+    for arm, at in lost.items():
+        run.faults.append(
+            f"{run.directory / arm}: the states of {len(at)} of {len(times)} times are damaged or missing, "
+            f"so they are left out (the first, {moment(at[0][0])}: {at[0][1]})"
+        )
     return sample if sample.times else None
 
 
@@ -162,18 +175,6 @@ def _spread(times: np.ndarray, count: int) -> np.ndarray:
     """At most so many of the times, with the first and the last."""
     chosen = np.linspace(0, len(times) - 1, min(count, len(times)))
     return times[np.unique(np.rint(chosen).astype(int))]
-
-
-def _states(
-    run: ReportedRun, arm: str, stores: tuple[xr.Dataset, xr.Dataset], time: np.datetime64
-) -> tuple[State, State] | None:
-    assert run.data is not None
-    try:
-        background, analysis = (State.from_xarray(store.sel(time=time), run.data.spec) for store in stores)
-    except (UserError, ValueError, KeyError, OSError) as error:
-        run.faults.append(f"{arm}, {time}: the states are left out, they cannot be read ({error})")
-        return None
-    return background, analysis
 
 
 def _depart(sample: Sample, arm: str, now: AnalysisTime, background: State, analysis: State) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vaevar.runs.record import how_to_repeat
+from vaevar.runs.record import how_to_repeat, readable_record
 from vaevar.verification.page.names import clock
 from vaevar.verification.report.run import ReportedRun
 
@@ -37,7 +37,7 @@ def facts(run: ReportedRun) -> list[tuple[str, str]]:
 
 
 def _facts(run: ReportedRun) -> Iterator[tuple[str, str]]:
-    record, data = run.results.record, run.data
+    record, data = run.record, run.data
     done = len(run.shared)
     first, last = (np.datetime_as_string(run.shared[index], "h").replace("T", " ") for index in (0, -1))
     analyses = f"{done}, from {first} to {last} UTC"
@@ -113,8 +113,9 @@ def object_text(settings: Mapping[str, Any], prefix: str) -> str:
 
 
 def again_text(directory: Path) -> str:
-    """The command that makes a run again; empty without a record."""
-    text = how_to_repeat(directory)
+    """The command that makes a run again; empty without a whole record and the config."""
+    whole = readable_record(directory)[0] and (directory / "config.yaml").is_file()
+    text = how_to_repeat(directory) if whole else ""
     return text.partition("To make it again: ")[2].partition(";")[0].strip("`")
 
 
