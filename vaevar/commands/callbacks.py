@@ -106,8 +106,8 @@ def keep_needed(
                 continue
             kept[kind] = [callback for other, callback in needed if other is kind]
     said = (
-        f"trainer.callbacks: {' and '.join(kind.__name__ for kind in kept)} of an earlier config stays "
-        "beside what is given now: the run cannot do without; give it with other settings to change it"
+        f"trainer.callbacks: {' and '.join(kind.__name__ for kind in kept)} of an earlier config is kept, "
+        "because the run needs it; to change it, list it with other settings"
     )
     return [*callbacks, *(callback for group in kept.values() for callback in group)], said if kept else ""
 

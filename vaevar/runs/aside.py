@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -101,7 +102,8 @@ def keeping(*paths: Path) -> Iterator[None]:
             if path.is_file() and sha256(path) == sha256(copy):
                 copy.unlink()
             else:
-                print(f"{path}: replaced; what it was before is kept as {copy}")
+                undo = shlex.join(["mv", str(copy), str(path)])
+                print(f"{path}: replaced; what it was before is kept as {copy} (to go back: {undo})")
 
 
 def _kept(path: Path) -> Path:

@@ -231,7 +231,8 @@ def _series(table: pd.DataFrame, network: str, columns: int, arm: str) -> pd.Dat
 
 
 def _cell(mean: float, std: float) -> str:
-    return f"{mean:.4g}" if np.isnan(std) else f"{mean:.4g} ± {std:.2g}"
+    # What has no part in chance, as a free run, differs between seeds by rounding at most.
+    return f"{mean:.4g}" if np.isnan(std) or std < 1e-12 * abs(mean) else f"{mean:.4g} ± {std:.2g}"
 
 
 def _difference(by_seed: pd.Series) -> str:

@@ -20,8 +20,8 @@ from vaevar.verification.report.page import NAME
 from vaevar.verification.report.words import again_text, facts_of_record, object_text, settings_below
 
 _MEANS = (
-    "Numbers of the training are means over the steps since the point before, so they lag behind those of "
-    "the validation, which are of one moment. `history.csv` has all of them."
+    "Training values are means over the steps since the previous point, so they lag behind the validation "
+    "values, which are of one moment. `history.csv` has all of them."
 )
 
 

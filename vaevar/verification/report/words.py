@@ -25,8 +25,8 @@ def about(run: ReportedRun) -> tuple[str, str]:
     text = f"{name}{arms} cycled over {len(run.shared)} analyses from {first} UTC"
     if run.data is not None:
         text += (
-            f", every {run.data.step_hours} h, from simulated observations of {run.data.source.description}; "
-            f"network: {object_text(run.settings, 'data.network') or type(run.data.network).__name__}"
+            f", every {run.data.step_hours} h, with observations simulated from "
+            f"{run.data.source.description}; network: {object_text(run.settings, 'data.network') or type(run.data.network).__name__}"
         )
     return f"{text}.", again_text(run.directory)
 
