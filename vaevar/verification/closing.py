@@ -74,7 +74,8 @@ def explained(period: str, truth: str, windows: bool) -> str:
     """
     note = (
         f"{period}; truth: {truth}. RMSE is area-weighted, its root taken after the mean over time, in SI "
-        "units (z: m² s⁻², q: kg kg⁻¹); `rmse / std` is the mean over channels of RMSE / climatological std, `improved` the fraction of "
+        "units (z: m² s⁻², q: kg kg⁻¹); `rmse / std` is the mean over channels of RMSE / climatological std, "
+        "`improved` the fraction of "
         "analyses better than their background, `drift` how fast the analyses' error grows."
     )
     if windows:

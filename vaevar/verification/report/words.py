@@ -24,9 +24,10 @@ def about(run: ReportedRun) -> tuple[str, str]:
     name = f"{run.directory.absolute().name}: " if run.prefix else ""
     text = f"{name}{arms} cycled over {len(run.shared)} analyses from {first} UTC"
     if run.data is not None:
+        network = object_text(run.settings, "data.network") or type(run.data.network).__name__
         text += (
             f", every {run.data.step_hours} h, with observations simulated from "
-            f"{run.data.source.description}; network: {object_text(run.settings, 'data.network') or type(run.data.network).__name__}"
+            f"{run.data.source.description}; network: {network}"
         )
     return f"{text}.", again_text(run.directory)
 
