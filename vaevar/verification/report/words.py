@@ -106,11 +106,22 @@ def settings_below(settings: Mapping[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def object_text(settings: Mapping[str, Any], prefix: str) -> str:
-    """An object by its class and plain settings."""
+    """An object by its class, its plain settings and its lists of such."""
     own = settings_below(settings, prefix)
     kind = own.pop("class", "")
-    plain = [f"{name} = {value}" for name, value in own.items() if value is not None and "." not in name]
+    given: dict[str, Any] = {}
+    for name, value in own.items():
+        head, _, place = name.partition(".")
+        if place.isdecimal():
+            given.setdefault(head, []).append(value)
+        elif not place and value is not None:
+            given[name] = value
+    plain = [f"{name} = {_listed(value)}" for name, value in given.items()]
     return f"{kind} ({', '.join(plain)})" if plain else str(kind)
+
+
+def _listed(value: Any) -> str:
+    return f"[{', '.join(map(str, value))}]" if isinstance(value, list) else str(value)
 
 
 def again_text(directory: Path) -> str:
