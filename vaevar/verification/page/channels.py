@@ -27,8 +27,8 @@ from vaevar.verification.page.units import units_of
 _LEVEL = 500
 _ALL = "all"
 _PLURALS = {"analysis": "analyses", "background": "backgrounds", "both": "both"}
-_CHOICES = 262  # width of the buttons for analyses and backgrounds, in pixels
-_TOP, _BOTTOM, _PANEL, _GAP = 120, 130, 270, 60  # pixels
+_CHOICES = 248  # width of the buttons for analyses and backgrounds, in pixels
+_TOP, _BOTTOM, _PANEL, _GAP = 138, 130, 270, 60  # pixels
 
 
 @dataclass(frozen=True)

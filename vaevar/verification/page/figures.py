@@ -20,7 +20,7 @@ Trace = dict[str, Any]
 # Okabe and Ito's colours but for yellow, which is faint on white: told apart by colour-blind people too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#767676")
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star")
-_WIDEST, _NARROWEST = 5.5, 1.5  # lines, in pixels
+_WIDEST, _NARROWEST = 5.0, 1.5  # lines, in pixels
 INK, FAINT = "#1b2733", "#e4e8ec"
 _HALF_LABEL = 36  # pixels: half of "31 Jan 18 UTC", which else is cut at the end of a slider
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -33,8 +33,8 @@ class Arms:
 
     Args:
         names: of the arms.
-        prefixes: of the runs that have them, before the names in labels. An arm has its colour in all runs, and
-            each run has its symbol.
+        prefixes: of the runs that have them, before the names in labels. An arm has its colour in all runs,
+            and each run has its symbol.
     """
 
     def __init__(self, names: Sequence[str], prefixes: Sequence[str] = ("",)) -> None:
@@ -168,8 +168,8 @@ def slider(names: Sequence[str], prefix: str, y: float, active: int = 0, x: floa
     return {
         "steps": steps, "active": active, "x": x, "y": y, "len": 1.0 - x, "xanchor": "left", "yanchor": "top",
         "currentvalue": {"prefix": prefix, "font": {"size": 13, "color": INK}, "offset": 8},
-        "pad": {"l": _HALF_LABEL, "r": _HALF_LABEL}, "bgcolor": FAINT, "bordercolor": "#b8c2cc",
-        "font": {"size": 11}, "ticklen": 4,
+        "pad": {"t": 0, "b": 0, "l": _HALF_LABEL, "r": _HALF_LABEL}, "bgcolor": FAINT,
+        "bordercolor": "#b8c2cc", "font": {"size": 11}, "ticklen": 4,
     }  # fmt: skip
 
 
