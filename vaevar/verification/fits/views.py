@@ -52,7 +52,7 @@ def _(content: Levels, spec: StateSpec) -> Figure:
 
 @draw.register
 def _(content: Curves, spec: StateSpec) -> Figure | None:
-    along_axis = {"title": {"text": content.axis}} | ticks("log" if content.logarithmic else "linear")
+    along_axis = {"title": content.axis} | ticks("log" if content.logarithmic else "linear")
     along = {"x": packed(content.places)}
     lines = [
         Line(name, "", 0, along, in_units(spec, values, content.power))

@@ -20,7 +20,7 @@ Trace = dict[str, Any]
 # Okabe and Ito's colours but for yellow, which is faint on white: told apart by colour-blind people too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#767676")
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star")
-_WIDEST, _NARROWEST = 5.0, 1.5  # lines, in pixels
+_WIDEST, _NARROWEST, _STEP = 5.0, 1.5, 0.7  # of lines, in pixels
 INK, FAINT = "#1b2733", "#e4e8ec"
 _HALF_LABEL = 36  # pixels: half of "31 Jan 18 UTC", which else is cut at the end of a slider
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
@@ -47,7 +47,8 @@ class Arms:
             for run, prefix in enumerate(prefixes)
             for number, name in enumerate(names)
         }
-        self._last = max(len(names) - 1, 1)
+        self._step = min(_STEP, (_WIDEST - _NARROWEST) / max(len(names) - 1, 1))
+        self._last = len(names) - 1
 
     def colour(self, label: str) -> str:
         return COLOURS[self._numbers[label] % len(COLOURS)]
@@ -58,7 +59,7 @@ class Arms:
 
     def _width(self, label: str) -> float:
         """Of a line: later arms are drawn upon earlier ones, which would be hidden were they not wider."""
-        return round(_WIDEST - (_WIDEST - _NARROWEST) * self._numbers[label] / self._last, 2)
+        return round(_NARROWEST + self._step * (self._last - self._numbers[label]), 2)
 
     def line(self, label: str, quantity: str = "analysis", points: int = 1000) -> Trace:
         """The look of a line.

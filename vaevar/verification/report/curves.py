@@ -13,7 +13,7 @@ from vaevar.errors import UserError
 from vaevar.state import StateSpec
 from vaevar.verification.metrics import matrix, normalised_series, time_mean_rmse
 from vaevar.verification.page.channels import Line, channel_figure
-from vaevar.verification.page.figures import Arms, Figure, axis
+from vaevar.verification.page.figures import Arms, Figure
 from vaevar.verification.page.levels import Profile, level_figure
 from vaevar.verification.page.units import in_units
 from vaevar.verification.report.run import ReportedRun
@@ -108,7 +108,7 @@ def windows(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
             ]
     if not lines:
         return None
-    title = axis("hours after the first time of the window")["title"]
+    title = "hours after the first time of the window"
     return channel_figure(runs[0].spec, lines, arms, ["RMSE by place in the window"], {"title": title})
 
 
@@ -134,8 +134,9 @@ def forecasts(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
             lines.append(_line(run, label, "forecast", at_leads, {"x": [float(lead) for lead in leads]}))
     if not lines:
         return None
-    title = axis("lead time, hours")["title"]
-    return channel_figure(runs[0].spec, lines, arms, ["RMSE of forecasts"], {"title": title}, False)
+    return channel_figure(
+        runs[0].spec, lines, arms, ["RMSE of forecasts"], {"title": "lead time, hours"}, False
+    )
 
 
 def _line(

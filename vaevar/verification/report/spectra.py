@@ -53,7 +53,7 @@ def spectra(
             truth = scale * np.mean(sample.spectra[TRUTH], axis=0)[sample.channels.index(name)]
             look: Trace = {
                 "type": "scatter", "mode": "lines", "name": of_run, "legendgroup": of_run,
-                "line": {"color": INK, "width": 3}, "opacity": 0.55,
+                "line": {"color": INK, "width": 7}, "opacity": 0.4,  # a band behind all arms
             }  # fmt: skip
             traces += [
                 look | _placed(truth, column, name, of_run, column == 0, name == names[0])
