@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 
@@ -40,6 +41,12 @@ return JSON.stringify([
                              t.visible === true && t.type === 'heatmap' &&
                               Array.from(t.z, row => Array.from(row))]),
   ['yaxis', 'yaxis2'].map(name => (figure._fullLayout[name] || {}).type)]);
+"""
+# Labels of the first vertical axis, and its range, in logarithms.
+_LABELS = """
+const figure = document.getElementById(arguments[0]);
+const labels = Array.from(figure.querySelectorAll('.ytick text'), one => one.textContent);
+return [Array.from(new Set(labels)), figure._fullLayout.yaxis.range];
 """
 _CHOSEN = """
 const layout = document.getElementById(arguments[0])._fullLayout;
@@ -108,6 +115,9 @@ def test_a_report_in_a_browser(tiny: Any, oi: Any, browser: Any) -> None:
     metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
     (seconds,) = [one["value"] for one in metrics if one["name"] == "TaskDuration"]
     assert 0 < seconds <= 3
+    labels, (low, high) = browser.execute_script(_LABELS, "errors-1")
+    assert len(labels) >= 2
+    assert all(low - 0.01 <= np.log10(float(label)) <= high + 0.01 for label in labels), labels
     figures = [one.get_attribute("id") for one in browser.find_elements(By.CLASS_NAME, "js-plotly-plot")]
     names = ("errors-0", "errors-1", "profiles-0", "maps-0", "spectra-0", "innovations-0")
     assert figures == [*names, "minimisation-0", "forecasts-0"]
