@@ -90,6 +90,7 @@ def test_the_numbers_of_a_report_are_those_of_the_tables(cycle: Path) -> None:
     assert texts[:4] == [f"rmse {number:.3g}" for number in first["rmse"]]
     forecasts = pd.read_csv(RUN / "forecasts.csv")
     found = picture(REPORT, "forecasts-0")
+    assert found.layout["xaxis"]["title"]["text"] == "lead time, hours"
     (line,) = [t for t in found.data if t["meta"][0] == "t2m" and t["name"] == "oi"]
     rows = forecasts[(forecasts["channel"] == "t2m") & (forecasts["arm"] == "oi")]
     means = np.sqrt(rows["rmse"].pow(2).groupby(rows["lead_hours"]).mean())
@@ -180,6 +181,9 @@ def test_several_runs_side_by_side(cycle: Path, monkeypatch: pytest.MonkeyPatch)
         if trace.get("meta") == "msl" and trace["type"] == "heatmap" and not trace["showscale"]
     }
     assert len(limits) == 1
+    looks = {trace["name"]: trace["marker"] for trace in picture(path, "errors-1").data}
+    assert looks["one/oi"]["color"] == looks["two/oi"]["color"] != looks["one/free"]["color"]
+    assert looks["one/oi"]["symbol"] == looks["one/free"]["symbol"] != looks["two/oi"]["symbol"]
 
 
 def test_what_is_not_there_is_said(

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import numpy as np
 import pytest
 import torch
 
@@ -40,6 +41,12 @@ return JSON.stringify([
                              t.visible === true && t.type === 'heatmap' &&
                               Array.from(t.z, row => Array.from(row))]),
   ['yaxis', 'yaxis2'].map(name => (figure._fullLayout[name] || {}).type)]);
+"""
+# Labels of the first vertical axis of a figure, between two powers of ten.
+_LABELS = """
+const [name, low, high, done] = arguments, figure = document.getElementById(name);
+Plotly.relayout(figure, {'yaxis.range': [low, high]}).then(
+  () => done(Array.from(figure.querySelectorAll('.ytick text'), one => one.textContent)));
 """
 _CHOSEN = """
 const layout = document.getElementById(arguments[0])._fullLayout;
@@ -108,6 +115,11 @@ def test_a_report_in_a_browser(tiny: Any, oi: Any, browser: Any) -> None:
     metrics = browser.execute_cdp_cmd("Performance.getMetrics", {})["metrics"]
     (seconds,) = [one["value"] for one in metrics if one["name"] == "TaskDuration"]
     assert 0 < seconds <= 3
+    for low, high in ((1.8, 2.7), (1.8, 2.9), (-0.3, 1.2), (0.5, 4.5)):
+        labels = browser.execute_async_script(_LABELS, "errors-1", low, high)
+        assert 2 <= len(labels) <= 7, labels
+        assert all(low - 0.01 <= np.log10(float(label)) <= high + 0.01 for label in labels), labels
+    browser.execute_script("Plotly.relayout('errors-1', {'yaxis.autorange': true})")
     figures = [one.get_attribute("id") for one in browser.find_elements(By.CLASS_NAME, "js-plotly-plot")]
     names = ("errors-0", "errors-1", "profiles-0", "maps-0", "spectra-0", "innovations-0")
     assert figures == [*names, "minimisation-0", "forecasts-0"]

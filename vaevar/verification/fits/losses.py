@@ -21,6 +21,7 @@ from vaevar.verification.page.figures import (
     packed,
 )
 from vaevar.verification.page.names import spoken
+from vaevar.verification.page.ticks import changed, scales, ticks
 from vaevar.verification.tables import cell_text
 
 _SIDES = ("train", "val")
@@ -75,7 +76,7 @@ def loss_figure(history: pd.DataFrame) -> Figure | None:
             "label": spoken(group), "method": "update",
             "args": [
                 {"visible": [trace["meta"] in (group, "") for trace in traces]},
-                {"yaxis.type": kinds[group], "yaxis.title.text": spoken(group)},
+                {"yaxis.title.text": spoken(group)} | changed(ticks(kinds[group])),
             ],
         }
         for group in groups
@@ -84,17 +85,11 @@ def loss_figure(history: pd.DataFrame) -> Figure | None:
     menu = buttons(choices, 0.0, 1 + 88 / plot)
     if len(choices) > _BUTTONS:
         menu |= {"type": "dropdown", "direction": "down"}
-    scale = [
-        {"label": f"{kind} axis", "method": "relayout", "args": [{"yaxis.type": kind}]}
-        for kind in ("log", "linear")
-    ]
     settings: dict[str, Any] = {
-        "updatemenus": [menu, buttons(scale, 0.0, 1 + 46 / plot, 0 if kinds[first] == "log" else 1)],
+        "updatemenus": [menu, scales(kinds[first], 0.0, 1 + 46 / plot)],
         "annotations": [heading("<b>Learning rate</b>", 0.0, _RATE / plot + 4 / plot)],
         "xaxis": axis("epoch", anchor="y2", rangemode="tozero"),
-        "yaxis": axis(
-            spoken(first), domain=[(_RATE + _GAP) / plot, 1], type=kinds[first], exponentformat="power"
-        ),
+        "yaxis": axis(spoken(first), domain=[(_RATE + _GAP) / plot, 1], **ticks(kinds[first])),
         "yaxis2": axis("", domain=[0, _RATE / plot], exponentformat="power", rangemode="tozero", nticks=4),
         "hovermode": "x unified",
         "margin": {"l": 80, "r": 20, "t": _TOP, "b": _BOTTOM},

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vaevar.models.held_out.views import Maps
-from vaevar.state import VARIABLES, StateSpec
+from vaevar.state import StateSpec
 from vaevar.verification.page.figures import (
     Figure,
     Trace,
@@ -17,11 +17,11 @@ from vaevar.verification.page.figures import (
     layout,
     packed,
     slider,
-    unit_text,
 )
 from vaevar.verification.page.maps import BLANK, Scale, axis_name, coast, heatmap
+from vaevar.verification.page.units import units_of_channels
 
-_TOP, _ROW, _GAP, _BOTTOM = 84, 190, 30, 84  # pixels
+_TOP, _ROW, _GAP, _BOTTOM = 110, 190, 30, 84  # pixels
 _PER_ROW = 3
 
 
@@ -40,13 +40,13 @@ def map_figure(spec: StateSpec, maps: Maps) -> Figure:
     traces: list[Trace] = []
     moving: list[list[dict[str, dict[str, str]]]] = []
     for position, channel in enumerate(maps.channels):
-        units = unit_text(VARIABLES[spec.channels[spec.index(channel)].variable].units)
+        units = units_of_channels(spec)[channel]
         scales = {kind: _scale(maps, position, kind) for kind in set(kinds)}
         for number, (name, kind) in enumerate(zip(names, kinds, strict=True)):
             trace, values = heatmap(list(maps.panels[name][:, position]), scales[kind], units)
             first = kinds.index(kind) == number
             trace["colorbar"] |= _bar(sorted(set(kinds)).index(kind), len(set(kinds)), plot) | {
-                "title": {"text": f"{units}, {_of(kind, kinds)}", "side": "bottom"}
+                "title": {"text": f"{units.text}, {_of(kind, kinds)}", "side": "bottom"}
             }
             places = {"x": packed(maps.grid.longitude), "y": packed(maps.grid.latitude), "zsmooth": False}
             axes = {"xaxis": axis_name("x", number), "yaxis": axis_name("y", number)}
@@ -70,8 +70,8 @@ def map_figure(spec: StateSpec, maps: Maps) -> Figure:
         for channel in maps.channels
     ]  # fmt: skip
     settings = _axes(names, across, plot) | {
-        "updatemenus": [buttons(choices, 0.0, 1 + 78 / plot)],
-        "sliders": [slider(list(maps.frames), "", 1 + 84 / plot, x=0.6)] if len(maps.frames) > 1 else [],
+        "updatemenus": [buttons(choices, 0.0, 1 + 104 / plot)],
+        "sliders": [slider(list(maps.frames), "", 1 + 66 / plot)] if len(maps.frames) > 1 else [],
         "images": [coast(number) for number in range(len(names))],
         "showlegend": False,
         "margin": {"l": 30, "r": 40, "t": _TOP, "b": _BOTTOM},

@@ -8,9 +8,11 @@ from vaevar.models.held_out.views import Curves, HeldOut, Levels, Maps
 from vaevar.state import VARIABLES, StateSpec
 from vaevar.verification.fits.maps import map_figure
 from vaevar.verification.page.channels import Line, channel_figure
-from vaevar.verification.page.figures import Arms, Figure, packed, unit_text
+from vaevar.verification.page.figures import Arms, Figure, packed
 from vaevar.verification.page.levels import Profile, level_figure
 from vaevar.verification.page.sections import Section, section
+from vaevar.verification.page.ticks import ticks
+from vaevar.verification.page.units import in_units, units_of
 
 
 def sections_of(shown: HeldOut) -> list[Section]:
@@ -50,19 +52,22 @@ def _(content: Levels, spec: StateSpec) -> Figure:
 
 @draw.register
 def _(content: Curves, spec: StateSpec) -> Figure | None:
-    kind = {"type": "log" if content.logarithmic else "linear"}
+    along_axis = {"title": content.axis} | ticks("log" if content.logarithmic else "linear")
     along = {"x": packed(content.places)}
-    lines = [Line(name, "", 0, along, values) for name, values in content.lines.items()]
+    lines = [
+        Line(name, "", 0, along, in_units(spec, values, content.power))
+        for name, values in content.lines.items()
+    ]
     lines += [Line(name, "", 0, along, None, mean) for name, mean in content.means.items()]
     names = list(dict.fromkeys([*content.lines, *content.means]))
 
     def title(variable: str) -> str:
         if variable not in VARIABLES:
             return content.values
-        units = unit_text(VARIABLES[variable].units)
+        units = units_of(variable).text
         return f"{variable}, {units}" if content.power == 1 else f"power of {variable}, ({units})²"
 
     return channel_figure(
-        spec if content.lines else None, lines, Arms(names), [""], {"title": content.axis} | kind,
-        content.logarithmic, title,
+        spec if content.lines else None, lines, Arms(names), [""], along_axis,
+        content.logarithmic, title, content.power != 1,
     )  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vaevar.state import VARIABLES, StateSpec
+from vaevar.state import StateSpec
 from vaevar.verification.page.figures import (
     Arms,
     Figure,
@@ -19,14 +19,16 @@ from vaevar.verification.page.figures import (
     layout,
     packed,
     slider,
-    unit_text,
 )
+from vaevar.verification.page.ticks import scales, ticks
+from vaevar.verification.page.units import units_of
 
 # Shown first, where a state has it.
 _LEVEL = 500
 _ALL = "all"
 _PLURALS = {"analysis": "analyses", "background": "backgrounds", "both": "both"}
-_TOP, _BOTTOM, _PANEL, _GAP = 120, 130, 270, 60  # pixels
+_CHOICES = 248  # width of the buttons for analyses and backgrounds, in pixels
+_TOP, _BOTTOM, _PANEL, _GAP = 138, 130, 270, 60  # pixels
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Line:
         quantity: ``analysis``, ``background`` or ``forecast``; empty where there is one alone.
         panel: number of the panel, from the top.
         x: ``x``, or ``x0`` and ``dx``, of Plotly's traces.
-        values: [X, C]; None where only means are shown.
+        values: [X, C], in the units of figures; None where only means are shown.
         mean: [X], over all channels of values / climatological std, if that is known.
     """
 
@@ -58,6 +60,7 @@ def channel_figure(
     x_axis: dict[str, Any],
     logarithmic: bool = True,
     title: Callable[[str], str] | None = None,
+    powers: bool = False,
 ) -> Figure:
     """Lines by arm, with buttons for the variable and a slider for the level.
 
@@ -69,6 +72,7 @@ def channel_figure(
         x_axis: settings of the axis that the panels share.
         logarithmic: whether the first panel's axis is so at first.
         title: of the axes, from a variable or ``all``; None: the units, and those of the mean RMSE.
+        powers: whether the first panel has numbers that read better as powers of ten.
     """
     title = title or _title
     means = any(line.mean is not None for line in lines)
@@ -95,7 +99,7 @@ def channel_figure(
             traces.append(arms.line(line.arm, line.quantity or "analysis", len(values)) | line.x | own)
     top, bottom = (_TOP if len(names) > 1 else _TOP - 42), (_BOTTOM if levels else _BOTTOM - 75)
     plot = len(panels) * (_PANEL + _GAP) - _GAP
-    menus = _second_row(lines, traces, logarithmic, 1 + 68 / plot)
+    menus = _second_row(lines, traces, logarithmic, powers, 1 + 68 / plot)
     if len(names) > 1:
         menus.append(buttons([_choice(name, traces, title(name)) for name in names], 0.0, 1 + 110 / plot))
     share = _PANEL / plot
@@ -105,9 +109,8 @@ def channel_figure(
         highest = 1 - number * (_PANEL + _GAP) / plot
         kind = "log" if logarithmic and number == 0 else "linear"
         key = _name("yaxis", number)
-        axes[key] = axis("", domain=[max(0.0, highest - share), highest], type=kind, anchor="x")
+        axes[key] = axis("", domain=[max(0.0, highest - share), highest], anchor="x", **ticks(kind, powers))
         axes[key]["title"]["text"] = title(names[0])
-        axes[key] |= {"exponentformat": "power", "nticks": 8}
         notes.append(heading(f"<b>{panel}</b>", 0.0, highest + 4 / plot))
     settings = axes | {
         "updatemenus": menus,
@@ -150,7 +153,7 @@ def _choice(variable: str, traces: Sequence[Trace], title: str) -> Trace:
 
 
 def _second_row(
-    lines: Sequence[Line], traces: Sequence[Trace], logarithmic: bool, y: float
+    lines: Sequence[Line], traces: Sequence[Trace], logarithmic: bool, powers: bool, y: float
 ) -> list[dict[str, Any]]:
     """Buttons for what is shown of each arm, and for the axis."""
     kinds = list(dict.fromkeys(line.quantity for line in lines))
@@ -166,16 +169,13 @@ def _second_row(
             }
             entries.append({"label": _PLURALS[kind], "method": "restyle", "args": [change]})
         rows.append(buttons(entries, 0.0, y, active=2))
-    axes = [
-        {"label": f"{kind} axis", "method": "relayout", "args": [{"yaxis.type": kind}]}
-        for kind in ("log", "linear")
-    ]
-    rows.append(buttons(axes, 0.36 if choices else 0.0, y, active=0 if logarithmic else 1))
+    kind = "log" if logarithmic else "linear"
+    rows.append(scales(kind, 0.0, y, powers, after=_CHOICES if choices else 0))
     return rows
 
 
 def _title(variable: str) -> str:
-    return "rmse / std" if variable == _ALL else f"{variable}, {unit_text(VARIABLES[variable].units)}"
+    return "rmse / std" if variable == _ALL else f"{variable}, {units_of(variable).text}"
 
 
 def _name(axis: str, number: int) -> str:

@@ -20,7 +20,9 @@ Trace = dict[str, Any]
 # Okabe and Ito's colours but for yellow, which is faint on white: told apart by colour-blind people too.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#767676")
 _SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "star")
+_WIDEST, _NARROWEST, _STEP = 5.0, 1.5, 0.7  # of lines, in pixels
 INK, FAINT = "#1b2733", "#e4e8ec"
+_HALF_LABEL = 36  # pixels: half of "31 Jan 18 UTC", which else is cut at the end of a slider
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 # How quantities are told apart.
 DASHES = {"analysis": "solid", "forecast": "solid", "background": "dot"}
@@ -30,18 +32,34 @@ class Arms:
     """The look of each arm, the same in all figures.
 
     Args:
-        labels: names of the arms.
+        names: of the arms.
+        prefixes: of the runs that have them, before the names in labels. An arm has its colour in all runs,
+            and each run has its symbol.
     """
 
-    def __init__(self, labels: Sequence[str]) -> None:
-        self._numbers = {label: number for number, label in enumerate(labels)}
+    def __init__(self, names: Sequence[str], prefixes: Sequence[str] = ("",)) -> None:
+        self._numbers = {
+            f"{prefix}{name}": number for prefix in prefixes for number, name in enumerate(names)
+        }
+        sets = -(-len(names) // len(COLOURS))
+        self._symbols = {
+            f"{prefix}{name}": run * sets + number // len(COLOURS)
+            for run, prefix in enumerate(prefixes)
+            for number, name in enumerate(names)
+        }
+        self._step = min(_STEP, (_WIDEST - _NARROWEST) / max(len(names) - 1, 1))
+        self._last = len(names) - 1
 
     def colour(self, label: str) -> str:
         return COLOURS[self._numbers[label] % len(COLOURS)]
 
     def symbol(self, label: str) -> str:
         """Beyond seven arms colours repeat, with other symbols."""
-        return _SYMBOLS[self._numbers[label] // len(COLOURS) % len(_SYMBOLS)]
+        return _SYMBOLS[self._symbols[label] % len(_SYMBOLS)]
+
+    def _width(self, label: str) -> float:
+        """Of a line: later arms are drawn upon earlier ones, which would be hidden were they not wider."""
+        return round(_NARROWEST + self._step * (self._last - self._numbers[label]), 2)
 
     def line(self, label: str, quantity: str = "analysis", points: int = 1000) -> Trace:
         """The look of a line.
@@ -51,14 +69,19 @@ class Arms:
             quantity: which of its states.
             points: how many the line has; few are marked.
         """
-        repeated = self.symbol(label) != _SYMBOLS[0]
+        repeated, width = self.symbol(label) != _SYMBOLS[0], self._width(label)
         return {
             "type": "scatter",
             "mode": "lines+markers" if points <= 30 or repeated else "lines",
             "name": label,
             "legendgroup": label,
-            "line": {"color": self.colour(label), "width": 2, "dash": DASHES[quantity]},
-            "marker": {"symbol": self.symbol(label), "size": 5, "color": self.colour(label)},
+            "line": {"color": self.colour(label), "width": width, "dash": DASHES[quantity]},
+            "marker": {
+                "symbol": self.symbol(label),
+                "size": width + 3,
+                "color": self.colour(label),
+                "maxdisplayed": 30,
+            },
         }
 
 
@@ -99,6 +122,7 @@ def axis(title: str = "", **settings: Any) -> dict[str, Any]:
     """An axis with a faint grid."""
     common = {
         "title": {"text": title, "standoff": 8},
+        "automargin": True,  # else wide labels run into the title
         "gridcolor": FAINT,
         "zerolinecolor": "#b8c2cc",
         "linecolor": "#b8c2cc",
@@ -115,17 +139,18 @@ def heading(text: str, x: float, y: float, **settings: Any) -> dict[str, Any]:
     return place | {"xanchor": "left", "yanchor": "bottom", "font": {"size": 13, "color": INK}} | settings
 
 
-def buttons(entries: Sequence[Trace], x: float, y: float, active: int = 0) -> dict[str, Any]:
+def buttons(entries: Sequence[Trace], x: float, y: float, active: int = 0, after: int = 0) -> dict[str, Any]:
     """A row of buttons, one of which is chosen.
 
     Args:
         entries: ``label``, ``method`` and ``args`` of each.
         x, y: of the left upper corner, in fractions of the plot.
         active: the one that is chosen at first.
+        after: pixels of other buttons to the left of them, which are as wide in a narrow window.
     """
     return {
         "type": "buttons", "direction": "right", "buttons": list(entries), "active": active, "x": x, "y": y,
-        "xanchor": "left", "yanchor": "top", "pad": {"t": 0, "r": 0}, "bgcolor": "white",
+        "xanchor": "left", "yanchor": "top", "pad": {"t": 0, "l": after}, "bgcolor": "white",
         "bordercolor": "#b8c2cc", "font": {"size": 12, "color": INK}, "showactive": True,
     }  # fmt: skip
 
@@ -144,8 +169,8 @@ def slider(names: Sequence[str], prefix: str, y: float, active: int = 0, x: floa
     return {
         "steps": steps, "active": active, "x": x, "y": y, "len": 1.0 - x, "xanchor": "left", "yanchor": "top",
         "currentvalue": {"prefix": prefix, "font": {"size": 13, "color": INK}, "offset": 8},
-        "pad": {"t": 0, "b": 0}, "bgcolor": FAINT, "bordercolor": "#b8c2cc", "font": {"size": 11},
-        "ticklen": 4,
+        "pad": {"t": 0, "b": 0, "l": _HALF_LABEL, "r": _HALF_LABEL}, "bgcolor": FAINT,
+        "bordercolor": "#b8c2cc", "font": {"size": 11}, "ticklen": 4,
     }  # fmt: skip
 
 
@@ -156,10 +181,3 @@ def level_line(value: float, axis: str) -> dict[str, Any]:
         "y1": value,
         "line": {"color": INK, "width": 1, "dash": "dash"},
     }  # fmt: skip
-
-
-def unit_text(units: str) -> str:
-    """Units as people write them: ``m**2 s**-2`` is m² s⁻²."""
-    powers = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-    parts = [part.split("**") for part in units.split(" ")]
-    return " ".join(base + "".join(power).translate(powers) for base, *power in parts)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from vaevar.state import VARIABLES, StateSpec
-from vaevar.verification.page.figures import Arms, Figure, axis, heading, layout, packed, unit_text
+from vaevar.state import StateSpec
+from vaevar.verification.page.figures import Arms, Figure, axis, heading, layout, packed
+from vaevar.verification.page.units import in_units, units_of
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class Profile:
     Attributes:
         arm: its label.
         quantity: ``analysis`` or ``background``; empty where there is one alone.
-        values: [C].
+        values: [C], in the units of the state.
     """
 
     arm: str
@@ -52,7 +53,7 @@ def level_figure(spec: StateSpec, profiles: Sequence[Profile], arms: Arms) -> Fi
         notes.append(panel.heading(1.02))
         for profile in profiles:
             look = arms.line(profile.arm, profile.quantity or "analysis", 0)
-            own = {"x": packed(profile.values[chosen]), "y": list(spec.levels)}
+            own = {"x": packed(in_units(spec, profile.values)[chosen]), "y": list(spec.levels)}
             traces.append(look | own | panel.place(profile, " at %{y} hPa", legend=panel.number == 0))
     rows = list(dict.fromkeys(profile.arm for profile in profiles))
     top = 0.14 if panels else 1.0
@@ -65,8 +66,9 @@ def level_figure(spec: StateSpec, profiles: Sequence[Profile], arms: Arms) -> Fi
         for profile in profiles:
             look = arms.line(profile.arm, profile.quantity or "analysis", 0) | {"mode": "markers"}
             symbol = arms.symbol(profile.arm) + ("-open" if profile.quantity == "background" else "")
+            value = in_units(spec, profile.values)[spec.index(panel.variable)]
             own = {
-                "x": [float(profile.values[spec.index(panel.variable)])], "y": [rows.index(profile.arm)],
+                "x": [float(value)], "y": [rows.index(profile.arm)],
                 "marker": look["marker"] | {"symbol": symbol, "size": 9},
             }  # fmt: skip
             legend = not panels and panel.number == 0
@@ -113,7 +115,7 @@ class _Panel:
 
     def axes(self, title: str, **vertical: Any) -> dict[str, Any]:
         """The two axes: numbers along the horizontal one, and a vertical one as given."""
-        units = unit_text(VARIABLES[self.variable].units)
+        units = units_of(self.variable).text
         across = axis(
             f"{self.variable}, {units}", domain=[self.left, self.left + 1 / self.count - 0.025],
             anchor=f"y{self.suffix}", nticks=4, tickangle=0, rangemode="tozero", exponentformat="power",

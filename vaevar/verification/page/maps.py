@@ -14,6 +14,7 @@ import plotly.colors
 
 from vaevar.sphere.coastlines import coastlines
 from vaevar.verification.page.figures import Trace, packed
+from vaevar.verification.page.units import Units
 
 _SEQUENTIAL = plotly.colors.make_colorscale(plotly.colors.sequential.Cividis)
 # ColorBrewer's, blue for negative.
@@ -45,7 +46,7 @@ class Scale:
         return cls(-(largest or 1.0), largest or 1.0, True)
 
 
-def heatmap(fields: Sequence[np.ndarray], scale: Scale, units: str) -> tuple[Trace, list[dict[str, str]]]:
+def heatmap(fields: Sequence[np.ndarray], scale: Scale, units: Units) -> tuple[Trace, list[dict[str, str]]]:
     """A map, and its values in each of several frames, in whole steps, which fit into a byte.
 
     A step is 1, 2 or 5 times a power of ten, so that the value under the pointer reads well.
@@ -53,13 +54,13 @@ def heatmap(fields: Sequence[np.ndarray], scale: Scale, units: str) -> tuple[Tra
     Args:
         fields: [H, W] of each frame.
         scale: its colours.
-        units: of the values.
+        units: of the map; fields and scale are in those of the state.
     """
-    low, high = scale.low, scale.high
+    low, high = scale.low * units.factor, scale.high * units.factor
     step = _step((high - low) / (2 * _LARGEST))
     # Steps are counted from a multiple of a step, so that both ends fit.
     middle = round((high + low) / 2 / step)
-    rounded = [np.nan_to_num(np.rint(field / step)) - middle for field in fields]
+    rounded = [np.nan_to_num(np.rint(field * (units.factor / step))) - middle for field in fields]
     values = [packed(np.clip(one, -_LARGEST, _LARGEST), "i1") for one in rounded]
     ticks = _ticks(low, high)
     value = f"({middle} + %{{z}})" if middle else "%{z}"
@@ -74,7 +75,7 @@ def heatmap(fields: Sequence[np.ndarray], scale: Scale, units: str) -> tuple[Tra
             "tickvals": [tick / step - middle for tick in ticks],
             "ticktext": [f"{tick:g}" for tick in ticks],
         },
-        "hovertemplate": f"%{{y:.1f}}°, %{{x:.1f}}°: {value} × {step:g} {units}<extra></extra>",
+        "hovertemplate": f"%{{y:.1f}}°, %{{x:.1f}}°: {value} × {step:g} {units.text}<extra></extra>",
     }  # fmt: skip
     return trace, values
 

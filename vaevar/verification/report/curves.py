@@ -13,8 +13,9 @@ from vaevar.errors import UserError
 from vaevar.state import StateSpec
 from vaevar.verification.metrics import matrix, normalised_series, time_mean_rmse
 from vaevar.verification.page.channels import Line, channel_figure
-from vaevar.verification.page.figures import Arms, Figure, axis
+from vaevar.verification.page.figures import Arms, Figure
 from vaevar.verification.page.levels import Profile, level_figure
+from vaevar.verification.page.units import in_units
 from vaevar.verification.report.run import ReportedRun
 
 QUANTITIES = ("analysis", "background")
@@ -49,7 +50,8 @@ def error_curves(runs: Sequence[ReportedRun], arms: Arms) -> Figure:
             for quantity in QUANTITIES:
                 for panel, column in enumerate(("rmse", "bias")):
                     values = matrix(run.scores, label, quantity, run.spec, column)[kept]
-                    lines.append(Line(label, quantity, panel, along(times[kept]), values))
+                    shown = in_units(run.spec, values)
+                    lines.append(Line(label, quantity, panel, along(times[kept]), shown))
     return channel_figure(runs[0].spec, lines, arms, ["RMSE", "Bias"], _DATES)
 
 
@@ -106,7 +108,7 @@ def windows(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
             ]
     if not lines:
         return None
-    title = axis("hours after the first time of the window")["title"]
+    title = "hours after the first time of the window"
     return channel_figure(runs[0].spec, lines, arms, ["RMSE by place in the window"], {"title": title})
 
 
@@ -132,8 +134,9 @@ def forecasts(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
             lines.append(_line(run, label, "forecast", at_leads, {"x": [float(lead) for lead in leads]}))
     if not lines:
         return None
-    title = axis("lead time, hours")["title"]
-    return channel_figure(runs[0].spec, lines, arms, ["RMSE of forecasts"], {"title": title}, False)
+    return channel_figure(
+        runs[0].spec, lines, arms, ["RMSE of forecasts"], {"title": "lead time, hours"}, False
+    )
 
 
 def _line(
@@ -142,7 +145,8 @@ def _line(
     """RMSE over time of several sets of rows, one for each place along a line."""
     values = np.stack([time_mean_rmse(one, label, quantity, run.spec, 0) for one in rows])
     std = climatological_std(run, run.spec)
-    return Line(label, quantity, 0, x, values, None if std is None else (values / std).mean(1))
+    mean = None if std is None else (values / std).mean(1)
+    return Line(label, quantity, 0, x, in_units(run.spec, values), mean)
 
 
 def _mean_series(run: ReportedRun, label: str, quantity: str) -> np.ndarray | None:

@@ -19,6 +19,7 @@ from vaevar.verification.page.figures import (
     level_line,
     packed,
 )
+from vaevar.verification.page.ticks import ticks
 from vaevar.verification.report.run import ReportedRun
 from vaevar.verification.report.states import Departures, Sample
 
@@ -60,7 +61,7 @@ def innovations(runs: Sequence[ReportedRun], samples: Sequence[Sample], arms: Ar
         settings[f"yaxis{suffix}"] = axis("", domain=height, anchor=f"x{suffix}")
         settings["annotations"].append(heading(f"<b>{title}</b>", domain[0], height[1] + 0.01))
     # A free run stays far from the observations.
-    settings["yaxis"] |= {"type": "log", "nticks": 6}
+    settings["yaxis"] |= ticks("log")
     settings["scattermode"] = "group"
     settings["yaxis2"] |= {"rangemode": "tozero"}
     settings["shapes"] = [level_line(1.0, "y"), level_line(0.0, "y3")]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from vaevar.state.spec import VARIABLES, Channel
 from vaevar.verification.page.figures import (
     INK,
     Figure,
@@ -19,16 +18,16 @@ from vaevar.verification.page.figures import (
     layout,
     packed,
     slider,
-    unit_text,
 )
 from vaevar.verification.page.maps import BLANK, Scale, axis_name, coast, heatmap
+from vaevar.verification.page.units import Units
 from vaevar.verification.report.run import ReportedRun
 from vaevar.verification.report.states import QUANTITIES, MapTime, Sample
 
 SHOWN = ("background error", "increment", "analysis error")
 _TITLES = ("background − truth", "increment: analysis − background", "analysis − truth")
 _PLACES = 500
-_TOP, _ROW, _GAP = 72, 172, 26  # pixels
+_TOP, _ROW, _GAP = 46, 172, 26  # pixels
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,9 @@ def limits_of(samples: Sequence[Sample]) -> dict[str, Limits]:
     return found
 
 
-def map_figure(run: ReportedRun, sample: Sample, units: dict[str, str], limits: dict[str, Limits]) -> Figure:
+def map_figure(
+    run: ReportedRun, sample: Sample, units: dict[str, Units], limits: dict[str, Limits]
+) -> Figure:
     """The maps of one run, with buttons for the variable and a slider for the time.
 
     Args:
@@ -81,7 +82,7 @@ def map_figure(run: ReportedRun, sample: Sample, units: dict[str, str], limits: 
             moving.append((len(traces), [{"z": value} for value in values]))
             traces.append(_around(sample) | trace | axes | own)
             if row and column != 1:
-                texts = [_rmse(run, arms[row - 1], now, name, column) for now in sample.maps]
+                texts = [_rmse(run, arms[row - 1], now, name, column, units[name]) for now in sample.maps]
                 moving.append((len(traces), [{"text": [text]} for text in texts]))
                 traces.append(_text(texts[0]) | axes | {"visible": position == 0, "meta": name})
     for number, (row, column) in enumerate(panels):
@@ -106,24 +107,18 @@ def map_figure(run: ReportedRun, sample: Sample, units: dict[str, str], limits: 
                 for name in sample.channels
             ],
             0.0,
-            1 + 66 / plot,
+            1 + 40 / plot,
         )
     ]
     settings = _axes(panels, plot) | {
         "updatemenus": menus,
-        "sliders": [slider(names, "", 1 + 72 / plot, x=0.55)],
+        "sliders": [slider(names, "", 1 - _GAP / plot, x=0.47)],  # beside the truth
         "annotations": _headings(panels, [run.label(arm) for arm in arms], plot),
         "images": [coast(number) for number in range(len(panels))],
         "showlegend": False,
         "margin": {"l": 30, "r": 12, "t": _TOP, "b": 20},
     }
     return {"data": traces, "layout": layout(plot + _TOP + 20, **settings), "frames": frames}
-
-
-def units_of(run: ReportedRun, channels: Sequence[str]) -> dict[str, str]:
-    """The units by channel."""
-    found: list[Channel] = [run.spec.channels[run.spec.index(name)] for name in channels]
-    return {channel.name: unit_text(VARIABLES[channel.variable].units) for channel in found}
 
 
 def _field(now: MapTime, arm: str, column: int, channel: int) -> np.ndarray:
@@ -136,11 +131,11 @@ def _field(now: MapTime, arm: str, column: int, channel: int) -> np.ndarray:
 
 
 def _heatmap(
-    fields: Sequence[np.ndarray], limits: Limits, units: str, is_truth: bool, plot: int
+    fields: Sequence[np.ndarray], limits: Limits, units: Units, is_truth: bool, plot: int
 ) -> tuple[Trace, list[dict[str, str]]]:
     """A map, and its values at each time."""
     trace, values = heatmap(fields, limits.truth if is_truth else limits.error, units)
-    title = {"text": units, "side": "right" if is_truth else "bottom"}
+    title = {"text": units.text, "side": "right" if is_truth else "bottom"}
     trace["colorbar"] |= _bar(is_truth, plot) | {"title": title}
     return trace, values
 
@@ -172,7 +167,7 @@ def _text(text: str) -> Trace:
     }  # fmt: skip
 
 
-def _rmse(run: ReportedRun, arm: str, now: MapTime, channel: str, column: int) -> str:
+def _rmse(run: ReportedRun, arm: str, now: MapTime, channel: str, column: int, units: Units) -> str:
     """The RMSE of a map, from ``scores.csv``."""
     rows = run.scores
     chosen = rows[
@@ -181,7 +176,7 @@ def _rmse(run: ReportedRun, arm: str, now: MapTime, channel: str, column: int) -
         & (rows["channel"] == channel)
         & (rows["quantity"] == ("background" if column == 0 else "analysis"))
     ]
-    return f"rmse {chosen['rmse'].iloc[0]:.3g}" if len(chosen) else ""
+    return f"rmse {units.factor * chosen['rmse'].iloc[0]:.3g}" if len(chosen) else ""
 
 
 def _places(now: MapTime) -> Trace:

@@ -10,6 +10,7 @@ import pandas as pd
 from vaevar.errors import UserError
 from vaevar.verification.page.figures import Arms, Figure, Trace, axis, buttons, layout, packed
 from vaevar.verification.page.names import KNOWN, spoken
+from vaevar.verification.page.ticks import changed, ticks
 from vaevar.verification.report.curves import along, thinning
 from vaevar.verification.report.run import ReportedRun
 
@@ -51,7 +52,7 @@ def minimisation(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
             "label": spoken(name), "method": "update",
             "args": [
                 {"visible": [trace["meta"] == name for trace in traces]},
-                {"yaxis.title.text": spoken(name), "yaxis.type": _kind(name)},
+                {"yaxis.title.text": spoken(name)} | changed(ticks(_kind(name))),
             ],
         }
         for name in names
@@ -59,7 +60,7 @@ def minimisation(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
     settings: dict[str, Any] = {
         "updatemenus": [buttons(choices, 0.0, 1 + 55 / plot)],
         "xaxis": axis(type="date"),
-        "yaxis": axis(spoken(names[0]), type=_kind(names[0]), nticks=8),
+        "yaxis": axis(spoken(names[0]), **ticks(_kind(names[0]))),
         "hovermode": "x unified",
         "margin": {"l": 80, "r": 20, "t": 65, "b": 50},
     }

@@ -16,6 +16,7 @@ from vaevar.mistakes.notices import notice
 from vaevar.verification.page.figures import Arms
 from vaevar.verification.page.render import Page, config_text, render
 from vaevar.verification.page.sections import Section, figure_html, section
+from vaevar.verification.page.units import units_of_channels
 from vaevar.verification.report.curves import (
     error_curves,
     forecasts,
@@ -25,7 +26,7 @@ from vaevar.verification.report.curves import (
     windows,
 )
 from vaevar.verification.report.innovations import innovations
-from vaevar.verification.report.maps import limits_of, map_figure, units_of
+from vaevar.verification.report.maps import limits_of, map_figure
 from vaevar.verification.report.minimisation import minimisation
 from vaevar.verification.report.run import ReportedRun, open_run
 from vaevar.verification.report.spectra import spectra
@@ -99,7 +100,8 @@ def prefixes(directories: Sequence[Path]) -> list[str]:
 
 def page(runs: Sequence[ReportedRun]) -> str:
     """The page about some runs."""
-    arms = Arms([run.label(arm) for run in runs for arm in run.arms])
+    names = list(dict.fromkeys(arm for run in runs for arm in run.arms))
+    arms = Arms(names, [run.prefix for run in runs])
     samples = [sample_states(run) for run in runs]
     known = [(run, sample) for run, sample in zip(runs, samples, strict=True) if sample is not None]
     sections = [*_of_scores(runs, arms), *_of_states(known, arms), *_of_rest(runs, arms)]
@@ -159,9 +161,7 @@ def _of_scores(runs: Sequence[ReportedRun], arms: Arms) -> list[Section]:
 
 def _of_states(known: Sequence[tuple[ReportedRun, Sample]], arms: Arms) -> list[Section]:
     runs, samples = [run for run, _ in known], [sample for _, sample in known]
-    units: dict[str, str] = {}
-    for run, sample in known:
-        units |= units_of(run, sample.channels)
+    units = units_of_channels(runs[0].spec) if runs else {}
     limits = limits_of(samples)
     maps = tuple(
         (run.prefix.rstrip("/"), figure_html(map_figure(run, sample, units, limits), "maps", number))

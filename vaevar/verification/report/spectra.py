@@ -19,6 +19,8 @@ from vaevar.verification.page.figures import (
     level_line,
     packed,
 )
+from vaevar.verification.page.ticks import ticks
+from vaevar.verification.page.units import Units
 from vaevar.verification.report.run import ReportedRun
 from vaevar.verification.report.states import QUANTITIES, TRUTH, Sample
 
@@ -27,7 +29,7 @@ _DRAWN = {"analysis": (0, "solid"), "background error": (2, "dot"), "analysis er
 
 
 def spectra(
-    runs: Sequence[ReportedRun], samples: Sequence[Sample], arms: Arms, units: dict[str, str]
+    runs: Sequence[ReportedRun], samples: Sequence[Sample], arms: Arms, units: dict[str, Units]
 ) -> Figure | None:
     """Power of states, that of analyses over the truth's, and that of errors; None without a transform.
 
@@ -47,10 +49,11 @@ def spectra(
             if name not in sample.channels:
                 continue
             of_run = (run.prefix.rstrip("/ ") + " truth").strip()
-            truth = np.mean(sample.spectra[TRUTH], axis=0)[sample.channels.index(name)]
+            scale = units[name].factor ** 2
+            truth = scale * np.mean(sample.spectra[TRUTH], axis=0)[sample.channels.index(name)]
             look: Trace = {
                 "type": "scatter", "mode": "lines", "name": of_run, "legendgroup": of_run,
-                "line": {"color": INK, "width": 3}, "opacity": 0.55,
+                "line": {"color": INK, "width": 7}, "opacity": 0.4,  # a band behind all arms
             }  # fmt: skip
             traces += [
                 look | _placed(truth, column, name, of_run, column == 0, name == names[0])
@@ -59,7 +62,7 @@ def spectra(
             for arm in [arm for arm in sample.spectra if arm != TRUTH]:
                 mean = np.mean(sample.spectra[arm], axis=0)
                 for quantity, (column, dash) in _DRAWN.items():
-                    power = mean[QUANTITIES.index(quantity), sample.channels.index(name)]
+                    power = scale * mean[QUANTITIES.index(quantity), sample.channels.index(name)]
                     label = run.label(arm)
                     look = arms.line(label)
                     look["line"] = look["line"] | {"dash": dash}
@@ -90,19 +93,18 @@ def spectra(
         ],
         "shapes": [level_line(1.0, "y2")],
         "xaxis": _wavenumbers([0, 0.28], ""),
-        "yaxis": axis(_title(names[0], units), type="log", exponentformat="power"),
+        "yaxis": axis(_title(names[0], units), **ticks("log", powers=True)),
         "xaxis2": _wavenumbers([0.36, 0.64], "2"),
         "yaxis2": axis("", anchor="x2", rangemode="tozero"),
         "xaxis3": _wavenumbers([0.72, 1], "3"),
-        "yaxis3": axis("", type="log", exponentformat="power", anchor="x3"),
+        "yaxis3": axis("", anchor="x3", **ticks("log", powers=True)),
         "margin": {"l": 80, "r": 20, "t": 85, "b": 60},
     }
     return {"data": traces, "layout": layout(plot + 145, **settings), "frames": []}
 
 
 def _wavenumbers(domain: list[float], suffix: str) -> dict[str, Any]:
-    minor = {"ticks": "outside", "showgrid": True, "gridcolor": "#f1f3f5"}
-    return axis("total wavenumber", type="log", domain=domain, dtick=1, minor=minor, anchor=f"y{suffix}")
+    return axis("total wavenumber", domain=domain, anchor=f"y{suffix}", tickangle=0, **ticks("log"))
 
 
 def _placed(
@@ -117,5 +119,5 @@ def _placed(
     }  # fmt: skip
 
 
-def _title(name: str, units: dict[str, str]) -> str:
-    return f"power of {name}, ({units[name]})²"
+def _title(name: str, units: dict[str, Units]) -> str:
+    return f"power of {name}, ({units[name].text})²"
