@@ -175,8 +175,8 @@ def _of_states(known: Sequence[tuple[ReportedRun, Sample]], arms: Arms) -> list[
             "is left. A good increment is the background's error with the other sign, so that the third map "
             "is paler than the first. In the error maps red is too much, blue too little; all errors "
             "and increments of a variable have the same colours. Dots are the observed places; the RMSE is "
-            "that of scores.csv. Choose a variable and a time; drag to zoom into all maps, double-click to "
-            "come back.",
+            "that of scores.csv, of q in g kg⁻¹. Choose a variable and a time; drag to zoom into all maps, "
+            "double-click to come back.",
             maps, "" if maps else _NO_STATES,
         ),
         section(
