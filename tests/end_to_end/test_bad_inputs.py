@@ -46,7 +46,7 @@ PREDICT: list[tuple[str, Any, str]] = [
     (f"{D}/analyses", REMOVED, "data.init_args: AnalysisTimes needs analyses"),
     (NET, REMOVED, "AnalysisTimes needs network"),
     (ARMS, REMOVED, "AssimilationModule needs arms"),
-    ("model", REMOVED, "predict.model is missing"),
+    ("model", REMOVED, "no model is given"),
     ("data", REMOVED, "data is missing: predict of AssimilationModule needs a data module"),
     # types
     (f"{D}/analyses", "many", "data.init_args.analyses: 'many' is given, a whole number is expected"),
