@@ -53,7 +53,6 @@ quick: $(QUICK_STAMP)  ## A first look: 5 days of the cycle and its report, in a
 	@date +%s > $(CLOCK)
 	$(QUICK)/bin/python main.py predict --config configs/quick.yaml $(ARGS)
 	$(call took,the cycle and its report)
-	@echo "open runs/quick/report.html"
 
 benchmarks: $(STAMP)  ## Run every benchmark and write one table: ARGS="--device cuda" on a GPU, ARGS="--quick true" to try
 	$(BIN)/python benchmarks/all.py $(ARGS)

@@ -232,6 +232,11 @@ def test_damage_of_many_kinds_is_said_in_a_line(cycle: Path, monkeypatch: pytest
         (lambda: cut("oi/scores.csv", -30), "oi/scores.csv: has 3 whole analyses where others have 4"),
         (lambda: (RUN / "config.yaml").write_bytes(b"\xff\xfe\xff"), "config.yaml: truth and observations"),
         (lambda: cut("config.yaml", 20), "config.yaml: damaged or cut short"),
+        (lambda: (RUN / "config.yaml").unlink(), "provenance.json has the command of the run"),
+        (
+            lambda: [(RUN / name).unlink() for name in ("config.yaml", "provenance.json")],
+            "nor is its command",
+        ),
         (lambda: cut("provenance.json", 100), "provenance.json: damaged"),
     ]
     for damage, told in damages:

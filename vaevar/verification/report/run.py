@@ -26,12 +26,10 @@ from vaevar.verification.arms import earlier_arms
 from vaevar.verification.results import RunResults
 from vaevar.verification.scores import Scores, score_keys
 
-# Why a config has no data, by whether the run is from Python.
-_WITHOUT_DATA = {
-    True: "of a run from Python, whose data only that program has; the report at the end of the run has all "
-    "its parts",
-    False: "damaged or cut short, it has no section data; provenance.json has the command of the run",
-}
+_OF_PYTHON = (
+    "of a run from Python, whose data only that program has; the report at the end of the run has all "
+    "its parts"
+)
 _CHANNEL = re.compile(rf"({'|'.join(UPPER_VARIABLES)})(\d+)(hPa)?")
 
 
@@ -215,32 +213,38 @@ def open_run(
     run = ReportedRun(RunResults(directory), prefix)
     config = directory / "config.yaml"
     if data is None and config.is_file():
-        data = _data_of(config, run.faults, run.settings.get("command") == FROM_PYTHON)
+        data = _data_of(config, run)
     elif data is None:
-        run.faults.append(
-            f"{config}: is not there, so truth and observations are not known; provenance.json has "
-            "the command of the run"
-        )
+        run.faults.append(f"{config}: is not there, so truth and observations are not known; {_made_by(run)}")
     run.data, run.skip = data, _skip_of(config) if skip is None else skip
     return run
 
 
-def _data_of(config: Path, faults: list[str], from_python: bool) -> AnalysisTimes | None:
+def _made_by(run: ReportedRun) -> str:
+    """Where the command of a run is found."""
+    if run.settings.get("command"):
+        return "provenance.json has the command of the run"
+    return "nor is the command of the run, without a provenance.json that can be read"
+
+
+def _data_of(config: Path, run: ReportedRun) -> AnalysisTimes | None:
     """Truth and observations of a config. Nothing is prepared: that might make a whole world."""
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or "data" not in content:
-            faults.append(f"{config}: {_WITHOUT_DATA[from_python]}")
+            of_python = run.settings.get("command") == FROM_PYTHON
+            damaged = f"damaged or cut short, it has no section data; {_made_by(run)}"
+            run.faults.append(f"{config}: {_OF_PYTHON if of_python else damaged}")
             return None
         data: AnalysisTimes = instantiate(read_contents([config]), data=AnalysisTimes).data
     except (UserError, ArgumentError, OSError, ValueError, TypeError, yaml.YAMLError) as error:
         line = first_line(mistake_of(error) or error)
-        faults.append(f"{config}: truth and observations cannot be made from it ({line})")
+        run.faults.append(f"{config}: truth and observations cannot be made from it ({line})")
         return None
     try:
         data.setup("predict")
     except UserError as error:
-        faults.append(
+        run.faults.append(
             f"the truth cannot be read, so there are no maps, spectra and innovations ({error}); run the "
             "command in the directory in which the run was made, with its VAEVAR_DATA"
         )
