@@ -235,7 +235,7 @@ def test_damage_of_many_kinds_is_said_in_a_line(cycle: Path, monkeypatch: pytest
         (lambda: (RUN / "config.yaml").unlink(), "provenance.json has the command of the run"),
         (
             lambda: [(RUN / name).unlink() for name in ("config.yaml", "provenance.json")],
-            "nor is its command",
+            "nor is the command of the run",
         ),
         (lambda: cut("provenance.json", 100), "provenance.json: damaged"),
     ]
