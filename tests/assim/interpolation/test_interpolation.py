@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.spatial import ConvexHull
 
 from vaevar.assim.interpolation.linear import LinearInterpolation, taper
 from vaevar.assim.interpolation.optimal import (
@@ -71,6 +72,25 @@ def test_half_a_sphere_is_left_uncovered() -> None:
     _, weight = barycentric(points, unit_vectors(np.array([-60.0, 60.0]), np.array([10.0, 10.0])))
     np.testing.assert_allclose(weight.sum(1), [0.0, 1.0])
     assert not barycentric(points[:3], points)[1].any()
+
+
+@pytest.mark.parametrize("squeeze", [1.0, 1e-3], ids=["spread", "near a great circle"])
+@pytest.mark.parametrize("count", [4, 5, 8, 40])
+def test_the_face_is_that_of_all_faces(count: int, squeeze: float) -> None:
+    random = np.random.default_rng(count)
+    points, targets = random.normal(size=(count, 3)) * [1, 1, squeeze], random.normal(size=(500, 3))
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+    corner, weight = barycentric(points, targets)
+    field = random.normal(size=count)
+    hull = ConvexHull(points)
+    triangles = hull.simplices[hull.equations[:, 3] < -1e-12]
+    coordinates = np.einsum("mi,fij->mfj", targets, np.linalg.inv(points[triangles]))
+    face, rows = coordinates.min(-1).argmax(1), np.arange(500)
+    expected = coordinates[rows, face] * (coordinates[rows, face].min(1) > 0)[:, None]
+    expected /= np.maximum(expected.sum(1, keepdims=True), 1e-300)
+    of_expected = (field[triangles[face]] * expected).sum(1)
+    np.testing.assert_allclose((field[corner] * weight).sum(1), of_expected, atol=1e-9)
 
 
 def test_linear_is_exact_at_observations_and_ends_at_the_range() -> None:
