@@ -32,7 +32,14 @@ from jsonargparse import ArgumentParser
 from vaevar.errors import UserError
 from vaevar.experiments.comparison.configs import resolve
 from vaevar.experiments.comparison.figure import comparison_figure
-from vaevar.experiments.comparison.record import NETWORKS, Case, callback_settings, current, read
+from vaevar.experiments.comparison.record import (
+    NETWORKS,
+    Case,
+    callback_settings,
+    current,
+    read,
+    windows,
+)
 from vaevar.experiments.comparison.sweep import Sweep, work
 from vaevar.experiments.comparison.table import report, summary, wide
 from vaevar.files import replacing, require_writable, save_text
@@ -118,10 +125,11 @@ def write_report(sweep: Sweep) -> None:
         raise UserError(f"{sweep.results}: no results of these cases, arms and settings; run the comparison")
     table_path, numbers_path, figure_path = paths_of_report(sweep)
     table = wide(results)
-    save_text(table_path, report(table, sweep.arms, note_on(sweep, results, stale)))
+    lengths = windows(sweep.config)
+    save_text(table_path, report(table, sweep.arms, note_on(sweep, results, stale), lengths))
     save_text(numbers_path, summary(table, sweep.arms).to_csv(index=False, float_format="%.6g"))
     with replacing(figure_path) as partial:
-        comparison_figure(table, sweep.arms).savefig(partial, dpi=110, format="png")
+        comparison_figure(table, sweep.arms, lengths).savefig(partial, dpi=110, format="png")
     print(f"wrote {table_path}, {numbers_path} and {figure_path}")
 
 

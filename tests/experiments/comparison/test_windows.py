@@ -55,6 +55,17 @@ def test_what_is_recorded_of_windows(tmp_path: Path) -> None:
     assert of["evaluations", ""] == pytest.approx(4.5)
 
 
+def test_one_time_is_recorded_at_the_times_of_windows(tmp_path: Path) -> None:
+    rows = measure(tmp_path, "one", run(tmp_path, 1), skip=1, others=[3, 1, 3])  # type: ignore[arg-type]
+    of = rows.set_index(["quantity", "channel"])["value"]
+    assert of["analysis", "z500"] == pytest.approx(root(2, 3, 4, 5, 6, 7))
+    # As the arm with windows of 3 in the test above.
+    assert of["analysis_window_of_3", "z500"] == pytest.approx(root(4, 5, 6, 7))
+    assert of["analysis_last_of_3", "z500"] == pytest.approx(6)
+    assert of["background_next_of_3", "z500"] == pytest.approx(10 * root(4, 7))
+    assert not rows.duplicated(["quantity", "channel"]).any()
+
+
 def test_one_time_is_recorded_as_before(tmp_path: Path) -> None:
     rows = measure(tmp_path, "one", run(tmp_path, 1), skip=2)  # type: ignore[arg-type]
     of = rows.set_index(["quantity", "channel"])["value"]
@@ -114,6 +125,27 @@ def test_the_section_of_windows(table: pd.DataFrame) -> None:
     assert "| fixed | 100 | fourdvar | 1.2 ± 0.57 | 1.35 ± 0.64 | 0.9 ± 0.42 |" in text
     assert "| fixed | 100 | fourdvar | **-20.0 ± 0.0** | **-10.0 ± 0.0** | **-50.0 ± 0.0** |" in text
     assert "moving" not in text
+
+
+def test_differences_are_at_the_same_times(tmp_path: Path) -> None:
+    windows = {"fourdvar": 4, "fourdvar_long": 8}
+    for seed in (0, 1):
+        case = Case("fixed", 100, seed)
+        one = numbers(
+            analysis=9, background=9, analysis_last_of_4=2, analysis_window_of_4=4, background_next_of_4=5,
+        )  # fmt: skip
+        many = numbers(analysis=1, background=1, analysis_last=1, analysis_window=1, background_next=1)
+        for arm, rows in (("threedvar_cycle", one), ("fourdvar", many), ("fourdvar_long", many)):
+            record(tmp_path / f"{case.name}.csv", case, arm, rows, "f", "c")
+    table = wide(pd.concat([read(path) for path in sorted(tmp_path.glob("*.csv"))]))
+    arms = ["threedvar_cycle", *windows]
+    text = report(table, arms, "A note.", windows).partition("## Windows: differences")[2]
+    assert "| fixed | 100 | fourdvar | **-75.0 ± 0.0** | **-50.0 ± 0.0** | **-80.0 ± 0.0** |" in text
+    assert "fourdvar_long" not in text  # 3DVar's numbers at its times are not known
+    fixed = comparison_figure(table, arms, windows).axes[0]
+    lines = {container.get_label(): container.lines[0] for container in fixed.containers}
+    np.testing.assert_allclose(lines["fourdvar"].get_ydata(), [-50])
+    assert "fourdvar_long" not in lines
 
 
 def test_without_windows_there_is_no_section(table: pd.DataFrame) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,9 @@ from vaevar.verification.page.figures import COLOURS
 _LARGEST, _MARGIN = 60.0, 3.0  # per cent: a free run is off the scale
 
 
-def comparison_figure(table: pd.DataFrame, arms: Sequence[str]) -> Figure:
+def comparison_figure(
+    table: pd.DataFrame, arms: Sequence[str], windows: Mapping[str, int] | None = None
+) -> Figure:
     """A panel for each kind of network, one line per arm, and a panel of forecasts by lead.
 
     Differences to 3DVar with a cycle's B, or to the first arm where that is none of them, in per cent, seed
@@ -29,15 +31,15 @@ def comparison_figure(table: pd.DataFrame, arms: Sequence[str]) -> Figure:
     Args:
         table: of :func:`vaevar.experiments.comparison.table.wide`.
         arms: in the order of the legend.
+        windows: numbers of times that arms hand out together, by name; they are compared at the same times.
     """
     reference = REFERENCE_OF_WINDOWS if REFERENCE_OF_WINDOWS in arms else arms[0]
     networks = sorted(set(table.index.get_level_values("network")))
     sizes = sorted(set(table.index.get_level_values("columns")))
     figure = Figure(figsize=(4.6 * (len(networks) + 1), 5.2), layout="constrained")
     axes = figure.subplots(1, len(networks) + 1, sharey=True)
-    table = with_one_time(table)
-    differences = _differences(table["analysis_last", MEAN], reference)
-    of_windows = _differences(table["analysis_window", MEAN], reference)
+    differences = _differences(table, "analysis_last", reference, windows or {})
+    of_windows = _differences(table, "analysis_window", reference, windows or {})
     with_windows = [arm for arm in of_windows if not of_windows[arm].equals(differences[arm])]
     for axis, network in zip(axes[:-1], networks, strict=True):
         axis.set_xlim(min(sizes) / 1.15, max(sizes) * 1.15)
@@ -49,7 +51,7 @@ def comparison_figure(table: pd.DataFrame, arms: Sequence[str]) -> Figure:
         axis.xaxis.set_major_formatter(ScalarFormatter())
     axes[0].yaxis.set_major_formatter(PercentFormatter(decimals=0))
     axes[0].set_ylabel(f"rmse / std, mean over channels, against {reference}")
-    _forecasts(axes[-1], table, reference, arms)
+    _forecasts(axes[-1], table, reference, arms, windows or {})
     values = pd.concat([differences, of_windows]).to_numpy()
     shown = values[np.isfinite(values) & (values <= _LARGEST)]
     if shown.size:
@@ -62,15 +64,27 @@ def comparison_figure(table: pd.DataFrame, arms: Sequence[str]) -> Figure:
     return figure
 
 
-def _differences(errors: pd.Series, reference: str) -> pd.DataFrame:
-    """In per cent to one arm, a column per arm."""
-    by_arm = errors.unstack("arm")
-    if reference not in by_arm:
-        return by_arm.iloc[:, :0]
-    return 100 * (by_arm.div(by_arm[reference], axis=0) - 1)
+def _differences(
+    table: pd.DataFrame, quantity: str, reference: str, windows: Mapping[str, int]
+) -> pd.DataFrame:
+    """In per cent to one arm, a column per arm; nothing where that arm is not there."""
+    by_arm = {
+        length: with_one_time(table, length)[quantity, MEAN].unstack("arm")
+        for length in {1, *windows.values()}
+    }
+    if reference not in by_arm[1]:
+        return by_arm[1].iloc[:, :0]
+    columns = {
+        arm: by_arm[length][arm] / by_arm[length][reference]
+        for arm in by_arm[1]
+        for length in [windows.get(str(arm), 1)]
+    }
+    return 100 * (pd.DataFrame(columns) - 1).rename_axis(columns="arm")
 
 
-def _forecasts(axis: Axes, table: pd.DataFrame, reference: str, arms: Sequence[str]) -> None:
+def _forecasts(
+    axis: Axes, table: pd.DataFrame, reference: str, arms: Sequence[str], windows: Mapping[str, int]
+) -> None:
     places = {(network, columns) for network, columns, *_ in table.index}
     network, columns = min(places, key=lambda place: (abs(np.log(place[1] / 250)), place[0]))
     errors = table.xs((network, columns), level=("network", "columns"))
@@ -78,7 +92,7 @@ def _forecasts(axis: Axes, table: pd.DataFrame, reference: str, arms: Sequence[s
     for quantity, channel in table:
         if quantity.startswith("forecast_") and channel == MEAN:
             leads[int(quantity.removeprefix("forecast_").removesuffix("h"))] = quantity
-    parts = {lead: _differences(errors[name, MEAN], reference) for lead, name in sorted(leads.items())}
+    parts = {lead: _differences(errors, name, reference, windows) for lead, name in sorted(leads.items())}
     _lines(axis, pd.concat(parts, names=["lead"]), "lead", arms)
     axis.set(xlabel="hours from the analysis", title=f"forecasts, {columns} {network} columns")
     axis.set_xticks(sorted(leads))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ RESULT_COLUMNS = [
 MEAN = "mean over channels of rmse/std"
 NETWORKS = ("fixed", "moving")
 # What an arm's numbers say beside those of other arms, and where an arm that analyses one time has them: the
-# analysis that all observations precede, the mean over the window, and the background 6 h after the last.
+# analysis that all observations precede, the mean over the window, and the background one step after it.
 WINDOWS = {"analysis_last": "analysis", "analysis_window": "analysis", "background_next": "background"}
 
 
@@ -106,12 +107,31 @@ def callback_settings(config: dict[str, Any], name: str) -> dict[str, Any]:
     raise UserError(f"the config of a comparison must list {name} in trainer.callbacks")
 
 
-def measure(directory: Path, arm: str, data: AnalysisTimes, skip: int) -> pd.DataFrame:
+def windows(config: dict[str, Any]) -> dict[str, int]:
+    """The number of times that each arm hands out together, by name.
+
+    Args:
+        config: the resolved config of the comparison.
+    """
+    arms = {name: arm.get("init_args", {}) for name, arm in config["model"]["init_args"]["arms"].items()}
+    return {name: given.get("every") or given.get("window") or 1 for name, given in arms.items()}
+
+
+def at_times_of(quantity: str, window: int) -> str:
+    """The name of one of ``WINDOWS`` where an arm of one time has it at the times of others' windows."""
+    return quantity if window == 1 else f"{quantity}_of_{window}"
+
+
+def measure(
+    directory: Path, arm: str, data: AnalysisTimes, skip: int, others: Iterable[int] = ()
+) -> pd.DataFrame:
     """The numbers of one arm's finished run: ``quantity``, ``channel``, ``value``.
 
     Of ``analysis``, ``background``, ``forecast_24h``, ...: the RMSE of the headline channels in physical
-    units, and the mean over all channels of RMSE / climatological std. The same of ``WINDOWS``, where the arm
-    analyses several times at once. Without a channel: ``improved``, ``drift %/day``, ``2J/p``,
+    units, and the mean over all channels of RMSE / climatological std. The same of ``WINDOWS``: where the arm
+    analyses several times at once, of its windows; else of those of other arms, whose names
+    :func:`at_times_of` gives. Errors grow and fall along a cycle, so last times and next backgrounds are
+    compared at the same times. Without a channel: ``improved``, ``drift %/day``, ``2J/p``,
     ``iterations``, ``evaluations`` and ``seconds`` per analysis, where the arm has them, and the CPU
     ``threads`` of this process.
 
@@ -121,26 +141,32 @@ def measure(directory: Path, arm: str, data: AnalysisTimes, skip: int) -> pd.Dat
         data: the data module of the run.
         skip: analyses left out at the beginning, as in :class:`vaevar.verification.scores.Scores`; rounded up
             to whole windows.
+        others: numbers of times in the windows of other arms.
     """
     scores = gather_rows(directory, [arm], "scores.csv")
     forecasts = gather_rows(directory, [arm], "forecasts.csv")
     window = int(scores["window"].fillna(1).max()) if "window" in scores else 1
-    skip = -(-skip // window) * window
-    skip = skip if skip < data.times.size else 0
-    first = time_text(data.times[skip])
+    begin = _begin(data, skip, window)
+    first = time_text(data.times[begin])
     forecasts = forecasts.assign(quantity=[f"forecast_{lead}h" for lead in forecasts["lead_hours"]])
-    tables = [scores, forecasts]
+    tables = [table[table["time"] >= first] for table in (scores, forecasts)]
     if window > 1:
-        tables.append(_of_windows(scores, window))
+        tables.append(_of_windows(tables[0], window))
+    else:
+        index = pd.Series(range(data.times.size), [time_text(time) for time in data.times])
+        for length in {*others} - {1}:
+            placed = scores.assign(position=scores["time"].map(index) % length)
+            kept = placed["time"] >= time_text(data.times[_begin(data, skip, length)])
+            named = _of_windows(placed[kept], length)
+            tables.append(named.assign(quantity=[at_times_of(name, length) for name in named["quantity"]]))
     rows: list[tuple[str, str, float]] = []
-    for table in tables:
-        settled = table[table["time"] >= first]
+    for settled in tables:
         for quantity in settled["quantity"].unique():
             rmse = time_mean_rmse(settled, arm, quantity, data.spec, 0)
             rows.append((quantity, MEAN, float((rmse / data.climatological_std).mean())))
             channels = [name for name in HEADLINE_CHANNELS if data.spec.has(name)]
             rows += [(quantity, name, float(rmse[data.spec.index(name)])) for name in channels]
-    summary = Scores(skip).table(directory, [arm], data).iloc[0]
+    summary = Scores(begin).table(directory, [arm], data).iloc[0]
     diagnostics = pd.read_csv(directory / arm / "diagnostics.csv")
     diagnostics = diagnostics[diagnostics["time"] >= first]
     numbers = {name: summary[name] for name in ("improved", "drift %/day", "2J/p", "iterations", "seconds")}
@@ -151,6 +177,12 @@ def measure(directory: Path, arm: str, data: AnalysisTimes, skip: int) -> pd.Dat
     rows += [(name, "", float(value)) for name, value in numbers.items()]
     table = pd.DataFrame(rows, columns=["quantity", "channel", "value"])
     return table.dropna(subset="value")
+
+
+def _begin(data: AnalysisTimes, skip: int, window: int) -> int:
+    """The first time that counts, at the beginning of a window; 0 where none would be left."""
+    skip = -(-skip // window) * window
+    return skip if skip < data.times.size else 0
 
 
 def _of_windows(scores: pd.DataFrame, window: int) -> pd.DataFrame:

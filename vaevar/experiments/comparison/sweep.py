@@ -27,6 +27,7 @@ from vaevar.experiments.comparison.record import (
     measure,
     record,
     recorded,
+    windows,
 )
 from vaevar.files import file_lock
 
@@ -148,7 +149,8 @@ def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
                 run(["predict", "--config", str(config_file)])
             if sweep.fingerprints()[arm] != fingerprint:
                 raise UserError(f"{case.name} {arm}: its weights changed during the run; run it again")
-            rows = measure(directory, arm, sweep.data(case, arm), sweep.skip())
+            others = windows(sweep.config).values()
+            rows = measure(directory, arm, sweep.data(case, arm), sweep.skip(), others)
             commit = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))["commit"] or ""
             with file_lock(directory.parent / "record.lock"):
                 record(path, case, arm, rows, fingerprint, commit)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from vaevar.experiments.comparison.record import MEAN, NETWORKS, WINDOWS
+from vaevar.experiments.comparison.record import MEAN, NETWORKS, WINDOWS, at_times_of
 from vaevar.verification.scores import HEADLINE_CHANNELS
 from vaevar.verification.tables import to_markdown
 
@@ -38,7 +38,8 @@ NOTE_ON_WINDOWS = (
     "rmse / std, and RMSE of z500, of arms that analyse several times at once. At the last time of a window, "
     "all its observations are past, as in a forecast centre's analysis; its mean is that of a reanalysis, "
     "which knows later observations too; the next background is the forecast to 6 h after the last time. Of "
-    f"{REFERENCE_OF_WINDOWS}, which knows one time, the first two are the same."
+    f"{REFERENCE_OF_WINDOWS}, which knows one time, the first two are the same, over all times; the "
+    "differences below are to its numbers at the times of each arm's windows."
 )
 
 
@@ -99,7 +100,11 @@ def relative_differences(
 
 
 def differences(
-    table: pd.DataFrame, arms: Sequence[str], reference: str, quantities: dict[str, Quantity] = DIFFERENCES
+    table: pd.DataFrame,
+    arms: Sequence[str],
+    reference: str,
+    quantities: dict[str, Quantity] = DIFFERENCES,
+    own: Mapping[str, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
     """Relative differences of all arms to one, in per cent; bold where they exceed the spread over seeds.
 
@@ -108,6 +113,7 @@ def differences(
         arms: in the order of the rows.
         reference: the arm that the others are compared with.
         quantities: by the title of their column.
+        own: tables that take the place of ``table``, by arm.
     """
     rows = []
     places = _networks(table)
@@ -119,20 +125,24 @@ def differences(
                 continue
             row = {"network": network, "columns": str(columns), "arm": arm}
             for title, quantity in quantities.items():
-                by_seed = relative_differences(table, network, columns, arm, reference, quantity)
+                chosen = (own or {}).get(arm, table)
+                by_seed = relative_differences(chosen, network, columns, arm, reference, quantity)
                 row[title] = _difference(by_seed)
             if any(row[title] != "–" for title in quantities):
                 rows.append(row)
     return pd.DataFrame(rows)
 
 
-def report(table: pd.DataFrame, arms: Sequence[str], note: str) -> str:
+def report(
+    table: pd.DataFrame, arms: Sequence[str], note: str, windows: Mapping[str, int] | None = None
+) -> str:
     """The text of ``comparison.md``.
 
     Args:
         table: from :func:`wide`.
         arms: in the order of the rows.
         note: the text above the tables.
+        windows: numbers of times that arms hand out together, by name; others have 1.
     """
     channels = [name for name in HEADLINE_CHANNELS if ("analysis", name) in table]
 
@@ -163,36 +173,40 @@ def report(table: pd.DataFrame, arms: Sequence[str], note: str) -> str:
     for reference in REFERENCES:
         if reference in present and len(present) > 1:
             parts += [f"## Differences to {reference}, %", to_markdown(differences(table, arms, reference))]
-    return "\n\n".join(parts + _windows(table, arms)) + "\n"
+    return "\n\n".join(parts + _windows(table, arms, windows or {})) + "\n"
 
 
-def _windows(table: pd.DataFrame, arms: Sequence[str]) -> list[str]:
+def _windows(table: pd.DataFrame, arms: Sequence[str], windows: Mapping[str, int]) -> list[str]:
     """The section of arms that analyse several times at once, beside the one that they are compared with."""
     if ("analysis_last", MEAN) not in table:
         return []
     known = table["analysis_last", MEAN].notna()
     with_windows = set(table.index[known].get_level_values("arm"))
     chosen = [arm for arm in arms if arm in with_windows or arm == REFERENCE_OF_WINDOWS]
-    whole = with_one_time(table[known.groupby(level=["network", "columns"]).transform("any")])
+    table = table[known.groupby(level=["network", "columns"]).transform("any")]
+    whole = with_one_time(table)
     parts = ["## Windows", NOTE_ON_WINDOWS, to_markdown(means(whole, chosen, OF_WINDOWS))]
-    compared = differences(whole, chosen, REFERENCE_OF_WINDOWS, OF_WINDOWS)
+    own = {arm: with_one_time(table, windows.get(arm, 1)) for arm in chosen}
+    compared = differences(whole, chosen, REFERENCE_OF_WINDOWS, OF_WINDOWS, own)
     if len(compared):
         parts += [f"## Windows: differences to {REFERENCE_OF_WINDOWS}, %", to_markdown(compared)]
     return parts
 
 
-def with_one_time(table: pd.DataFrame) -> pd.DataFrame:
+def with_one_time(table: pd.DataFrame, window: int = 1) -> pd.DataFrame:
     """The table with ``WINDOWS`` of all arms; where an arm analyses one time, they are that time's.
 
     Args:
         table: from :func:`wide`.
+        window: 1: over all times. Else those at the times of windows of so many, where they are recorded.
     """
     whole = table.copy()
-    for name, recorded in WINDOWS.items():
+    for name, of_one in WINDOWS.items():
+        recorded = of_one if window == 1 else at_times_of(name, window)
         for quantity, channel in table:
-            if quantity == recorded:
+            if quantity == of_one:
                 known = table.get((name, channel), pd.Series(np.nan, table.index))
-                whole[name, channel] = known.fillna(table[recorded, channel])
+                whole[name, channel] = known.fillna(table.get((recorded, channel), np.nan))
     return whole
 
 
@@ -204,10 +218,13 @@ def summary(table: pd.DataFrame, arms: Sequence[str]) -> pd.DataFrame:
         arms: in the order of the rows.
     """
     whole, rows = with_one_time(table), []
+    recorded = [
+        name for start in WINDOWS for name in sorted({name for name, _ in whole}) if name.startswith(start)
+    ]
     for network, columns in _networks(table):
         for arm in arms:
             by_seed = _series(whole, network, columns, arm)
-            for quantity in WINDOWS:
+            for quantity in recorded:
                 values = by_seed[quantity, MEAN].dropna()
                 if len(values):
                     rows.append((network, columns, arm, quantity, *spread(values), len(values)))
