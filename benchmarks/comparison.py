@@ -155,9 +155,11 @@ def note_on(sweep: Sweep, results: pd.DataFrame, stale: int) -> str:
         f"{data.times.size}; truth: {data.source.description}. Mean ± standard deviation over "
         f"{results['seed'].nunique()} seeds of network and noise. RMSE is area-weighted, its root after "
         "the mean over time; `rmse / std` is the mean over channels of RMSE / climatological std. Forecasts "
-        f"start from one analysis in {every}. `evaluations` are those of the cost and its gradient (of the "
-        "decoder or the linear transform), or of the denoiser. Differences are paired by seed, bold where "
-        "they exceed their spread over seeds; `both` is the mean over fixed and moving networks."
+        f"start from one analysis in {every}, those of arms with windows from the last time of the window it "
+        "is in; differences are of forecasts from the same times. `evaluations` are those of the cost and "
+        "its gradient (of the decoder or the linear transform), or of the denoiser. Differences are paired "
+        "by seed, bold where they exceed their spread over seeds; `both` is the mean over fixed and moving "
+        "networks."
     )
 
 

@@ -28,6 +28,18 @@ from vaevar.verification.tables import append_rows, complete_times, cut_rows, ga
 FORECAST_COLUMNS = ["time", "arm", "lead_hours", "channel", "rmse", "bias"]
 
 
+def starts_from(index: int, window: int, every: int) -> bool:
+    """Whether a forecast starts from an analysis: the last of its window, and one was due in that.
+
+    Args:
+        index: of the analysis in its cycle.
+        window: number of analyses that are handed out together.
+        every: analyses between forecasts.
+    """
+    last = index % window == window - 1
+    return last and index // every > (index - window) // every
+
+
 class Forecasts(CycleCallback):
     """Writes ``<run>/forecasts.csv``: scores of forecasts from every ``every``-th analysis.
 
@@ -42,17 +54,23 @@ class Forecasts(CycleCallback):
     Args:
         every: analyses between forecasts; the first one is due at analysis 0.
         lead_hours: leads to score; default 24, 72 and 120.
+        beside: numbers of analyses in the windows of other arms. Forecasts also start from where those of
+            such arms do, so that the same days can be compared.
 
     Raises:
-        UserError: for an interval or a lead that is not positive; at the start of a run, for a lead that is
-            not a multiple of the cycle's step; at its end, when an arm was cycled without this callback.
+        UserError: for an interval, a window or a lead that is not positive; at the start of a run, for a lead
+            that is not a multiple of the cycle's step; at its end, when an arm was cycled without this callback.
     """
 
-    def __init__(self, every: int = 8, lead_hours: list[int] | None = None) -> None:
+    def __init__(
+        self, every: int = 8, lead_hours: list[int] | None = None, beside: list[int] | None = None
+    ) -> None:
         self.lead_hours = sorted(set([24, 72, 120] if lead_hours is None else lead_hours))
         if every < 1 or not self.lead_hours or self.lead_hours[0] < 1:
             raise UserError(f"Forecasts: every {every} and lead_hours {lead_hours} must be positive")
-        self.every = every
+        self.every, self.beside = every, beside or []
+        if any(length < 1 for length in self.beside):
+            raise UserError(f"Forecasts: beside {beside} must be positive")
         self._earlier: dict[str, Tensor] = {}
         self._truth: WeatherStore
 
@@ -72,9 +90,10 @@ class Forecasts(CycleCallback):
             raise UserError(f"Forecasts: {next(iter(missing.values()))}")
 
     def _starts_from(self, index: int, window: int) -> bool:
-        """Whether a forecast starts from an analysis: the last of its window, and one was due in that."""
-        last = index % window == window - 1
-        return last and index // self.every > (index - window) // self.every
+        """Whether a forecast starts from an analysis of an arm: its own, or one beside those of others."""
+        if index % window != window - 1:
+            return False
+        return any(starts_from(index, length, self.every) for length in (window, *self.beside))
 
     def _starts(self, module: AssimilationModule, data: AnalysisTimes, arm: str) -> np.ndarray:
         """The times of the analyses from which the forecasts of an arm start."""

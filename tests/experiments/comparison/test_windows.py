@@ -51,7 +51,7 @@ def test_what_is_recorded_of_windows(tmp_path: Path) -> None:
     assert of["analysis_last", "z500"] == pytest.approx(6)
     assert of["background_next", "z500"] == pytest.approx(10 * root(4, 7))
     assert of["analysis_last", MEAN] == pytest.approx(6 / 10 / 2)
-    assert of["forecast_24h", "z500"] == pytest.approx(root(4, 5, 6, 7))
+    assert of["forecast_24h", "z500"] == pytest.approx(6)
     assert of["evaluations", ""] == pytest.approx(4.5)
 
 
@@ -63,6 +63,7 @@ def test_one_time_is_recorded_at_the_times_of_windows(tmp_path: Path) -> None:
     assert of["analysis_window_of_3", "z500"] == pytest.approx(root(4, 5, 6, 7))
     assert of["analysis_last_of_3", "z500"] == pytest.approx(6)
     assert of["background_next_of_3", "z500"] == pytest.approx(10 * root(4, 7))
+    assert of["forecast_24h_of_3", "z500"] == pytest.approx(6)
     assert not rows.duplicated(["quantity", "channel"]).any()
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter, PercentFormatter, ScalarFormatter
 
 from vaevar.experiments.comparison.record import MEAN
-from vaevar.experiments.comparison.table import REFERENCE_OF_WINDOWS, with_one_time
+from vaevar.experiments.comparison.table import REFERENCE_OF_WINDOWS, lead_hours, with_one_time
 from vaevar.verification.page.figures import COLOURS
 
 _LARGEST, _MARGIN = 60.0, 3.0  # per cent: a free run is off the scale
@@ -88,10 +88,7 @@ def _forecasts(
     places = {(network, columns) for network, columns, *_ in table.index}
     network, columns = min(places, key=lambda place: (abs(np.log(place[1] / 250)), place[0]))
     errors = table.xs((network, columns), level=("network", "columns"))
-    leads = {0: "analysis_last"}
-    for quantity, channel in table:
-        if quantity.startswith("forecast_") and channel == MEAN:
-            leads[int(quantity.removeprefix("forecast_").removesuffix("h"))] = quantity
+    leads = {0: "analysis_last"} | {lead: f"forecast_{lead}h" for lead in lead_hours(table)}
     parts = {lead: _differences(errors, name, reference, windows) for lead, name in sorted(leads.items())}
     _lines(axis, pd.concat(parts, names=["lead"]), "lead", arms)
     axis.set(xlabel="hours from the analysis", title=f"forecasts, {columns} {network} columns")

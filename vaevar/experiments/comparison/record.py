@@ -22,6 +22,7 @@ from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 from vaevar.files import replacing
 from vaevar.provenance import fingerprint
+from vaevar.verification.forecasts import starts_from
 from vaevar.verification.metrics import time_mean_rmse
 from vaevar.verification.scores import HEADLINE_CHANNELS, Scores
 from vaevar.verification.tables import gather_rows, time_text
@@ -56,6 +57,9 @@ class Case:
             "count": self.columns, "moving": self.network == "moving", "seed": self.seed
         }  # fmt: skip
         data["seed"] = self.seed
+        lengths = windows(config)
+        if lengths[arm] == 1:
+            callback_settings(changed, "Forecasts")["beside"] = sorted({*lengths.values()} - {1})
         model["arms"] = {arm: model["arms"][arm]}
         return changed
 
@@ -75,7 +79,8 @@ def fingerprints(config: dict[str, Any]) -> dict[str, str]:
         data["network"]["init_args"].pop(key)
     shared["precision"] = config["trainer"].get("precision")
     shared["scores"] = callback_settings(config, "Scores")
-    shared["forecasts"] = callback_settings(config, "Forecasts")
+    shared["forecasts"] = {**callback_settings(config, "Forecasts")}
+    shared["forecasts"].pop("beside", None)  # follows from the arms that there are
     common = fingerprint(_without_modules(shared))
     return {
         name: hashlib.sha256(f"{common} {fingerprint(_without_modules(arm))}".encode()).hexdigest()[:12]
@@ -118,20 +123,20 @@ def windows(config: dict[str, Any]) -> dict[str, int]:
 
 
 def at_times_of(quantity: str, window: int) -> str:
-    """The name of one of ``WINDOWS`` where an arm of one time has it at the times of others' windows."""
+    """The name of a quantity that an arm of one time has at the times of other arms' windows."""
     return quantity if window == 1 else f"{quantity}_of_{window}"
 
 
 def measure(
-    directory: Path, arm: str, data: AnalysisTimes, skip: int, others: Iterable[int] = ()
+    directory: Path, arm: str, data: AnalysisTimes, skip: int, every: int = 1, others: Iterable[int] = ()
 ) -> pd.DataFrame:
     """The numbers of one arm's finished run: ``quantity``, ``channel``, ``value``.
 
     Of ``analysis``, ``background``, ``forecast_24h``, ...: the RMSE of the headline channels in physical
-    units, and the mean over all channels of RMSE / climatological std. The same of ``WINDOWS``: where the arm
-    analyses several times at once, of its windows; else of those of other arms, whose names
-    :func:`at_times_of` gives. Errors grow and fall along a cycle, so last times and next backgrounds are
-    compared at the same times. Without a channel: ``improved``, ``drift %/day``, ``2J/p``,
+    units, and the mean over all channels of RMSE / climatological std. The same of ``WINDOWS`` where the arm
+    analyses several times at once. Where it analyses one, it has ``WINDOWS`` and forecasts also at the times
+    of other arms' windows, under the names of :func:`at_times_of`: errors differ from day to day, so that
+    only the same times can be compared. Without a channel: ``improved``, ``drift %/day``, ``2J/p``,
     ``iterations``, ``evaluations`` and ``seconds`` per analysis, where the arm has them, and the CPU
     ``threads`` of this process.
 
@@ -141,24 +146,26 @@ def measure(
         data: the data module of the run.
         skip: analyses left out at the beginning, as in :class:`vaevar.verification.scores.Scores`; rounded up
             to whole windows.
+        every: analyses between forecasts.
         others: numbers of times in the windows of other arms.
     """
-    scores = gather_rows(directory, [arm], "scores.csv")
-    forecasts = gather_rows(directory, [arm], "forecasts.csv")
+    index = pd.Series(range(data.times.size), [time_text(time) for time in data.times])
+    scores, forecasts = (
+        table.assign(index=table["time"].map(index))
+        for table in (gather_rows(directory, [arm], f"{name}.csv") for name in ("scores", "forecasts"))
+    )
     window = int(scores["window"].fillna(1).max()) if "window" in scores else 1
     begin = _begin(data, skip, window)
-    first = time_text(data.times[begin])
-    forecasts = forecasts.assign(quantity=[f"forecast_{lead}h" for lead in forecasts["lead_hours"]])
-    tables = [table[table["time"] >= first] for table in (scores, forecasts)]
+    tables = [scores[scores["index"] >= begin], _forecasts(forecasts, window, begin, every)]
     if window > 1:
-        tables.append(_of_windows(tables[0], window))
-    else:
-        index = pd.Series(range(data.times.size), [time_text(time) for time in data.times])
-        for length in {*others} - {1}:
-            placed = scores.assign(position=scores["time"].map(index) % length)
-            kept = placed["time"] >= time_text(data.times[_begin(data, skip, length)])
-            named = _of_windows(placed[kept], length)
-            tables.append(named.assign(quantity=[at_times_of(name, length) for name in named["quantity"]]))
+        tables.append(_of_windows(scores, window, begin))
+    for length in {*others} - {1} if window == 1 else ():
+        from_there = _begin(data, skip, length)
+        for table in (
+            _of_windows(scores, length, from_there), _forecasts(forecasts, length, from_there, every)
+        ):  # fmt: skip
+            names = [at_times_of(name, length) for name in table["quantity"]]
+            tables.append(table.assign(quantity=names))
     rows: list[tuple[str, str, float]] = []
     for settled in tables:
         for quantity in settled["quantity"].unique():
@@ -168,7 +175,7 @@ def measure(
             rows += [(quantity, name, float(rmse[data.spec.index(name)])) for name in channels]
     summary = Scores(begin).table(directory, [arm], data).iloc[0]
     diagnostics = pd.read_csv(directory / arm / "diagnostics.csv")
-    diagnostics = diagnostics[diagnostics["time"] >= first]
+    diagnostics = diagnostics[diagnostics["time"].map(index) >= begin]
     numbers = {name: summary[name] for name in ("improved", "drift %/day", "2J/p", "iterations", "seconds")}
     numbers["evaluations"] = (
         diagnostics["evaluations"].mean() if "evaluations" in diagnostics else float("nan")
@@ -185,20 +192,30 @@ def _begin(data: AnalysisTimes, skip: int, window: int) -> int:
     return skip if skip < data.times.size else 0
 
 
-def _of_windows(scores: pd.DataFrame, window: int) -> pd.DataFrame:
+def _of_windows(scores: pd.DataFrame, window: int, begin: int) -> pd.DataFrame:
     """Rows of ``scores.csv`` by what was known: ``WINDOWS`` as their quantity.
 
     Args:
-        scores: with a ``position`` from 0 to ``window`` - 1.
-        window: number of analysis times that are analysed at once.
+        scores: with the ``index`` of the time in the cycle.
+        window: number of analysis times that are handed out at once.
+        begin: the first time that counts.
     """
+    scores = scores[scores["index"] >= begin]
     analysis, background = (scores["quantity"] == name for name in ("analysis", "background"))
+    position = scores["index"] % window
     chosen = {
         "analysis_window": analysis,
-        "analysis_last": analysis & (scores["position"] == window - 1),
-        "background_next": background & (scores["position"] == 0),
+        "analysis_last": analysis & (position == window - 1),
+        "background_next": background & (position == 0),
     }
     return pd.concat([scores[rows].assign(quantity=name) for name, rows in chosen.items()], ignore_index=True)
+
+
+def _forecasts(forecasts: pd.DataFrame, window: int, begin: int, every: int) -> pd.DataFrame:
+    """Rows of ``forecasts.csv`` of forecasts that start where those of an arm with such windows do."""
+    starts = [index for index in forecasts["index"].unique() if starts_from(index, window, every)]
+    chosen = forecasts[forecasts["index"].isin(starts) & (forecasts["index"] >= begin)]
+    return chosen.assign(quantity=[f"forecast_{lead}h" for lead in chosen["lead_hours"]])
 
 
 def record(path: Path, case: Case, arm: str, rows: pd.DataFrame, fingerprint: str, commit: str) -> None:

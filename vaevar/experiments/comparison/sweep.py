@@ -149,8 +149,9 @@ def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
                 run(["predict", "--config", str(config_file)])
             if sweep.fingerprints()[arm] != fingerprint:
                 raise UserError(f"{case.name} {arm}: its weights changed during the run; run it again")
+            every = int(callback_settings(sweep.config, "Forecasts")["every"])
             others = windows(sweep.config).values()
-            rows = measure(directory, arm, sweep.data(case, arm), sweep.skip(), others)
+            rows = measure(directory, arm, sweep.data(case, arm), sweep.skip(), every, others)
             commit = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))["commit"] or ""
             with file_lock(directory.parent / "record.lock"):
                 record(path, case, arm, rows, fingerprint, commit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -150,8 +151,7 @@ def report(
         return {"rmse / std": (quantity, MEAN)} | {name: (quantity, name) for name in channels}
 
     days = {"24": "day 1", "72": "day 3", "120": "day 5"}
-    hours = {name.removeprefix("forecast_").removesuffix("h") for name, _ in table if "forecast_" in name}
-    leads = sorted(hours, key=int)
+    leads = [str(lead) for lead in lead_hours(table)]
     forecast = {
         f"{title}, {days.get(lead, lead + ' h')}": (f"forecast_{lead}h", channel)
         for title, channel in (("rmse / std", MEAN), ("z500", "z500"))
@@ -170,9 +170,11 @@ def report(
     ):
         parts += [f"## {title}", to_markdown(means(table, arms, quantities))]
     present = set(table.index.get_level_values("arm"))
+    own = {arm: with_one_time(table, length) for arm, length in (windows or {}).items() if length > 1}
     for reference in REFERENCES:
         if reference in present and len(present) > 1:
-            parts += [f"## Differences to {reference}, %", to_markdown(differences(table, arms, reference))]
+            compared = differences(table, arms, reference, own=own)
+            parts += [f"## Differences to {reference}, %", to_markdown(compared)]
     return "\n\n".join(parts + _windows(table, arms, windows or {})) + "\n"
 
 
@@ -193,14 +195,28 @@ def _windows(table: pd.DataFrame, arms: Sequence[str], windows: Mapping[str, int
     return parts
 
 
+def lead_hours(table: pd.DataFrame) -> list[int]:
+    """The leads of the forecasts of a table, ascending."""
+    found = (re.fullmatch(r"forecast_(\d+)h", name) for name, _ in table)
+    return sorted({int(match[1]) for match in found if match})
+
+
 def with_one_time(table: pd.DataFrame, window: int = 1) -> pd.DataFrame:
     """The table with ``WINDOWS`` of all arms; where an arm analyses one time, they are that time's.
 
     Args:
         table: from :func:`wide`.
-        window: 1: over all times. Else those at the times of windows of so many, where they are recorded.
+        window: 1: over all times. Else those at the times of windows of so many, and the forecasts from
+            there, where they are recorded.
     """
     whole = table.copy()
+    if window > 1 and ("analysis_last", MEAN) in table:
+        of_one_time = table["analysis_last", MEAN].isna()
+        for lead in lead_hours(table):
+            for quantity, channel in table:
+                if quantity == f"forecast_{lead}h":
+                    there = table.get((at_times_of(quantity, window), channel), np.nan)
+                    whole[quantity, channel] = table[quantity, channel].mask(of_one_time, there)
     for name, of_one in WINDOWS.items():
         recorded = of_one if window == 1 else at_times_of(name, window)
         for quantity, channel in table:
