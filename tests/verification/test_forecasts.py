@@ -116,25 +116,28 @@ def test_the_truth_is_prepared_to_the_end_of_the_longest_forecast(monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("window", "every", "starts"),
+    ("window", "every", "beside", "starts"),
     [
-        (1, 8, [0, 8, 16]),
-        (1, 1, list(range(24))),
-        (2, 1, list(range(1, 24, 2))),
-        (2, 3, [1, 3, 7, 9, 13, 15, 19, 21]),  # due at 0, 3, 6, ...
-        (4, 8, [3, 11, 19]),
-        (8, 8, [7, 15, 23]),
-        (8, 3, [7, 15, 23]),
-        (8, 12, [7, 15]),
-        (8, 40, [7]),
-        (3, 5, [2, 5, 11, 17, 20]),
+        (1, 8, [4, 8], [0, 3, 7, 8, 11, 15, 16, 19, 23]),
+        (2, 8, [4, 3], [1, 3, 9, 11, 17, 19]),
+        (4, 8, [8], [3, 7, 11, 15, 19, 23]),
+        (1, 8, [], [0, 8, 16]),
+        (1, 1, [], list(range(24))),
+        (2, 1, [], list(range(1, 24, 2))),
+        (2, 3, [], [1, 3, 7, 9, 13, 15, 19, 21]),  # due at 0, 3, 6, ...
+        (4, 8, [], [3, 11, 19]),
+        (8, 8, [], [7, 15, 23]),
+        (8, 3, [], [7, 15, 23]),
+        (8, 12, [], [7, 15]),
+        (8, 40, [], [7]),
+        (3, 5, [], [2, 5, 11, 17, 20]),
     ],
 )
 def test_forecasts_start_from_the_last_time_of_the_window_in_which_they_are_due(
-    window: int, every: int, starts: list[int], tmp_path: Path
+    window: int, every: int, beside: list[int], starts: list[int], tmp_path: Path
 ) -> None:
     """And what is there, and what is cut off, goes by that."""
-    world, callback = World(), Forecasts(every, [12, 24])
+    world, callback = World(), Forecasts(every, [12, 24], beside)
     world.times = START + 12 * HOUR * np.arange(24)
     module = arms(window, directory=tmp_path)
     assert callback._starts(module, world, "arm").tolist() == world.times[starts].tolist()  # type: ignore[arg-type]
@@ -164,7 +167,8 @@ def test_forecasts_start_from_the_last_time_of_the_window_in_which_they_are_due(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"every": 0}, {"lead_hours": []}, {"lead_hours": [0]}, {"lead_hours": [24, -12]}]
+    "wrong",
+    [{"every": 0}, {"lead_hours": []}, {"lead_hours": [0]}, {"lead_hours": [24, -12]}, {"beside": [4, 0]}],
 )
 def test_settings_that_make_no_forecast_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="must be positive"):

@@ -59,7 +59,8 @@ class Forecasts(CycleCallback):
 
     Raises:
         UserError: for an interval, a window or a lead that is not positive; at the start of a run, for a lead
-            that is not a multiple of the cycle's step; at its end, when an arm was cycled without this callback.
+            that is not a multiple of the cycle's step; at its end, when an arm was cycled without this
+            callback.
     """
 
     def __init__(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,13 +135,19 @@ def test_differences_are_at_the_same_times(tmp_path: Path) -> None:
         case = Case("fixed", 100, seed)
         one = numbers(
             analysis=9, background=9, analysis_last_of_4=2, analysis_window_of_4=4, background_next_of_4=5,
+            forecast_24h=9, forecast_24h_of_4=10,
         )  # fmt: skip
-        many = numbers(analysis=1, background=1, analysis_last=1, analysis_window=1, background_next=1)
+        many = numbers(
+            analysis=1, background=1, analysis_last=1, analysis_window=1, background_next=1, forecast_24h=1,
+        )  # fmt: skip
         for arm, rows in (("threedvar_cycle", one), ("fourdvar", many), ("fourdvar_long", many)):
             record(tmp_path / f"{case.name}.csv", case, arm, rows, "f", "c")
     table = wide(pd.concat([read(path) for path in sorted(tmp_path.glob("*.csv"))]))
     arms = ["threedvar_cycle", *windows]
-    text = report(table, arms, "A note.", windows).partition("## Windows: differences")[2]
+    before, _, text = report(table, arms, "A note.", windows).partition("## Windows: differences")
+    of_reference = before.partition("## Differences to threedvar_cycle, %")[2]
+    assert re.search(r"\| fourdvar \|.*\| \*\*-90.0 ± 0.0\*\* \| – \| – \|", of_reference)
+    assert re.search(r"\| fourdvar_long \|.*\| – \| – \| – \|", of_reference)
     assert "| fixed | 100 | fourdvar | **-75.0 ± 0.0** | **-50.0 ± 0.0** | **-80.0 ± 0.0** |" in text
     assert "fourdvar_long" not in text  # 3DVar's numbers at its times are not known
     fixed = comparison_figure(table, arms, windows).axes[0]
