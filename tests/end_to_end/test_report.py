@@ -97,6 +97,30 @@ def test_the_numbers_of_a_report_are_those_of_the_tables(cycle: Path) -> None:
     np.testing.assert_allclose(numbers(line["y"]), means, rtol=1e-6)
 
 
+def test_forecasts_are_of_the_days_that_all_arms_have(cycle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict(cycle)
+    tables = {arm: pd.read_csv(RUN / arm / "forecasts.csv") for arm in ("free", "oi")}
+    first, last = tables["oi"]["time"].unique()
+
+    def shown() -> float:
+        """The RMSE of t2m in the longest forecast of oi."""
+        command(monkeypatch, str(RUN))
+        found = picture(REPORT, "forecasts-0")
+        (line,) = [t for t in found.data if t["meta"][0] == "t2m" and t["name"] == "oi"]
+        return float(numbers(line["y"])[-1])
+
+    def expected(*times: str) -> float:
+        rows = tables["oi"].query("channel == 't2m' and lead_hours == 12")
+        return float(np.sqrt((rows[rows["time"].isin(times)]["rmse"] ** 2).mean()))
+
+    assert shown() == pytest.approx(expected(first, last), rel=1e-5)
+    tables["free"][tables["free"]["time"] == last].to_csv(RUN / "free" / "forecasts.csv", index=False)
+    assert shown() == pytest.approx(expected(last), rel=1e-5)
+    tables["oi"][tables["oi"]["time"] == first].to_csv(RUN / "oi" / "forecasts.csv", index=False)
+    assert shown() == pytest.approx(expected(first), rel=1e-5)
+    assert "start from different times" in section(REPORT, "missing")
+
+
 def test_a_map_is_the_state_and_compared_maps_share_their_colours(cycle: Path) -> None:
     predict(cycle)
     maps = picture(REPORT, "maps-0")

@@ -113,30 +113,43 @@ def windows(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
 
 
 def forecasts(runs: Sequence[ReportedRun], arms: Arms) -> Figure | None:
-    """RMSE of forecasts from the analyses, by lead time; None where no run has any."""
+    """RMSE of forecasts from the analyses, by lead time; None where no run has any.
+
+    Within a run they are those from the times that all arms have, where there are any.
+    """
     lines = []
     for run in runs:
-        for arm in run.arms:
-            try:
-                rows = run.results[arm].forecasts
-            except UserError as error:
-                if (run.directory / arm / "forecasts.csv").is_file():
-                    run.faults.append(str(error))
-                continue
-            leads = sorted(rows["lead_hours"].unique())
-            count = rows.groupby("time")["channel"].transform("size")
-            rows = rows[count == len(leads) * len(run.spec)]
-            if rows.empty:
-                continue
-            label = run.label(arm)
-            rows = rows.assign(arm=label, quantity="forecast")
-            at_leads = [rows[rows["lead_hours"] == lead] for lead in leads]
+        by_arm = {arm: rows for arm in run.arms if (rows := _forecasts_of(run, arm)) is not None}
+        common = set.intersection(*(set(rows["time"]) for rows in by_arm.values())) if by_arm else set()
+        if by_arm and not common:
+            run.faults.append(
+                f"{run.directory}: the arms' forecasts start from different times, so their errors are of "
+                "different days; with `beside` of the callback Forecasts they have days in common"
+            )
+        for arm, rows in by_arm.items():
+            label, leads = run.label(arm), sorted(rows["lead_hours"].unique())
+            chosen = rows[rows["time"].isin(common)] if common else rows
+            chosen = chosen.assign(arm=label, quantity="forecast")
+            at_leads = [chosen[chosen["lead_hours"] == lead] for lead in leads]
             lines.append(_line(run, label, "forecast", at_leads, {"x": [float(lead) for lead in leads]}))
     if not lines:
         return None
     return channel_figure(
         runs[0].spec, lines, arms, ["RMSE of forecasts"], {"title": "lead time, hours"}, False
     )
+
+
+def _forecasts_of(run: ReportedRun, arm: str) -> pd.DataFrame | None:
+    """The rows of the forecasts of an arm that are there whole; None where there are none."""
+    try:
+        rows = run.results[arm].forecasts
+    except UserError as error:
+        if (run.directory / arm / "forecasts.csv").is_file():
+            run.faults.append(str(error))
+        return None
+    count = rows.groupby("time")["channel"].transform("size")
+    rows = rows[count == rows["lead_hours"].nunique() * len(run.spec)]
+    return None if rows.empty else rows
 
 
 def _line(
