@@ -212,11 +212,11 @@ def with_one_time(table: pd.DataFrame, window: int = 1) -> pd.DataFrame:
     whole = table.copy()
     if window > 1 and ("analysis_last", MEAN) in table:
         of_one_time = table["analysis_last", MEAN].isna()
-        for lead in lead_hours(table):
-            for quantity, channel in table:
-                if quantity == f"forecast_{lead}h":
-                    there = table.get((at_times_of(quantity, window), channel), np.nan)
-                    whole[quantity, channel] = table[quantity, channel].mask(of_one_time, there)
+        forecasts = {f"forecast_{lead}h" for lead in lead_hours(table)}
+        for quantity, channel in table:
+            if quantity in forecasts:
+                there = table.get((at_times_of(quantity, window), channel), np.nan)
+                whole[quantity, channel] = table[quantity, channel].mask(of_one_time, there)
     for name, of_one in WINDOWS.items():
         recorded = of_one if window == 1 else at_times_of(name, window)
         for quantity, channel in table:
