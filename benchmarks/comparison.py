@@ -42,6 +42,7 @@ from vaevar.experiments.comparison.record import (
 )
 from vaevar.experiments.comparison.sweep import Sweep, work
 from vaevar.experiments.comparison.table import report, summary, wide
+from vaevar.experiments.comparison.truth import require_one_truth
 from vaevar.files import replacing, require_writable, save_text
 from vaevar.scripts import one_line_errors
 
@@ -91,16 +92,18 @@ def execute(sweep: Sweep, processes: int, scheduler: str | None, dashboard: int 
     """Run what is missing, in this process or in others. True when nothing failed.
 
     Raises:
-        UserError: for options that exclude each other.
+        UserError: for options that exclude each other, or records of another truth than is here.
     """
     several = processes > 1
     if scheduler is not None and (several or dashboard is not None):
         raise UserError(
             "--scheduler has workers and a dashboard of its own; leave out --processes and --dashboard"
         )
+    if scheduler is None and not several and dashboard is not None:
+        raise UserError("--dashboard shows several processes; add --processes 2 or more")
+    if missing := sweep.missing():
+        sweep.require_truth(sweep.data(*missing[0]))
     if scheduler is None and not several:
-        if dashboard is not None:
-            raise UserError("--dashboard shows several processes; add --processes 2 or more")
         return work(sweep)
     from vaevar.experiments.comparison.spreading import spread  # dask.distributed takes a second
 
@@ -111,7 +114,7 @@ def write_report(sweep: Sweep) -> None:
     """Write the tables and the figure of the records.
 
     Raises:
-        UserError: when there are no records with these settings.
+        UserError: when there are no records with these settings, or they are of several truths.
     """
     fingerprints = sweep.fingerprints()
     recorded, valid = [], []
@@ -123,6 +126,7 @@ def write_report(sweep: Sweep) -> None:
     stale = count_runs(pd.concat(recorded)) - count_runs(results)
     if results.empty:
         raise UserError(f"{sweep.results}: no results of these cases, arms and settings; run the comparison")
+    require_one_truth(results, sweep.results)
     table_path, numbers_path, figure_path = paths_of_report(sweep)
     table = wide(results)
     lengths = windows(sweep.config)

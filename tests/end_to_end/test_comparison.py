@@ -22,6 +22,7 @@ from filelock import FileLock
 import vaevar.experiments.comparison.cluster as cluster_module
 from vaevar.experiments.comparison.configs import resolve
 from vaevar.experiments.comparison.record import MEAN, fingerprints, read
+from vaevar.experiments.comparison.truth import TRUTH
 
 PROGRAM = Path(__file__).parents[2] / "benchmarks" / "comparison.py"
 RESULTS = Path("benchmarks/results/comparison")
@@ -127,6 +128,32 @@ def test_runs_what_is_missing_or_stale(
     after = read(RESULTS / "moving_20_seed0.csv")
     pd.testing.assert_frame_equal(after[after["arm"] == "free"], table[table["arm"] == "free"])
     assert not after.equals(table)
+
+
+def test_other_weather_is_not_set_beside_the_records(
+    config: Path, compare: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    fixed, moving = (RESULTS / f"{network}_20_seed0.csv" for network in ("fixed", "moving"))
+    compare("--arms", "free")
+    table = read(fixed)
+    table["value"] = table["value"].where(table["quantity"] != TRUTH, 1.01 * table["value"])
+    table.to_csv(fixed, index=False)
+    # Records of two machines are in no table together.
+    with pytest.raises(SystemExit):
+        compare("--table-only")
+    assert "the truth of a comparison must be one" in capsys.readouterr().err
+    # Those of another machine are fine, until runs of this one are to be set beside them.
+    moving.unlink()
+    compare("--table-only")
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        compare()
+    captured = capsys.readouterr()
+    assert captured.err.count("1 run of free") == 1
+    assert "this machine's" in captured.err
+    assert not runs(captured.out)
+    compare("--arms", "free", "--results", "own")
+    assert len(runs(capsys.readouterr().out)) == 2
 
 
 def test_killed_goes_on_from_its_restart(

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from vaevar.experiments.comparison.figure import comparison_figure
 from vaevar.experiments.comparison.record import MEAN, Case, measure, read, record
@@ -36,7 +37,9 @@ def run(directory: Path, window: int) -> SimpleNamespace:
     pd.DataFrame(leads).to_csv(directory / "one" / "forecasts.csv", index=False)
     diagnostics = pd.DataFrame({"time": [f"{time}:00:00" for time in TIMES], "evaluations": np.arange(7.0)})
     diagnostics.to_csv(directory / "one" / "diagnostics.csv", index=False)
-    return SimpleNamespace(spec=SPEC, times=TIMES, climatological_std=np.array([1.0, 10.0]))
+    truth = SimpleNamespace(values=torch.arange(8.0).reshape(2, 2, 2))
+    source = SimpleNamespace(open=lambda spec: SimpleNamespace(state=lambda time: truth))
+    return SimpleNamespace(spec=SPEC, times=TIMES, climatological_std=np.array([1.0, 10.0]), source=source)
 
 
 def root(*values: float) -> float:

@@ -3,7 +3,8 @@
 A case is one network with one seed. Each of its arms is a cycle over the same truth, observations and
 forecaster. A row of the CSV is one number, with a fingerprint of the settings and weights that gave it. When
 an arm's config, a file that it names, or what all arms share changes, the rows of the arm are stale and count
-as missing. A change of the code makes no row stale; the rows give the commit that made them.
+as missing. A change of the code makes no row stale; the rows give the commit that made them, and a number of
+the truth, which must be one for all.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
+from vaevar.experiments.comparison.truth import TRUTH, truth_number
 from vaevar.files import replacing
 from vaevar.provenance import fingerprint
 from vaevar.verification.forecasts import starts_from
@@ -137,8 +139,8 @@ def measure(
     analyses several times at once. Where it analyses one, it has ``WINDOWS`` and forecasts also at the times
     of other arms' windows, under the names of :func:`at_times_of`: errors differ from day to day, so that
     only the same times can be compared. Without a channel: ``improved``, ``drift %/day``, ``2J/p``,
-    ``iterations``, ``evaluations`` and ``seconds`` per analysis, where the arm has them, and the CPU
-    ``threads`` of this process.
+    ``iterations``, ``evaluations`` and ``seconds`` per analysis, where the arm has them, the CPU
+    ``threads`` of this process, and the number of the ``truth``, from :func:`.truth.truth_number`.
 
     Args:
         directory: the run directory.
@@ -181,6 +183,7 @@ def measure(
         diagnostics["evaluations"].mean() if "evaluations" in diagnostics else float("nan")
     )
     numbers["threads"] = torch.get_num_threads()
+    numbers[TRUTH] = truth_number(data)
     rows += [(name, "", float(value)) for name, value in numbers.items()]
     table = pd.DataFrame(rows, columns=["quantity", "channel", "value"])
     return table.dropna(subset="value")

@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 from filelock import Timeout
 from jsonargparse import ArgumentParser
@@ -23,12 +24,15 @@ from vaevar.experiments.comparison.record import (
     MEAN,
     Case,
     callback_settings,
+    current,
     fingerprints,
     measure,
+    read,
     record,
     recorded,
     windows,
 )
+from vaevar.experiments.comparison.truth import require_one_truth, truth_number
 from vaevar.files import file_lock
 
 
@@ -74,6 +78,18 @@ class Sweep:
             for arm in self.arms
             if not recorded(self.path(case), arm, known[arm])
         ]
+
+    def require_truth(self, data: AnalysisTimes) -> None:
+        """Make the truth, and look whether the records beside this one are of the same.
+
+        Raises:
+            UserError: when they are not.
+        """
+        data.source.prepare(data.times[0], data.times[-1])
+        of_all = fingerprints(self.config)
+        files = [current(read(path), of_all) for path in sorted(self.results.glob("*_seed*.csv"))]
+        if files:
+            require_one_truth(pd.concat(files), self.results, truth_number(data))
 
     def skip(self) -> int:
         """Analyses left out at the beginning of every run."""
@@ -133,6 +149,8 @@ def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
             if recorded(path, arm, fingerprint):
                 return
             say(f"{case.name} {arm}: begins")
+            data = sweep.data(case, arm)
+            sweep.require_truth(data)
             config = case.config(sweep.config, arm)
             config["name"] = directory.name
             config["trainer"]["logger"]["init_args"] |= {"save_dir": str(directory.parent), "version": ""}
@@ -151,7 +169,7 @@ def _claim_and_run(sweep: Sweep, case: Case, arm: str) -> None:
                 raise UserError(f"{case.name} {arm}: its weights changed during the run; run it again")
             every = int(callback_settings(sweep.config, "Forecasts")["every"])
             others = windows(sweep.config).values()
-            rows = measure(directory, arm, sweep.data(case, arm), sweep.skip(), every, others)
+            rows = measure(directory, arm, data, sweep.skip(), every, others)
             commit = json.loads((directory / "provenance.json").read_text(encoding="utf-8"))["commit"] or ""
             with file_lock(directory.parent / "record.lock"):
                 record(path, case, arm, rows, fingerprint, commit)
