@@ -301,6 +301,26 @@ def test_a_report_without_the_truth(cycle: Path, monkeypatch: pytest.MonkeyPatch
     assert summary(REPORT) == before
 
 
+def test_a_report_with_another_truth_shows_no_states(
+    cycle: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(cycle)
+    before = summary(REPORT)
+    other = xr.open_zarr(world / "truth.zarr").load()
+    other["2m_temperature"] += 3.0
+    other.drop_encoding().to_zarr(tmp_path / "other.zarr", zarr_format=2)
+    config = RUN / "config.yaml"
+    config.write_text(config.read_text().replace(str(world / "truth.zarr"), str(tmp_path / "other.zarr")))
+    command(monkeypatch, str(RUN))
+    beside = RUN / "report_without_truth.html"
+    found = section(beside, "missing")
+    assert "so this truth is another" in found
+    assert "runs/cycle/free: by scores.csv the analysis of 2021-01-" in found
+    assert "No states were kept" in section(beside, "maps")
+    assert summary(beside) == before
+    assert "No states were kept" not in section(REPORT, "maps")
+
+
 def test_a_report_that_cannot_be_written_ends_no_cycle(
     cycle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

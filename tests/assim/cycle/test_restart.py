@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from vaevar.assim.cycle.restart import EARLIER, LATEST, RestartFiles, analyses_made
+from vaevar.assim.cycle.restart import EARLIER, LATEST, RestartFiles, analyses_made, mean_of
 from vaevar.assim.cycle.standing import Standing
 from vaevar.data.observations.coverage import MAPS
 from vaevar.errors import UserError
 from vaevar.sphere.grid import Grid
-from vaevar.state import StateSpec
+from vaevar.state import State, StateSpec
 
 SPEC, GRID = StateSpec(["t2m"], [], []), Grid.gaussian(4)
 
@@ -54,6 +54,33 @@ def test_the_latest_is_read_first_and_the_settled_one_stays(tmp_path: Path) -> N
     files.remove()
     assert not list(tmp_path.iterdir())
     files.remove()
+
+
+def test_a_restart_of_another_truth_is_refused(tmp_path: Path) -> None:
+    def cycle_with(truth: torch.Tensor | None) -> Any:
+        data = cycle_of()
+
+        def state(time: np.datetime64) -> State:
+            assert time == data.times[2]
+            if truth is None:
+                raise UserError("a gap")
+            return State(truth, SPEC, GRID)
+
+        data.store.state, data.source = state, SimpleNamespace(description="SPEEDY")
+        return data
+
+    truth = 280 + torch.arange(32.0).reshape(1, 4, 8)
+    files = RestartFiles(tmp_path, cycle_with(truth), 2)
+    files.write(restart(3), settle=False, truth=mean_of(State(truth, SPEC, GRID)))
+    for same in (truth, truth.flip(-1), None):  # added in another order; a gap is told elsewhere
+        assert len(RestartFiles(tmp_path, cycle_with(same), 2).read()) == 1
+    other = truth.clone()
+    other[0, 1, 1] += 1e-3
+    with pytest.raises(UserError, match=r"restart.pt: .*another truth: .* of 2021-01-01T12 .*SPEEDY here"):
+        RestartFiles(tmp_path, cycle_with(other), 2).read()
+    # A restart after a gap does not know, nor does one of an earlier version.
+    files.write(restart(3), settle=False)
+    assert len(RestartFiles(tmp_path, cycle_with(other), 2).read()) == 1
 
 
 @pytest.mark.parametrize(

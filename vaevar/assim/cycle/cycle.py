@@ -20,7 +20,7 @@ from vaevar.assim.cycle.callback import CycleCallback, Results
 from vaevar.assim.cycle.faults import ArmResult, IncrementLimit
 from vaevar.assim.cycle.module import AssimilationModule
 from vaevar.assim.cycle.own_run import OwnRun
-from vaevar.assim.cycle.restart import LATEST, RestartFiles
+from vaevar.assim.cycle.restart import LATEST, RestartFiles, mean_of
 from vaevar.assim.cycle.standing import Standing
 from vaevar.assim.cycle.stopped import Stop, forget_stop, runaway
 from vaevar.data.analysis_times import AnalysisTime, AnalysisTimes, MissingTime
@@ -84,6 +84,7 @@ class Cycle(CycleCallback):
         self._failures: dict[str, int] = {}
         self._asked = 0
         self._unsaved: set[str] = set()
+        self._truth: float | None = None
         self._settle_at = 0.0
 
     def before_cycle(self, module: AssimilationModule, data: AnalysisTimes) -> None:
@@ -205,6 +206,7 @@ class Cycle(CycleCallback):
         self, module: AssimilationModule, data: AnalysisTimes, time: AnalysisTime, results: Results
     ) -> None:
         """Forecast the next background of every arm."""
+        self._truth = mean_of(time.truth)
         self._advance(module, data, time, results, time.observations)
 
     def missed(
@@ -213,6 +215,7 @@ class Cycle(CycleCallback):
         """Forecast the next background from this one."""
         if results:
             print(f"{time.time}: nothing is observed, the backgrounds go on: {time.cause}", flush=True)
+        self._truth = None
         self._advance(module, data, time, results, Points.concatenate([]))
 
     def _advance(
@@ -288,7 +291,7 @@ class Cycle(CycleCallback):
         for name in sorted(self._unsaved):
             # Within a window the analyses to come are in memory alone: a killed arm makes them again.
             if not module.standing[name].results:
-                self._files[name].write(module.standing[name], settle)
+                self._files[name].write(module.standing[name], settle, self._truth)
         self._unsaved.clear()
         if settle:
             now = clock.monotonic()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from vaevar.assim.cycle.standing import Standing
@@ -15,6 +17,7 @@ from vaevar.content.kinds import what_is
 from vaevar.content.tensors import read_tensors
 from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.data.observations.coverage import MAPS
+from vaevar.data.times import moment
 from vaevar.errors import UserError, one_line
 from vaevar.files import save_tensors
 from vaevar.mistakes.words import setting, words
@@ -22,6 +25,7 @@ from vaevar.state import State, StateSpec
 
 LATEST, EARLIER = "restart.pt", "restart.before.pt"
 _LABELS = ("arm", "channels", "time", "latitude", "longitude")
+_SAME = 1e-10  # of two means of the same numbers, which machines add in another order
 
 
 class RestartFiles:
@@ -43,12 +47,13 @@ class RestartFiles:
         self._shape = (history, len(data.spec), *data.store.grid.shape)
         self._settled = False
 
-    def write(self, restart: Standing, settle: bool) -> None:
+    def write(self, restart: Standing, settle: bool, truth: float | None = None) -> None:
         """Replace the latest restart.
 
         Args:
             restart: of the arm.
             settle: force it and the arm's tables to the disk.
+            truth: :func:`mean_of` the truth of the last analysis, by which another truth is known.
         """
         grid = self._data.store.grid
         content = {
@@ -59,6 +64,8 @@ class RestartFiles:
             "longitude": grid.longitude.tolist(),
             **_stored(restart),
         }
+        if truth is not None:
+            content["truth"] = truth
         if restart.pasts:
             content["pasts"] = [_stored(past) for past in restart.pasts]
         latest = self.directory / LATEST
@@ -81,8 +88,8 @@ class RestartFiles:
         """The restarts that are there, the latest first; a damaged one is passed over with a message.
 
         Raises:
-            UserError: when all that are there are damaged; or one is of another grid, of other channels or
-                times, or beyond the end of the cycle.
+            UserError: when all that are there are damaged; or one is of another truth, of another grid, of
+                other channels or times, or beyond the end of the cycle.
         """
         paths = [path for path in (self.directory / LATEST, self.directory / EARLIER) if path.is_file()]
         damaged, restarts = [], []
@@ -97,6 +104,7 @@ class RestartFiles:
                 continue
             if restart.next_index >= 0:
                 self._check_labels(path, restart, others)
+                self._check_truth(path, restart, content.get("truth"))
             reason = next(filter(None, map(self._damage, (restart, *restart.pasts))), "")
             if reason:
                 damaged.append(f"{path}: damaged, {reason}")
@@ -132,6 +140,26 @@ class RestartFiles:
                     f"{words().another}, or {words().restart}"
                 )
 
+    def _check_truth(self, path: Path, restart: Standing, truth: float | None) -> None:
+        """Refuse a restart whose last analysis was of another truth than is there now.
+
+        A generated truth is not the same on every machine: after some weeks it is other weather.
+        """
+        if truth is None:  # of an earlier version, or after a gap
+            return
+        time = self._data.times[restart.next_index - 1]
+        try:
+            here = mean_of(self._data.store.state(time))
+        except UserError:  # a gap now; what may be done then is told when the cycle comes to one
+            return
+        if not math.isclose(here, truth, rel_tol=_SAME):
+            raise UserError(
+                f"{path}: was made with another truth: the mean of its state of {moment(time)} was "
+                f"{truth:.9g}, that of {self._data.source.description} here is {here:.9g} (generated weather "
+                "differs between machines); bring the data along that the run was begun with, or "
+                f"{words().restart}"
+            )
+
     def _damage(self, restart: Standing) -> str:
         """What is wrong with a restart; empty if nothing is."""
         if restart.next_index < 0:
@@ -149,6 +177,11 @@ class RestartFiles:
         except ValueError as error:
             return str(error)
         return _out_of_range(restart.trajectory, self._data.spec)
+
+
+def mean_of(state: State) -> float:
+    """The mean of all numbers of a state, which hardly another state has."""
+    return float(state.values.mean(dtype=torch.float64))
 
 
 def _stored(standing: Standing) -> dict[str, Any]:

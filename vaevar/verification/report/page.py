@@ -36,7 +36,7 @@ from vaevar.verification.tables import cell_text
 
 NAME, BESIDE = "report.html", "report_without_truth.html"
 _MARKED = "The best value of each column is marked. Errors are in the units of the variables."
-_NO_STATES = "No states were kept, or the truth cannot be read: see “What is missing”."
+_NO_STATES = "No states were kept, or the run's truth cannot be read: see “What is missing”."
 _OTHER_TIMES = (
     "The runs are not scored over the same analyses, so their numbers cannot be compared: the best values "
     "are marked within each run."
@@ -76,10 +76,10 @@ def write_report(
                 f"{run.directory}: has other channels than {runs[0].directory}, so they cannot be compared; "
                 "report on each by itself"
             )
-    path = directories[0] / NAME
-    if path.is_file() and any(run.truth is None for run in runs):
-        path = path.with_name(BESIDE)  # the one that is there may have what this one lacks
     text = page(runs)
+    path = directories[0] / NAME
+    if path.is_file() and any(run.truth is None or run.truth_is_another for run in runs):
+        path = path.with_name(BESIDE)  # the one that is there may have what this one lacks
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
     if data is None:

@@ -43,6 +43,7 @@ class ReportedRun:
         data: truth and observations; None where they cannot be had.
         skip: analyses that its summary leaves out at the beginning.
         faults: what could not be read or had, in a line each.
+        truth_is_another: the states were not scored with the truth of ``data``.
     """
 
     results: RunResults
@@ -50,6 +51,7 @@ class ReportedRun:
     data: AnalysisTimes | None = None
     skip: int = Scores().skip
     faults: list[str] = field(default_factory=list)
+    truth_is_another: bool = False
 
     @property
     def directory(self) -> Path:

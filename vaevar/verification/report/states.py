@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -19,12 +20,15 @@ from vaevar.sphere.grid import Grid
 from vaevar.sphere.harmonics import SphericalHarmonics, largest_truncation
 from vaevar.state import State
 from vaevar.verification.consistency import departures
+from vaevar.verification.metrics import rmse
 from vaevar.verification.report.run import ReportedRun
 from vaevar.verification.scores import HEADLINE_CHANNELS
 
 STATISTICS_TIMES, MAP_TIMES = 20, 8
 # Bytes of states that are read for a report. A state at 0.25° is 287 MB.
 _READ = 4e9
+# Relative; states may be stored with fewer digits than they were scored with.
+_SAME_SCORE = 0.02
 # Bytes of all maps of a run, a byte for each point.
 _MAPS = 4.5e6
 TRUTH = ""
@@ -128,6 +132,10 @@ def sample_states(run: ReportedRun) -> Sample | None:
             except Exception as error:  # zarr raises many kinds for a damaged file
                 lost.setdefault(arm, []).append((time, first_line(error)))
                 continue
+            if reason := _other_truth(run, arm, now, analysis):
+                run.faults.append(reason)
+                run.truth_is_another = True
+                return None
             b, a = chosen(background), chosen(analysis)
             fields[arm] = torch.stack([a, b - truth, a - b, a - truth])
             _depart(sample, arm, now, background, analysis)
@@ -142,6 +150,26 @@ def sample_states(run: ReportedRun) -> Sample | None:
             f"so they are left out (the first, {moment(at[0][0])}: {at[0][1]})"
         )
     return sample if sample.times else None
+
+
+def _other_truth(run: ReportedRun, arm: str, now: AnalysisTime, analysis: State) -> str:
+    """Why the truth that is here is not the run's; empty if it is. Generated weather differs by machine."""
+    channel = analysis.spec.names[0]
+    rows = run.scores[
+        (run.scores["arm"] == run.label(arm)) & (run.scores["time"] == now.time)
+        & (run.scores["quantity"] == "analysis") & (run.scores["channel"] == channel)
+    ]  # fmt: skip
+    told = float(rows["rmse"].iloc[0])
+    found = float(rmse(analysis.values[:1] - now.truth.values[:1], analysis.grid)[0])
+    if math.isnan(told) or math.isclose(
+        found, told, rel_tol=_SAME_SCORE
+    ):  # not a number: it was missing then
+        return ""
+    return (
+        f"{run.directory / arm}: by scores.csv the analysis of {moment(now.time)} has an error of {channel} "
+        f"of {told:.4g}, but against the truth that is here it is {found:.4g}, so this truth is another; for "
+        "maps, spectra and innovations bring the data along that the run was made with"
+    )
 
 
 def _stores(run: ReportedRun) -> dict[str, tuple[xr.Dataset, xr.Dataset]]:
