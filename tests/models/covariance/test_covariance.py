@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import gc
 import warnings
 from functools import cache
@@ -357,6 +358,18 @@ def test_bad_files_are_refused_in_one_line(tmp_path: Path) -> None:
     path.unlink()
     path.mkdir()
     with pytest.raises(UserError, match="is a directory, where a file of statistics of B is expected"):
+        CovarianceStatistics.load(path)
+
+
+def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "covariance.nc"
+    statistics(SPECS["no wind"]).save(path)
+
+    def broken(path: Path) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    with pytest.raises(UserError, match=r"covariance.nc: cannot be read .Input/output error"):
         CovarianceStatistics.load(path)
 
 

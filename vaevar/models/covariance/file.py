@@ -64,12 +64,15 @@ class FileKind:
                 f"{path}: no such {self.what}; calibrate them with {self.command}{missing_weights(path)}"
             )
         try:
-            # From memory: the reader maps a file, and warns when it cannot close that of a damaged one.
             content = Path(path).read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror or error})") from None
+        try:
+            # From memory: the reader maps a file, and warns when it cannot close that of a damaged one.
             with xr.open_dataset(BytesIO(content), engine="scipy") as opened:
                 dataset = opened.load()
         except Exception as error:  # the reader raises exceptions of many kinds; each means "no such file"
-            if not isinstance(error, OSError) and content.startswith((b"CDF\x01", b"CDF\x02")):
+            if content.startswith((b"CDF\x01", b"CDF\x02")):
                 raise UserError(
                     f"{path}: cut short, or damaged in another way ({first_line(error)}); calibrate again "
                     f"with {self.command}"
