@@ -15,7 +15,7 @@ from vaevar.data.analysis_times import AnalysisTimes
 from vaevar.errors import UserError
 
 TRUTH = "truth"
-_SAME = 1e-4  # relative; of two weathers of SPEEDY it is some 1e-2, of rounding in a record 1e-6
+_SAME = 1e-5  # relative; of two weathers of SPEEDY it is some 1e-2, of rounding in a record 5e-6 at most
 
 
 def truth_number(data: AnalysisTimes) -> float:
