@@ -161,9 +161,8 @@ def _other_truth(run: ReportedRun, arm: str, now: AnalysisTime, analysis: State)
     ]  # fmt: skip
     told = float(rows["rmse"].iloc[0])
     found = float(rmse(analysis.values[:1] - now.truth.values[:1], analysis.grid)[0])
-    if math.isnan(told) or math.isclose(
-        found, told, rel_tol=_SAME_SCORE
-    ):  # not a number: it was missing then
+    missing_then = math.isnan(told)
+    if missing_then or math.isclose(found, told, rel_tol=_SAME_SCORE):
         return ""
     return (
         f"{run.directory / arm}: by scores.csv the analysis of {moment(now.time)} has an error of {channel} "
